@@ -1,1 +1,8 @@
-//! Placeholder until its first content is committed.
+//! What every part of Tidegate agrees on: ids, limits, definitions, selection, mapping, snapshots, events,
+//! errors, diagnosis ids and ports. Pure: no clock, no socket, no file, no SQL.
+//!
+//! Start with [`snapshot`] (what the data plane runs on), [`select`] (which route a message takes) and
+//! [`mapping`] (what a backend is told).
+
+pub mod definition;
+pub mod port;
