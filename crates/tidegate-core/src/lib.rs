@@ -6,3 +6,9 @@
 
 pub mod definition;
 pub mod port;
+pub mod id;
+pub mod json_path;
+pub mod select;
+pub mod context;
+pub mod limits;
+pub mod mapping;

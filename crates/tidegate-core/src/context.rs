@@ -1,0 +1,155 @@
+//! The `$context` of one event: what mappings, templates and logs may say about it.
+//!
+//! Names are those of *WebSocket API mapping template reference* in the API Gateway developer guide.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use crate::id::{ConnectionId, RequestId};
+
+/// What is known of a connection from its handshake on; the same for all its events.
+#[derive(Debug)]
+pub struct ConnectionFacts {
+    /// The connection.
+    pub connection_id: ConnectionId,
+    /// Its API.
+    pub api_id: Arc<str>,
+    /// The stage it was opened through.
+    pub stage: Arc<str>,
+    /// Host the client used, as applications build callback addresses from it.
+    pub domain_name: Arc<str>,
+    /// Address of the client, without port, brackets or zone.
+    pub source_ip: std::net::IpAddr,
+    /// The client's own, when it sent one.
+    pub user_agent: Option<Box<str>>,
+    /// `https` when TLS ended here or at a trusted proxy.
+    pub is_secure: bool,
+    /// Port that the client used.
+    pub client_port: u16,
+    /// Milliseconds since 1970.
+    pub connected_at: u64,
+}
+
+/// The kind of an event, with what only this kind has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EventKind {
+    /// The handshake; nothing has been answered yet.
+    Connect,
+    /// One message.
+    Message {
+        /// Its id.
+        message_id: RequestId,
+    },
+    /// The end.
+    Disconnect {
+        /// 1005 when the client gave none, 1006 when there was no close frame.
+        status_code: u16,
+        /// May be empty.
+        reason: String,
+    },
+}
+
+/// One event of a connection, as an integration sees it.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// What stays.
+    pub connection: Arc<ConnectionFacts>,
+    /// Also `extendedRequestId`.
+    pub request_id: RequestId,
+    /// Key of the chosen route.
+    pub route_key: Arc<str>,
+    /// Milliseconds since 1970.
+    pub request_time: u64,
+    /// Which event.
+    pub kind: EventKind,
+}
+
+impl Event {
+    /// `CONNECT`, `MESSAGE` or `DISCONNECT`.
+    pub fn event_type(&self) -> &'static str {
+        match self.kind {
+            EventKind::Connect => "CONNECT",
+            EventKind::Message { .. } => "MESSAGE",
+            EventKind::Disconnect { .. } => "DISCONNECT",
+        }
+    }
+
+    /// Value of `$context.{name}`; nothing for variables that this event does not have.
+    pub fn variable(&self, name: &str) -> Option<String> {
+        let connection = &self.connection;
+        Some(match name {
+            "apiId" => connection.api_id.to_string(),
+            "stage" => connection.stage.to_string(),
+            "domainName" => connection.domain_name.to_string(),
+            "connectionId" => connection.connection_id.to_string(),
+            "connectedAt" => connection.connected_at.to_string(),
+            "eventType" => self.event_type().to_owned(),
+            "routeKey" => self.route_key.to_string(),
+            "messageDirection" => "IN".to_owned(),
+            "requestId" | "extendedRequestId" => self.request_id.to_string(),
+            "requestTime" => clf_time(self.request_time),
+            "requestTimeEpoch" => self.request_time.to_string(),
+            "identity.sourceIp" => connection.source_ip.to_string(),
+            "identity.userAgent" => connection.user_agent.as_deref()?.to_owned(),
+            "messageId" => match &self.kind {
+                EventKind::Message { message_id } => message_id.to_string(),
+                _ => return None,
+            },
+            "disconnectStatusCode" => match &self.kind {
+                EventKind::Disconnect { status_code, .. } => status_code.to_string(),
+                _ => return None,
+            },
+            "disconnectReason" => match &self.kind {
+                EventKind::Disconnect { reason, .. } => reason.clone(),
+                _ => return None,
+            },
+            _ => return None,
+        })
+    }
+}
+
+/// `dd/MMM/yyyy:HH:mm:ss +0000`, as access logs of web servers show a time.
+pub fn clf_time(millis: u64) -> String {
+    zoned(millis).strftime("%d/%b/%Y:%H:%M:%S +0000").to_string()
+}
+
+/// `2025-01-15T12:00:00.000Z`.
+pub fn iso_time(millis: u64) -> String {
+    let time = zoned(millis);
+    let mut text = time.strftime("%Y-%m-%dT%H:%M:%S").to_string();
+    let _ = write!(text, ".{:03}Z", millis % 1000);
+    text
+}
+
+fn zoned(millis: u64) -> jiff::Zoned {
+    let millis = i64::try_from(millis).unwrap_or(i64::MAX);
+    jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_zoned(jiff::tz::TimeZone::UTC)
+}
+
+/// The JSON form that error frames and refused handshakes share, byte for byte as the real service writes it:
+/// one space after `{"message":` and after each comma, none after the later colons.
+pub fn error_body(message: &str, connection_id: ConnectionId, last_name: &str, last_id: RequestId) -> String {
+    let message = serde_json::Value::from(message);
+    format!(r#"{{"message": {message}, "connectionId":"{connection_id}", "{last_name}":"{last_id}"}}"#)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_as_documented() {
+        assert_eq!(clf_time(1_736_942_400_001), "15/Jan/2025:12:00:00 +0000");
+        assert_eq!(iso_time(1_736_942_405_120), "2025-01-15T12:00:05.120Z");
+    }
+
+    #[test]
+    fn error_bodies_keep_their_spacing() {
+        let connection_id = ConnectionId::parse("Hh2QmdfDIkwCF6w=").unwrap();
+        let body = error_body("Forbidden", connection_id, "requestId", RequestId::new(0, 0));
+        assert_eq!(
+            body,
+            r#"{"message": "Forbidden", "connectionId":"Hh2QmdfDIkwCF6w=", "requestId":"AAAAAAAAAAAAAAA="}"#
+        );
+    }
+}

@@ -1,0 +1,163 @@
+//! Identifiers of connections, requests and messages: 16 characters, URL-safe base64 of 11 bytes.
+//!
+//! A connection id says where its connection lives, so finding it needs no hash table and no store: 36 bits
+//! of time in sixteenths of a second (ids of one slot never repeat, and the leading characters grow with
+//! time, as those of the real service do), 8 bits node, 20 bits slot, 24 bits of a keyed check value that
+//! makes guessing pointless. The check value is the caller's: this crate knows no key.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::alphabet;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, URL_SAFE};
+
+/// Characters of an id, the final `=` included.
+///
+/// Source: ids of the real service that were examined, all `^[A-Za-z0-9_-]{15}=$`.
+pub const ID_LENGTH: usize = 16;
+
+/// Slots that one node can address: 2^20.
+pub const MAX_SLOTS: usize = 1 << 20;
+
+/// Reads ids whose two unused low bits are set too: they have the right shape, so they must be answered as
+/// unknown and not as malformed.
+const LENIENT: GeneralPurpose =
+    GeneralPurpose::new(&alphabet::URL_SAFE, GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true));
+
+/// One WebSocket from its `$connect` to its `$disconnect`; never used twice.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId([u8; 11]);
+
+/// The text is no connection id: not 15 characters of the URL-safe alphabet and a final `=`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a connection id")]
+pub struct MalformedId;
+
+impl ConnectionId {
+    /// Puts an id together. `ticks` are sixteenths of a second since 1970, of which 36 bits are kept; `slot`
+    /// is below [`MAX_SLOTS`]; `check` gives its low 24 bits.
+    pub fn new(ticks: u64, node: u8, slot: u32, check: u32) -> Self {
+        let head = ((ticks & 0xF_FFFF_FFFF) << 28) | (u64::from(node) << 20) | (u64::from(slot) & 0xF_FFFF);
+        let mut bytes = [0; 11];
+        bytes[..8].copy_from_slice(&head.to_be_bytes());
+        bytes[8..].copy_from_slice(&check.to_be_bytes()[1..]);
+        Self(bytes)
+    }
+
+    /// Reads the 16-character form.
+    ///
+    /// # Errors
+    /// [`MalformedId`] for any other length or alphabet. A well-formed id that was never issued is no error.
+    pub fn parse(text: &str) -> Result<Self, MalformedId> {
+        if text.len() != ID_LENGTH || !text.ends_with('=') {
+            return Err(MalformedId);
+        }
+        let mut bytes = [0; 12];
+        match LENIENT.decode_slice(text, &mut bytes) {
+            Ok(11) => Ok(Self(bytes[..11].try_into().map_err(|_| MalformedId)?)),
+            _ => Err(MalformedId),
+        }
+    }
+
+    /// The part that the check value protects.
+    pub fn head(self) -> u64 {
+        u64::from_be_bytes([
+            self.0[0], self.0[1], self.0[2], self.0[3], self.0[4], self.0[5], self.0[6], self.0[7],
+        ])
+    }
+
+    /// The node that owns the connection.
+    pub fn node(self) -> u8 {
+        (self.head() >> 20) as u8
+    }
+
+    /// Index in that node's registry.
+    pub fn slot(self) -> u32 {
+        (self.head() & 0xF_FFFF) as u32
+    }
+}
+
+impl fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_id(&self.0, f)
+    }
+}
+
+impl fmt::Debug for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_id(&self.0, f)
+    }
+}
+
+/// One event or one HTTP request; the same form as a connection id, unique, not secret.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RequestId([u8; 11]);
+
+impl RequestId {
+    /// `millis` since 1970, of which 40 bits lead; `entropy` gives 48 bits.
+    pub fn new(millis: u64, entropy: u64) -> Self {
+        let mut bytes = [0; 11];
+        bytes[..5].copy_from_slice(&millis.to_be_bytes()[3..]);
+        bytes[5..].copy_from_slice(&entropy.to_be_bytes()[2..]);
+        Self(bytes)
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_id(&self.0, f)
+    }
+}
+
+impl fmt::Debug for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_id(&self.0, f)
+    }
+}
+
+fn write_id(bytes: &[u8; 11], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let mut text = [0; ID_LENGTH];
+    let length = URL_SAFE.encode_slice(bytes, &mut text).map_err(|_| fmt::Error)?;
+    f.write_str(std::str::from_utf8(&text[..length]).map_err(|_| fmt::Error)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_id_keeps_its_parts() {
+        let id = ConnectionId::new(27_790_000_000, 3, 70_000, 0xABCDEF);
+        assert_eq!((id.node(), id.slot()), (3, 70_000));
+        let text = id.to_string();
+        assert_eq!(text.len(), ID_LENGTH);
+        assert!(text.ends_with('='));
+        assert_eq!(ConnectionId::parse(&text), Ok(id));
+    }
+
+    #[test]
+    fn ids_grow_with_time() {
+        let earlier = ConnectionId::new(1000, 0, 9, 1).to_string();
+        let later = ConnectionId::new(1016, 0, 0, 0).to_string();
+        assert_ne!(earlier, later);
+        assert!(ConnectionId::new(1016, 0, 0, 0) > ConnectionId::new(1000, 255, 9, 1));
+    }
+
+    #[test]
+    fn shape_decides_what_is_malformed() {
+        // S0-84, AG-11: the right shape is never malformed, whoever made it.
+        for good in ["Hh2QmdfDIkwCF6w=", "_______________=", "-AAAAAAAAAAAAAB="] {
+            assert!(ConnectionId::parse(good).is_ok(), "{good}");
+        }
+        for bad in ["", "abc", "Hh2QmdfDIkwCF6w", "Hh2QmdfDIkwCF6w==", "Hh2QmdfDIkwCF6+=", "Hh2QmdfDIkwCF=w=", "Hh2Qmdf%DIkwCF6="] {
+            assert_eq!(ConnectionId::parse(bad), Err(MalformedId), "{bad}");
+        }
+    }
+
+    #[test]
+    fn request_ids_have_the_same_form() {
+        let id = RequestId::new(1_736_942_400_000, u64::MAX).to_string();
+        assert_eq!(id.len(), ID_LENGTH);
+        assert!(ConnectionId::parse(&id).is_ok());
+    }
+}
