@@ -1,0 +1,2 @@
+//! Cost of decoding and encoding on one core.
+fn main() {}
