@@ -123,7 +123,9 @@ pub fn iso_time(millis: u64) -> String {
 
 fn zoned(millis: u64) -> jiff::Zoned {
     let millis = i64::try_from(millis).unwrap_or(i64::MAX);
-    jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_zoned(jiff::tz::TimeZone::UTC)
+    jiff::Timestamp::from_millisecond(millis)
+        .unwrap_or(jiff::Timestamp::UNIX_EPOCH)
+        .to_zoned(jiff::tz::TimeZone::UTC)
 }
 
 /// The JSON form that error frames and refused handshakes share, byte for byte as the real service writes it:

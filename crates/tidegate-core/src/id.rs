@@ -21,8 +21,10 @@ pub const MAX_SLOTS: usize = 1 << 20;
 
 /// Reads ids whose two unused low bits are set too: they have the right shape, so they must be answered as
 /// unknown and not as malformed.
-const LENIENT: GeneralPurpose =
-    GeneralPurpose::new(&alphabet::URL_SAFE, GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true));
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::URL_SAFE,
+    GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
+);
 
 /// One WebSocket from its `$connect` to its `$disconnect`; never used twice.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -149,7 +151,15 @@ mod tests {
         for good in ["Hh2QmdfDIkwCF6w=", "_______________=", "-AAAAAAAAAAAAAB="] {
             assert!(ConnectionId::parse(good).is_ok(), "{good}");
         }
-        for bad in ["", "abc", "Hh2QmdfDIkwCF6w", "Hh2QmdfDIkwCF6w==", "Hh2QmdfDIkwCF6+=", "Hh2QmdfDIkwCF=w=", "Hh2Qmdf%DIkwCF6="] {
+        for bad in [
+            "",
+            "abc",
+            "Hh2QmdfDIkwCF6w",
+            "Hh2QmdfDIkwCF6w==",
+            "Hh2QmdfDIkwCF6+=",
+            "Hh2QmdfDIkwCF=w=",
+            "Hh2Qmdf%DIkwCF6=",
+        ] {
             assert_eq!(ConnectionId::parse(bad), Err(MalformedId), "{bad}");
         }
     }

@@ -391,7 +391,8 @@ impl Parser<'_> {
         if self.eat("*") {
             return Ok(Step::Wildcard);
         }
-        let ends = |c: char| matches!(c, '.' | '[') || (in_filter && matches!(c, ' ' | ')' | '=' | '!' | '<' | '>'));
+        let ends =
+            |c: char| matches!(c, '.' | '[') || (in_filter && matches!(c, ' ' | ')' | '=' | '!' | '<' | '>'));
         let length = self.rest().find(ends).unwrap_or(self.rest().len());
         if length == 0 {
             return Err(self.error("a name expected"));
@@ -446,7 +447,9 @@ impl Parser<'_> {
     }
 
     fn quoted(&mut self) -> Result<Option<String>, JsonPathError> {
-        let Some(quote) = self.rest().chars().next().filter(|c| matches!(c, '\'' | '"')) else { return Ok(None) };
+        let Some(quote) = self.rest().chars().next().filter(|c| matches!(c, '\'' | '"')) else {
+            return Ok(None);
+        };
         let mut text = String::new();
         let mut escaped = false;
         for (offset, c) in self.rest().char_indices().skip(1) {
@@ -604,7 +607,8 @@ mod tests {
         leaf.prop_recursive(3, 24, 4, |inner| {
             prop_oneof![
                 prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-                prop::collection::btree_map("[a-c]", inner, 0..4).prop_map(|map| Value::Object(map.into_iter().collect())),
+                prop::collection::btree_map("[a-c]", inner, 0..4)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
             ]
         })
     }

@@ -4,11 +4,19 @@
 //! Start with [`snapshot`] (what the data plane runs on), [`select`] (which route a message takes) and
 //! [`mapping`] (what a backend is told).
 
+pub mod compile;
+pub mod context;
 pub mod definition;
-pub mod port;
+pub mod diagnosis;
+pub mod error;
 pub mod id;
 pub mod json_path;
-pub mod select;
-pub mod context;
 pub mod limits;
 pub mod mapping;
+pub mod notice;
+pub mod port;
+pub mod select;
+pub mod settings;
+pub mod snapshot;
+pub mod template;
+pub mod throttle;

@@ -163,7 +163,10 @@ fn is_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._$-".contains(&b))
 }
 
-fn header_values<'a>(headers: &'a http::HeaderMap, name: &str) -> impl DoubleEndedIterator<Item = String> + use<'a> {
+fn header_values<'a>(
+    headers: &'a http::HeaderMap,
+    name: &str,
+) -> impl DoubleEndedIterator<Item = String> + use<'a> {
     let values: Vec<String> = headers
         .get_all(name)
         .iter()

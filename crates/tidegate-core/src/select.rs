@@ -107,6 +107,11 @@ impl Expression {
         selected
     }
 
+    /// Selects nothing: its value is always empty.
+    pub fn empty() -> Self {
+        Self { parts: Vec::new() }
+    }
+
     /// Evaluates where only the message may be read.
     pub fn select(&self, message: &str) -> Selected {
         self.evaluate(message, &|_| None)
@@ -134,7 +139,8 @@ fn variable(name: &str) -> Result<Part, ExpressionError> {
             .map_err(|source| ExpressionError::Path { name: name.to_owned(), source });
     }
     // `response.statuscode` is what some tools write for `integration.response.statuscode`.
-    let known = ["request.header.", "integration.response.", "context.", "stageVariables.", "request.querystring."];
+    let known =
+        ["request.header.", "integration.response.", "context.", "stageVariables.", "request.querystring."];
     if known.iter().any(|prefix| name.starts_with(prefix) && name.len() > prefix.len())
         || matches!(name, "response.statuscode" | "request.basepath" | "default")
     {
@@ -181,7 +187,8 @@ mod tests {
     fn variables_beside_the_body_are_asked_for() {
         let expression = Expression::parse("$request.header.x-api-key").unwrap();
         assert!(!expression.reads_only_body());
-        let selected = expression.evaluate("", &|name| (name == "request.header.x-api-key").then(|| "k".to_owned()));
+        let selected =
+            expression.evaluate("", &|name| (name == "request.header.x-api-key").then(|| "k".to_owned()));
         assert_eq!(selected.value, "k");
     }
 

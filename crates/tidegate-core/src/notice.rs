@@ -1,0 +1,188 @@
+//! Operational facts: what happened to connections, calls and pushes.
+//!
+//! A notice is data. Whoever takes it writes log line and metric together, so that they cannot disagree, and
+//! may keep it for later questions. It carries no payload, no query value, no header value and no secret.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::diagnosis::Diagnosis;
+use crate::error::ErrorCode;
+use crate::id::{ConnectionId, RequestId};
+
+/// Where something happened.
+#[derive(Debug, Clone, Default)]
+pub struct Place {
+    /// Empty before an API was found.
+    pub api_id: Arc<str>,
+    /// Empty before a stage was found.
+    pub stage: Arc<str>,
+    /// Once it exists.
+    pub connection_id: Option<ConnectionId>,
+    /// Of the event or the HTTP request.
+    pub request_id: Option<RequestId>,
+    /// Once it is chosen.
+    pub route_key: Option<Arc<str>>,
+}
+
+/// Who ended a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClosedBy {
+    /// The client sent a close frame.
+    Client,
+    /// The gateway, for a reason of its own.
+    Gateway,
+    /// A management call.
+    Backend,
+    /// The network: no close frame came.
+    Network,
+}
+
+impl ClosedBy {
+    /// Label of metrics and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Gateway => "gateway",
+            Self::Backend => "backend",
+            Self::Network => "network",
+        }
+    }
+}
+
+/// One fact.
+#[derive(Debug, Clone)]
+pub enum Notice {
+    /// A handshake was answered with 101.
+    ConnectionOpened {
+        /// Where.
+        place: Place,
+        /// From the request head to the 101.
+        duration: Duration,
+    },
+    /// A handshake was refused.
+    HandshakeRefused {
+        /// Where, as far as it was known.
+        place: Place,
+        /// What the client was told.
+        status: u16,
+        /// Why.
+        code: ErrorCode,
+        /// Why, exactly.
+        diagnosis: Diagnosis,
+        /// For the operator; names and numbers only.
+        detail: String,
+        /// From the request head to the answer.
+        duration: Duration,
+    },
+    /// A message was handled; nothing went wrong at the gateway.
+    MessageHandled {
+        /// Where.
+        place: Place,
+        /// Bytes of the message.
+        size: usize,
+        /// Status of the integration's answer.
+        status: u16,
+        /// A body that no route response delivers.
+        dropped_reply: bool,
+    },
+    /// A message failed; the client may have been told by a frame.
+    MessageFailed {
+        /// Where.
+        place: Place,
+        /// Bytes of the message.
+        size: usize,
+        /// What.
+        code: ErrorCode,
+        /// Why.
+        diagnosis: Diagnosis,
+        /// For the operator; names and numbers only.
+        detail: String,
+    },
+    /// A backend answered a message with 4xx or 5xx.
+    BackendRefusedMessage {
+        /// Where.
+        place: Place,
+        /// The status.
+        status: u16,
+        /// Why, as far as its answer says.
+        diagnosis: Diagnosis,
+    },
+    /// One integration call ended.
+    IntegrationCalled {
+        /// Where.
+        place: Place,
+        /// Which event.
+        event_type: &'static str,
+        /// Status of the answer, none when there was none.
+        status: Option<u16>,
+        /// From the first byte out to the last byte in.
+        duration: Duration,
+    },
+    /// A connection ended. Emitted once for each [`Self::ConnectionOpened`].
+    ConnectionClosed {
+        /// Where.
+        place: Place,
+        /// Who.
+        by: ClosedBy,
+        /// As the `$disconnect` event says it.
+        close_code: u16,
+        /// Why.
+        diagnosis: Diagnosis,
+        /// From the 101 on.
+        age: Duration,
+        /// Messages in.
+        messages_in: u64,
+        /// Messages out.
+        messages_out: u64,
+        /// Payload bytes in.
+        bytes_in: u64,
+        /// Payload bytes out.
+        bytes_out: u64,
+    },
+    /// A `$disconnect` could not be delivered.
+    DisconnectLost {
+        /// Where.
+        place: Place,
+        /// Why.
+        diagnosis: Diagnosis,
+        /// For the operator.
+        detail: String,
+    },
+    /// A push was taken for delivery.
+    Pushed {
+        /// Where.
+        place: Place,
+        /// Bytes.
+        size: usize,
+    },
+    /// A management call was refused.
+    PushRefused {
+        /// Where.
+        place: Place,
+        /// What the caller was told.
+        status: u16,
+        /// What.
+        code: ErrorCode,
+        /// Why.
+        diagnosis: Diagnosis,
+    },
+    /// The listener could not accept.
+    AcceptFailed {
+        /// What the system said.
+        error: String,
+        /// Why.
+        diagnosis: Diagnosis,
+    },
+    /// A connection task panicked; the connection was closed, its `$disconnect` sent.
+    ConnectionPanicked {
+        /// Where.
+        place: Place,
+    },
+}
+
+/// Takes notices. Called on hot paths: it must not block and must not wait.
+pub trait NoticeSink: Send + Sync + std::fmt::Debug {
+    /// Takes one.
+    fn take(&self, notice: Notice);
+}

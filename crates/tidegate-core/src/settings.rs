@@ -1,0 +1,274 @@
+//! Settings that an operator may change, each with the default that behaves like the real service.
+//!
+//! They apply to everything, or to one API where the configuration names it. Values are checked where they
+//! enter (the binary's configuration); here they are what the data plane runs with.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::limits;
+
+/// All settings of one API.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Sockets, frames and timers.
+    pub data_plane: DataPlane,
+    /// Towards backends.
+    pub integration: Integration,
+    /// `@connections`.
+    pub management: Management,
+    /// Handshakes.
+    pub connect: Connect,
+    /// What an API may offer beyond its definition.
+    pub api: ApiExtras,
+}
+
+/// `[data_plane]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DataPlane {
+    /// Seconds without a message in either direction until close 1001; 0 = never.
+    pub idle_timeout: u64,
+    /// Seconds from the handshake until close 1001; 0 = never.
+    pub max_duration: u64,
+    /// Seconds that are taken off [`Self::max_duration`] at random, so that clients that came together do not
+    /// leave together.
+    pub duration_jitter: u64,
+    /// Seconds between pings of the gateway; 0 = none.
+    pub server_ping_interval: u64,
+    /// Seconds until an unanswered ping ends the connection with 1006.
+    pub server_ping_timeout: u64,
+    /// Pings and pongs of the client restart the idle clock.
+    pub ping_counts_as_activity: bool,
+    /// Largest frame payload from a client, in bytes.
+    pub max_frame_bytes: usize,
+    /// Largest message in either direction, in bytes.
+    pub max_message_bytes: usize,
+    /// What happens to binary messages.
+    pub binary: Binary,
+    /// permessage-deflate.
+    pub compression: Switch,
+    /// What a client is told when its message fails.
+    pub error_frames: ErrorFrames,
+    /// A path below the stage that is not `@connections`.
+    pub extra_path: ExtraPath,
+    /// Integration calls of one connection at a time; more than 1 gives up their order.
+    pub per_connection_concurrency: usize,
+    /// Bytes that wait for one client; then pushes answer 429.
+    pub outbound_buffer_bytes: usize,
+    /// Further attempts of a `$disconnect` that failed.
+    pub disconnect_retries: u32,
+}
+
+impl Default for DataPlane {
+    fn default() -> Self {
+        Self {
+            idle_timeout: 600,
+            max_duration: 7200,
+            duration_jitter: 0,
+            server_ping_interval: 0,
+            server_ping_timeout: 20,
+            ping_counts_as_activity: true,
+            max_frame_bytes: limits::MAX_FRAME_BYTES,
+            max_message_bytes: limits::MAX_MESSAGE_BYTES,
+            binary: Binary::Reject,
+            compression: Switch::On,
+            error_frames: ErrorFrames::Aws,
+            extra_path: ExtraPath::Forbid,
+            per_connection_concurrency: 1,
+            outbound_buffer_bytes: 1_048_576,
+            disconnect_retries: 0,
+        }
+    }
+}
+
+/// On or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Switch {
+    /// On.
+    On,
+    /// Off.
+    Off,
+}
+
+/// `data_plane.binary`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Binary {
+    /// Close with 1003.
+    Reject,
+    /// Deliver as base64 text.
+    Base64,
+}
+
+/// `data_plane.error_frames`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ErrorFrames {
+    /// As the real service.
+    Aws,
+    /// None at all.
+    None,
+    /// With response type and route key, for development.
+    Detailed,
+}
+
+/// `data_plane.extra_path`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ExtraPath {
+    /// 403.
+    Forbid,
+    /// As if it were not there.
+    Ignore,
+}
+
+/// `[integration]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Integration {
+    /// `User-Agent` towards HTTP backends.
+    pub user_agent: UserAgent,
+    /// Replaces the `Host` that follows from the integration's URI.
+    pub host_header: Option<String>,
+    /// `connectionId`: sent to HTTP backends without a mapping.
+    pub default_headers: Vec<String>,
+    /// Names of handshake headers that go with messages and `$disconnect` too.
+    pub forward_handshake: Vec<String>,
+    /// Bodies of 4xx and 5xx answers on two-way routes.
+    pub two_way_errors: TwoWayErrors,
+    /// Longest `timeoutInMillis` that the control plane takes.
+    pub max_timeout_ms: u32,
+    /// Milliseconds for which an idle pooled connection to a backend is used again.
+    pub pool_idle_ms: u64,
+    /// Hosts that integrations may name, exact or `*.` for sub-domains; empty = any.
+    pub allowed_hosts: Vec<String>,
+    /// Forces `X-Forwarded-Proto: https` and port 443.
+    pub forwarded_https: bool,
+}
+
+impl Default for Integration {
+    fn default() -> Self {
+        Self {
+            user_agent: UserAgent::Both,
+            host_header: None,
+            default_headers: Vec::new(),
+            forward_handshake: Vec::new(),
+            two_way_errors: TwoWayErrors::Send,
+            max_timeout_ms: 29_000,
+            pool_idle_ms: limits::BACKEND_IDLE_TIMEOUT.as_millis() as u64,
+            allowed_hosts: Vec::new(),
+            forwarded_https: false,
+        }
+    }
+}
+
+/// `integration.user_agent`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UserAgent {
+    /// The client's on `$connect`, both joined by a comma later.
+    Both,
+    /// `AmazonAPIGateway_{apiId}` on every event.
+    Gateway,
+    /// The client's on every event.
+    Client,
+}
+
+/// `integration.two_way_errors`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TwoWayErrors {
+    /// Sent like any other body.
+    Send,
+    /// Not sent.
+    Drop,
+}
+
+/// `[management]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Management {
+    /// A post to a connection whose handshake is under way.
+    pub pending_posts: PendingPosts,
+    /// Milliseconds that `hold` waits.
+    pub hold_ms: u64,
+    /// Status for an id of the wrong shape: 400 or 410.
+    pub invalid_id: u16,
+    /// `closeCode` and `closeReason` on DELETE.
+    pub custom_close: bool,
+    /// Seconds that closed ids are remembered.
+    pub gone_memory: u64,
+    /// Stage in front of `@connections` on a custom domain.
+    pub accept_stage_on_domain: bool,
+    /// `/@connections/{id}` on any host.
+    pub resolve_by_connection_id: bool,
+}
+
+impl Default for Management {
+    fn default() -> Self {
+        Self {
+            pending_posts: PendingPosts::Gone,
+            hold_ms: 3000,
+            invalid_id: 400,
+            custom_close: false,
+            gone_memory: 3600,
+            accept_stage_on_domain: false,
+            resolve_by_connection_id: false,
+        }
+    }
+}
+
+/// `management.pending_posts`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PendingPosts {
+    /// 410.
+    Gone,
+    /// Waits for the 101.
+    Hold,
+    /// 200; sent right after the 101.
+    Queue,
+}
+
+/// `[connect]`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Connect {
+    /// Accept, then close with 4000 + status, so that a page can see why it was refused.
+    pub reject_as_close: bool,
+    /// First message tells the client its connection id.
+    pub announce_id: bool,
+}
+
+/// `[api]`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ApiExtras {
+    /// Subprotocols that the gateway selects itself when there is no `$connect` integration.
+    pub subprotocols: Vec<String>,
+}
+
+impl DataPlane {
+    /// Idle limit, if there is one.
+    pub fn idle(&self) -> Option<Duration> {
+        seconds(self.idle_timeout)
+    }
+
+    /// Age limit, if there is one.
+    pub fn age(&self) -> Option<Duration> {
+        seconds(self.max_duration)
+    }
+
+    /// Ping interval, if the gateway pings.
+    pub fn ping(&self) -> Option<Duration> {
+        seconds(self.server_ping_interval)
+    }
+}
+
+fn seconds(value: u64) -> Option<Duration> {
+    (value > 0).then(|| Duration::from_secs(value))
+}

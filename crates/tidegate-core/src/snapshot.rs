@@ -1,0 +1,373 @@
+//! What the data plane runs on: compiled, immutable, shared.
+//!
+//! An event loads the snapshot once and keeps it to its reply, so no event sees two deployments. Whatever
+//! could be prepared at deployment is: expressions are parsed, mappings resolved, routes keyed.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::definition::Map;
+use crate::mapping::Mapping;
+use crate::select::Expression;
+use crate::settings::Settings;
+use crate::template::Template;
+
+/// All APIs and domains of one moment.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// By API id.
+    pub apis: HashMap<Arc<str>, Arc<Api>>,
+    /// By exact host name.
+    pub domains: HashMap<String, Domain>,
+    /// By what follows the `*.` of a wildcard domain.
+    pub wildcard_domains: HashMap<String, Domain>,
+}
+
+/// The mappings of a domain name, longest key first.
+#[derive(Debug, Default, Clone)]
+pub struct Domain {
+    /// Key (`""` is the root), API id, stage.
+    pub mappings: Vec<(String, Arc<str>, Arc<str>)>,
+}
+
+/// One API.
+#[derive(Debug)]
+pub struct Api {
+    /// Its id.
+    pub api_id: Arc<str>,
+    /// By stage name.
+    pub stages: HashMap<Arc<str>, Arc<Stage>>,
+    /// Settings of this API.
+    pub settings: Arc<Settings>,
+}
+
+/// One stage: live settings beside the frozen deployment.
+#[derive(Debug)]
+pub struct Stage {
+    /// The API's id.
+    pub api_id: Arc<str>,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Live.
+    pub variables: Arc<Map>,
+    /// For routes without an entry of their own.
+    pub default_throttle: Option<Throttle>,
+    /// By route key.
+    pub throttles: HashMap<String, Throttle>,
+    /// Absent: every request is refused.
+    pub deployment: Option<Arc<Deployment>>,
+    /// Settings of the API.
+    pub settings: Arc<Settings>,
+}
+
+/// A token bucket's size and speed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Throttle {
+    /// Tokens a second.
+    pub rate: f64,
+    /// Tokens the bucket holds.
+    pub burst: f64,
+}
+
+/// One deployment.
+#[derive(Debug)]
+pub struct Deployment {
+    /// From a message to a route key.
+    pub route_selection: Expression,
+    /// By route key.
+    pub routes: HashMap<String, Arc<Route>>,
+    /// The generated address refuses.
+    pub disable_execute_api_endpoint: bool,
+}
+
+/// One route.
+#[derive(Debug)]
+pub struct Route {
+    /// Its key.
+    pub key: Arc<str>,
+    /// What is called.
+    pub integration: Arc<Integration>,
+    /// The answer goes to the client.
+    pub is_two_way: bool,
+    /// A body that nobody gets: selection expression without route response.
+    pub lacks_route_response: bool,
+    /// `NONE`, or what must be checked before.
+    pub authorization: Authorization,
+    /// Handshake parameters that must be present: header names, query names.
+    pub required_headers: Vec<String>,
+    /// See [`Self::required_headers`].
+    pub required_query: Vec<String>,
+}
+
+/// Who decides about a handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Authorization {
+    /// Everybody may.
+    None,
+    /// A check that this build does not have: it refuses instead of letting everybody in.
+    Unsupported,
+    /// An API key, likewise.
+    ApiKey,
+}
+
+/// What a route calls.
+#[derive(Debug)]
+pub struct Integration {
+    /// For logs.
+    pub integration_id: String,
+    /// How long a call may take.
+    pub timeout: std::time::Duration,
+    /// What is called.
+    pub kind: IntegrationKind,
+}
+
+/// The closed set of integrations.
+#[derive(Debug)]
+pub enum IntegrationKind {
+    /// An HTTP backend that sees the message as it is.
+    Http(Box<HttpIntegration>),
+    /// No backend.
+    Mock(Box<MockIntegration>),
+    /// The gateway's own echo: the message comes back.
+    Echo,
+    /// Defined, but it cannot work; the text is for operators.
+    Broken(String),
+}
+
+/// An HTTP backend.
+#[derive(Debug)]
+pub struct HttpIntegration {
+    /// With `${stageVariables.name}` and `{name}`.
+    pub uri: UriTemplate,
+    /// `ANY` stands for POST.
+    pub method: http::Method,
+    /// Header, query and path mappings.
+    pub mappings: Vec<Mapping>,
+    /// Verification name towards the backend.
+    pub server_name: Option<String>,
+}
+
+/// A `MOCK` integration.
+#[derive(Debug)]
+pub struct MockIntegration {
+    /// By template key.
+    pub request_templates: HashMap<String, Template>,
+    /// Chooses among them.
+    pub template_selection: Option<Expression>,
+    /// What happens without a fitting template.
+    pub passthrough: Passthrough,
+    /// Body of the answer by integration response key; absent template: the body is unchanged.
+    pub responses: Vec<(ResponseKey, Option<Template>)>,
+}
+
+/// `passthroughBehavior`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Passthrough {
+    /// Body unchanged.
+    WhenNoMatch,
+    /// Unchanged only when there are no templates at all.
+    WhenNoTemplates,
+    /// 415.
+    Never,
+}
+
+/// Key of an integration response.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ResponseKey {
+    /// `$default`.
+    Default,
+    /// `/2\d\d/`: the status pattern, digits and `\d`, `.` or `[0-9]` for any digit.
+    Status(String),
+}
+
+impl ResponseKey {
+    /// Whether the whole value fits.
+    pub fn matches(&self, status: u16) -> bool {
+        match self {
+            Self::Default => false,
+            Self::Status(pattern) => {
+                let pattern = pattern.replace("\\d", ".").replace("[0-9]", ".");
+                let status = status.to_string();
+                pattern.split('|').any(|choice| {
+                    choice.len() == status.len()
+                        && choice.bytes().zip(status.bytes()).all(|(p, s)| p == b'.' || p == s)
+                })
+            }
+        }
+    }
+}
+
+/// A backend's address with variables in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UriTemplate {
+    parts: Vec<UriPart>,
+    /// The address when it has no variables.
+    fixed: Option<http::Uri>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum UriPart {
+    Text(String),
+    StageVariable(String),
+    PathParameter(String),
+}
+
+/// The address cannot be one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct UriError {
+    /// For whoever wrote it.
+    pub reason: String,
+}
+
+impl UriTemplate {
+    /// Parses `http://` or `https://` addresses with `${stageVariables.name}` and `{name}` in them.
+    ///
+    /// # Errors
+    /// [`UriError`] with a text for whoever wrote it.
+    pub fn parse(text: &str) -> Result<Self, UriError> {
+        let mut parts = Vec::new();
+        let mut rest = text;
+        while let Some(at) = rest.find('{') {
+            let is_variable = rest[..at].ends_with('$');
+            let literal = if is_variable { &rest[..at - 1] } else { &rest[..at] };
+            if !literal.is_empty() {
+                parts.push(UriPart::Text(literal.to_owned()));
+            }
+            let (name, after) = rest[at + 1..]
+                .split_once('}')
+                .ok_or_else(|| UriError { reason: "`{` without closing `}` in the address".to_owned() })?;
+            parts.push(match (is_variable, name.strip_prefix("stageVariables.")) {
+                (true, Some(name)) => UriPart::StageVariable(name.to_owned()),
+                (false, None) => UriPart::PathParameter(name.to_owned()),
+                _ => return Err(UriError { reason: format!("unknown variable `{name}` in the address") }),
+            });
+            rest = after;
+        }
+        if !rest.is_empty() {
+            parts.push(UriPart::Text(rest.to_owned()));
+        }
+        let has_variables = parts.iter().any(|part| !matches!(part, UriPart::Text(_)));
+        let fixed = if has_variables { None } else { Some(check_uri(text)?) };
+        if has_variables
+            && !matches!(&parts[0], UriPart::Text(head) if head.starts_with("http"))
+            && !matches!(parts[0], UriPart::StageVariable(_))
+        {
+            return Err(UriError { reason: "the address must start with http:// or https://".to_owned() });
+        }
+        Ok(Self { parts, fixed })
+    }
+
+    /// The address for one event.
+    ///
+    /// # Errors
+    /// [`UriError`] when the variables do not make an address.
+    pub fn resolve(
+        &self,
+        variables: &Map,
+        path: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<http::Uri, UriError> {
+        if let Some(fixed) = &self.fixed {
+            return Ok(fixed.clone());
+        }
+        let mut text = String::new();
+        for part in &self.parts {
+            match part {
+                UriPart::Text(literal) => text.push_str(literal),
+                UriPart::StageVariable(name) => text.push_str(
+                    variables
+                        .get(name)
+                        .ok_or_else(|| UriError { reason: format!("stage variable `{name}` is not set") })?,
+                ),
+                UriPart::PathParameter(name) => {
+                    let value = path(name).unwrap_or_default();
+                    text.extend(percent_encoding::utf8_percent_encode(
+                        &value,
+                        percent_encoding::NON_ALPHANUMERIC,
+                    ));
+                }
+            }
+        }
+        check_uri(&text)
+    }
+}
+
+fn check_uri(text: &str) -> Result<http::Uri, UriError> {
+    let uri: http::Uri =
+        text.parse().map_err(|error| UriError { reason: format!("not a valid address: {error}") })?;
+    if !matches!(uri.scheme_str(), Some("http" | "https")) {
+        return Err(UriError { reason: "the address must start with http:// or https://".to_owned() });
+    }
+    if uri.host().is_none_or(str::is_empty) {
+        return Err(UriError { reason: "the address has no host".to_owned() });
+    }
+    Ok(uri)
+}
+
+impl Deployment {
+    /// The route of a message, and whether the message was JSON.
+    ///
+    /// `$connect` and `$disconnect` are never chosen by a message.
+    pub fn select_route(&self, message: &str) -> (Option<&Arc<Route>>, crate::select::Selected) {
+        let selected = self.route_selection.select(message);
+        let is_reserved = matches!(selected.value.as_str(), "$connect" | "$disconnect");
+        let route = match selected.is_json && !is_reserved {
+            true => self.routes.get(&selected.value),
+            false => None,
+        };
+        (route.or_else(|| self.routes.get("$default")), selected)
+    }
+}
+
+impl Stage {
+    /// The throttle of a route, if it has one.
+    pub fn throttle(&self, route_key: &str) -> Option<Throttle> {
+        self.throttles.get(route_key).copied().or(self.default_throttle)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_take_variables() {
+        // AG-22
+        let variables = [("host".to_owned(), "b.example:8000".to_owned())].into();
+        let resolve = |text: &str| {
+            UriTemplate::parse(text)
+                .and_then(|uri| uri.resolve(&variables, &|name| (name == "id").then(|| "a/b".to_owned())))
+                .map(|uri| uri.to_string())
+        };
+        assert_eq!(
+            resolve("http://127.0.0.1:8000/ws/connect").as_deref(),
+            Ok("http://127.0.0.1:8000/ws/connect")
+        );
+        assert_eq!(resolve("http://${stageVariables.host}/x").as_deref(), Ok("http://b.example:8000/x"));
+        assert_eq!(resolve("https://h/{id}/x").as_deref(), Ok("https://h/a%2Fb/x"));
+        for bad in [
+            "",
+            "ftp://h/",
+            "/path",
+            "http://",
+            "http://h/${stageVariables.none}",
+            "http://h/{x",
+            "http://h/${x}",
+        ] {
+            assert!(resolve(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn status_patterns_match_whole_values() {
+        for (pattern, status, fits) in [
+            ("2\\d\\d", 204, true),
+            ("200", 200, true),
+            ("200", 201, false),
+            ("4..|5..", 503, true),
+            ("20", 200, false),
+        ] {
+            assert_eq!(ResponseKey::Status(pattern.to_owned()).matches(status), fits, "{pattern}");
+        }
+    }
+}
