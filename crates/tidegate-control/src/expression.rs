@@ -1,0 +1,39 @@
+//! Checks of selection expressions, data mappings and templates: what would fail at the first message is refused
+//! when it is written.
+
+use tidegate_core::definition::Map;
+use tidegate_core::mapping::Mapping;
+use tidegate_core::select::Expression;
+
+use crate::error::ApiError;
+use crate::limits;
+use crate::members::check_length;
+
+/// Refuses what is not a selection expression.
+pub(crate) fn check_selection(member: &str, text: &str) -> Result<(), ApiError> {
+    Expression::parse(text).map(drop).map_err(|error| {
+        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+        ApiError::bad_request(format!("Invalid expression specified for {member}: {text} ({error}{cause})"))
+    })
+}
+
+/// Refuses what is not a data mapping of an integration.
+pub(crate) fn check_mapping(key: &str, value: &str) -> Result<(), ApiError> {
+    check_length("requestParameters", value, limits::MAPPING_VALUE)?;
+    Mapping::parse(key, value).map(drop).map_err(|error| ApiError::bad_request(error.to_string()))
+}
+
+/// Refuses templates that are too long. Their text is not parsed here: a template that cannot run is a
+/// configuration error of the event that needs it, as it is for the service.
+pub(crate) fn check_templates(member: &str, templates: &Map) -> Result<(), ApiError> {
+    for (key, text) in templates {
+        check_length(member, key, limits::CONTENT_TYPE)?;
+        if text.len() > limits::TEMPLATE {
+            return Err(ApiError::bad_request(format!(
+                "Invalid value for {member}: a template has at most {} bytes",
+                limits::TEMPLATE
+            )));
+        }
+    }
+    Ok(())
+}

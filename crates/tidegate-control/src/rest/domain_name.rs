@@ -1,0 +1,134 @@
+//! CreateDomainName, GetDomainName, GetDomainNames, UpdateDomainName, DeleteDomainName.
+//!
+//! Certificates come from the configuration: the ARNs given here are kept and shown, and mean nothing.
+
+use tidegate_core::definition::{DomainName, DomainNameConfiguration};
+
+use super::{Outcome, Reply, tag};
+use crate::error::ApiError;
+use crate::limits;
+use crate::members::{Members, replace};
+use crate::page::{Query, page};
+use crate::plane::{Context, ControlPlane};
+use crate::state::DomainState;
+use crate::table::Table;
+
+/// Shown when none was given: clients keep it to make DNS records of their own.
+const HOSTED_ZONE_ID: &str = "Z00000000TIDEGATE";
+
+pub(super) fn list(plane: &ControlPlane, query: &Query) -> Outcome {
+    Reply::ok(&page(&plane.state().domains, "domainnames", query, |d| d.domain.clone())?)
+}
+
+pub(super) fn get(plane: &ControlPlane, name: &str) -> Outcome {
+    Reply::ok(&plane.state().domain(name)?.domain)
+}
+
+pub(super) async fn create(plane: &ControlPlane, body: &Members) -> Outcome {
+    let domain = plane
+        .write(|state, context| {
+            let name = body.required_text("domainName", limits::DOMAIN_NAME)?;
+            check_name(&name)?;
+            if state.domains.iter().any(|d| d.domain.domain_name.eq_ignore_ascii_case(&name)) {
+                return Err(ApiError::conflict("The domain name resource already exists."));
+            }
+            let mut domain = DomainName {
+                domain_name_arn: format!(
+                    "arn:aws:apigateway:{}::/domainnames/{name}",
+                    context.settings.region
+                ),
+                domain_name: name,
+                api_mapping_selection_expression: "$request.basepath".to_owned(),
+                domain_name_configurations: vec![configuration(&Members::default(), context)?],
+                mutual_tls_authentication: None,
+                routing_mode: "API_MAPPING_ONLY".to_owned(),
+                tags: tag::given(body)?,
+            };
+            edit(&mut domain, body, context)?;
+            let sequence = state.sequence();
+            let new = DomainState { domain: domain.clone(), mappings: Table::default() };
+            state.domains.insert(&domain.domain_name, sequence, new);
+            Ok(domain)
+        })
+        .await?;
+    Reply::created(&domain)
+}
+
+fn check_name(name: &str) -> Result<(), ApiError> {
+    let host = name.strip_prefix("*.").unwrap_or(name);
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    if host.split('.').all(is_label) {
+        return Ok(());
+    }
+    Err(ApiError::bad_request(format!("Invalid domain name specified: {name}")))
+}
+
+pub(super) async fn update(plane: &ControlPlane, name: &str, body: &Members) -> Outcome {
+    let domain = plane
+        .write(|state, context| {
+            let domain = &mut state.domain_mut(name)?.domain;
+            edit(domain, body, context)?;
+            Ok(domain.clone())
+        })
+        .await?;
+    Reply::ok(&domain)
+}
+
+fn edit(domain: &mut DomainName, body: &Members, context: &Context<'_>) -> Result<(), ApiError> {
+    if let Some(given) = body.object_list("domainNameConfigurations")?.filter(|list| !list.is_empty()) {
+        domain.domain_name_configurations =
+            given.iter().map(|members| configuration(members, context)).collect::<Result<_, _>>()?;
+    }
+    if let Some(mutual_tls) = body.object("mutualTlsAuthentication")? {
+        mutual_tls.text("truststoreUri", limits::URI)?;
+        mutual_tls.text("truststoreVersion", limits::VERSION)?;
+        let is_given = mutual_tls.is_set("truststoreUri");
+        domain.mutual_tls_authentication = body.raw("mutualTlsAuthentication").filter(|_| is_given);
+    }
+    match body.text("routingMode", limits::NAME)?.as_deref() {
+        None | Some("" | "API_MAPPING_ONLY") => Ok(()),
+        Some(_) => Err(ApiError::bad_request("Routing rules are not supported")),
+    }
+}
+
+fn configuration(body: &Members, context: &Context<'_>) -> Result<DomainNameConfiguration, ApiError> {
+    let mut configuration = DomainNameConfiguration {
+        api_gateway_domain_name: context.settings.public_hostname.clone(),
+        domain_name_status: "AVAILABLE".to_owned(),
+        endpoint_type: "REGIONAL".to_owned(),
+        hosted_zone_id: Some(HOSTED_ZONE_ID.to_owned()),
+        security_policy: "TLS_1_2".to_owned(),
+        ..DomainNameConfiguration::default()
+    };
+    body.choice("endpointType", &["REGIONAL"])?;
+    body.choice("securityPolicy", &["TLS_1_2"])?;
+    replace(&mut configuration.certificate_arn, body.text("certificateArn", limits::ARN)?);
+    replace(&mut configuration.certificate_name, body.text("certificateName", limits::NAME)?);
+    if configuration.certificate_arn.is_some() {
+        configuration.certificate_upload_date = Some(context.timestamp());
+    }
+    if let Some(zone) = body.text("hostedZoneId", limits::NAME)?.filter(|zone| !zone.is_empty()) {
+        configuration.hosted_zone_id = Some(zone);
+    }
+    replace(&mut configuration.ip_address_type, body.choice("ipAddressType", &["ipv4", "dualstack"])?);
+    replace(
+        &mut configuration.ownership_verification_certificate_arn,
+        body.text("ownershipVerificationCertificateArn", limits::ARN)?,
+    );
+    Ok(configuration)
+}
+
+/// Removes the domain name and its mappings.
+pub(super) async fn delete(plane: &ControlPlane, name: &str) -> Outcome {
+    plane
+        .write(|state, _| {
+            state.domain(name)?;
+            state.domains.remove(name);
+            Ok(())
+        })
+        .await?;
+    Reply::no_content()
+}
