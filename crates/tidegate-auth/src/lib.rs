@@ -1,1 +1,22 @@
-//! Placeholder until its first content is committed.
+//! Who is calling, and may they: SigV4 signatures, bearer API keys and the allow rules of credentials.
+//!
+//! Everything here is a function from values to values. The crate opens no file or socket, runs no SQL and never
+//! asks a clock: the caller passes the present time. Secrets are held in [`Secret`], which prints as `****`.
+//!
+//! - [`sigv4`]: verify and make AWS Signature Version 4, in headers and in the query string.
+//! - [`bearer`]: API keys that are stored as a hash.
+//! - [`credential`]: what an access key may do, resource ARNs, the text of a denial.
+
+pub mod bearer;
+pub mod credential;
+pub mod secret;
+pub mod sigv4;
+
+pub use bearer::{ApiKey, bearer_token};
+pub use credential::{Credential, ResourceScope, access_denied_message};
+pub use secret::Secret;
+pub use sigv4::error::{MismatchReason, SignatureError};
+pub use sigv4::keys::SigningKeyCache;
+pub use sigv4::sign::{Payload, SignError, Signer};
+pub use sigv4::verify::{PathEncoding, Verified, Verifier};
+pub use sigv4::{CredentialKeys, CredentialSource, RequestParts};
