@@ -35,7 +35,9 @@ pub(crate) const X_AMZ_SECURITY_TOKEN: &str = "x-amz-security-token";
 pub const MAX_EXPIRES: u32 = 604_800;
 
 /// The parts of a request's head that a signature covers, exactly as on the wire.
-#[derive(Debug, Clone, Copy)]
+///
+/// There is no `Debug`: headers and query hold what must not reach a log.
+#[derive(Clone, Copy)]
 pub struct RequestParts<'a> {
     /// `POST`
     pub method: &'a str,
