@@ -44,7 +44,7 @@ pub(super) async fn create(plane: &ControlPlane, api_id: &str, body: &Members) -
                 integration_id: api.fresh_id()?,
                 connection_type: "INTERNET".to_owned(),
                 passthrough_behavior: "WHEN_NO_MATCH".to_owned(),
-                timeout_in_millis: limits::MAX_TIMEOUT_MS,
+                timeout_in_millis: limits::MAX_TIMEOUT_MS.min(context.settings.max_timeout_ms),
                 ..Integration::default()
             };
             edit(&mut integration, body, context)?;
