@@ -160,3 +160,141 @@ fn put<T: Serialize>(
 fn delete(kind: &str, parent: &str, id: &str) -> Change {
     Change::Delete { kind: kind.to_owned(), parent: parent.to_owned(), id: id.to_owned() }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use http::Method;
+    use serde_json::{Value, json};
+    use tidegate_core::definition::Live;
+    use tidegate_core::port::{DefinitionSink, DefinitionStore};
+    use tidegate_store::SqliteStore;
+
+    use super::*;
+    use crate::plane::{ControlPlane, ControlSettings};
+
+    #[derive(Debug)]
+    struct Nowhere;
+
+    impl DefinitionSink for Nowhere {
+        fn publish(&self, _: Live) {}
+    }
+
+    /// Small numbers that look random, the same in every run.
+    struct Dice(u64);
+
+    impl Dice {
+        fn below(&mut self, limit: usize) -> usize {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            usize::try_from(self.0 % u64::try_from(limit).expect("small")).expect("small")
+        }
+    }
+
+    async fn ids(plane: &ControlPlane, list: &str, id: &str) -> Vec<String> {
+        let page = plane.request(&Method::GET, &format!("/v2{list}?maxResults=500"), Value::Null).await;
+        let items = page.map(|page| page["items"].as_array().cloned().unwrap_or_default());
+        items.unwrap_or_default().iter().filter_map(|i| i[id].as_str().map(str::to_owned)).collect()
+    }
+
+    /// Makes, changes or removes something at random; what is refused is as welcome as what works.
+    async fn step(plane: &ControlPlane, dice: &mut Dice) {
+        let apis = ids(plane, "/apis", "apiId").await;
+        let none = String::from("none");
+        let pick = |from: &[String], dice: &mut Dice| match from.len() {
+            0 => none.clone(),
+            n => from[dice.below(n)].clone(),
+        };
+        let api = format!("/apis/{}", pick(&apis, dice));
+        let routes = ids(plane, &format!("{api}/routes"), "routeId").await;
+        let integrations = ids(plane, &format!("{api}/integrations"), "integrationId").await;
+        let deployments = ids(plane, &format!("{api}/deployments"), "deploymentId").await;
+        let (route, integration) = (pick(&routes, dice), pick(&integrations, dice));
+        let deployment = pick(&deployments, dice);
+        let n = dice.below(4);
+        let (post, patch, delete) = (Method::POST, Method::PATCH, Method::DELETE);
+        let (method, target, body) = match dice.below(24) {
+            0 if apis.len() < 4 => (
+                post,
+                "/apis".to_owned(),
+                json!({"name": "n", "protocolType": "WEBSOCKET", "routeSelectionExpression": "$request.body.a"}),
+            ),
+            1 if dice.below(4) == 0 => (delete, api, json!(null)),
+            2 => (patch, api, json!({"description": n.to_string()})),
+            3..=5 => (
+                post,
+                format!("{api}/routes"),
+                json!({"routeKey": format!("r{}", dice.below(9)), "target": format!("integrations/{integration}")}),
+            ),
+            6 => (patch, format!("{api}/routes/{route}"), json!({"routeKey": format!("r{}", dice.below(9))})),
+            7 => (delete, format!("{api}/routes/{route}"), json!(null)),
+            8 => (
+                post,
+                format!("{api}/routes/{route}/routeresponses"),
+                json!({"routeResponseKey": "$default"}),
+            ),
+            9 | 10 => (post, format!("{api}/integrations"), json!({"integrationType": "MOCK"})),
+            11 => (delete, format!("{api}/integrations/{integration}"), json!(null)),
+            12 => (
+                post,
+                format!("{api}/integrations/{integration}/integrationresponses"),
+                json!({"integrationResponseKey": format!("/{n}/")}),
+            ),
+            13 => {
+                (post, format!("{api}/stages"), json!({"stageName": format!("s{n}"), "autoDeploy": n == 0}))
+            }
+            14 => (patch, format!("{api}/stages/s{n}"), json!({"deploymentId": deployment})),
+            15 => (delete, format!("{api}/stages/s{n}"), json!(null)),
+            16 | 17 => (post, format!("{api}/deployments"), json!({"stageName": format!("s{n}")})),
+            18 => (delete, format!("{api}/deployments/{deployment}"), json!(null)),
+            19 => (post, "/domainnames".to_owned(), json!({"domainName": format!("d{n}.example.com")})),
+            20 if n == 0 => (delete, format!("/domainnames/d{}.example.com", dice.below(4)), json!(null)),
+            21 => (
+                post,
+                format!("/domainnames/d{n}.example.com/apimappings"),
+                json!({"apiId": api.trim_start_matches("/apis/"), "stage": format!("s{}", dice.below(4)),
+                       "apiMappingKey": format!("k{}", dice.below(3))}),
+            ),
+            22 => (post, format!("{api}/models"), json!({"name": format!("M{n}"), "schema": "{}"})),
+            _ => (post, "/vpclinks".to_owned(), json!({"name": "l", "subnetIds": []})),
+        };
+        let _ = plane.request(&method, &format!("/v2{target}"), body).await;
+    }
+
+    /// After any changes the store holds exactly what the state would be written as from nothing, and a second
+    /// control plane that loads it has the same state.
+    #[tokio::test]
+    async fn the_store_follows_the_state_exactly() {
+        let store = Arc::new(SqliteStore::open_in_memory().expect("open"));
+        let load = || {
+            let clock = Arc::new(|| "2025-01-15T12:00:00Z".parse().expect("a time"));
+            ControlPlane::load(Arc::clone(&store) as _, Arc::new(Nowhere), ControlSettings::default(), clock)
+        };
+        let plane = load().await.expect("load");
+        let mut dice = Dice(0x5eed);
+        let mut largest = 0;
+        for round in 0..60 {
+            for _ in 0..25 {
+                step(&plane, &mut dice).await;
+            }
+            let written = |plane: &ControlPlane| {
+                let puts = between(&State::default(), &plane.state()).expect("JSON").into_iter();
+                let mut documents: Vec<Document> = puts
+                    .map(|change| match change {
+                        Change::Put(document) => document,
+                        other => panic!("nothing can be deleted from nothing: {other:?}"),
+                    })
+                    .collect();
+                documents.sort_by_key(|d| d.sequence);
+                documents
+            };
+            let stored = store.load().await.expect("load");
+            largest = largest.max(stored.len());
+            assert_eq!(stored, written(&plane), "round {round}");
+            assert_eq!(written(&load().await.expect("load")), stored, "round {round}");
+        }
+        assert!(largest > 60, "the changes made {largest} documents only");
+    }
+}

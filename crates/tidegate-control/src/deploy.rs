@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tidegate_core::definition::{ApiDefinition, Deployment, LiveApi, LiveStage};
+use tidegate_core::definition::{Api, ApiDefinition, Deployment, LiveApi, LiveStage};
 
 use crate::error::ApiError;
 use crate::limits;
@@ -36,7 +36,14 @@ pub(crate) fn deploy(
         description,
         auto_deployed,
     };
-    let content = (content_sequence, Arc::new(freeze(api)));
+    // Deploying again without a change is common: such deployments share one value in memory.
+    let latest = api.deployments.iter().next_back().and_then(|d| api.contents.get(&d.deployment_id));
+    let frozen = freeze(api);
+    let frozen = match latest {
+        Some((_, content)) if **content == frozen => Arc::clone(content),
+        _ => Arc::new(frozen),
+    };
+    let content = (content_sequence, frozen);
     api.contents.insert(deployment.deployment_id.clone(), content);
     api.deployments.insert(&deployment.deployment_id, sequence, deployment.clone());
     Ok(deployment)
@@ -94,6 +101,7 @@ pub(crate) fn auto_deploy(old: &State, new: &mut State, context: &Context<'_>) -
         for name in stages {
             let stage = api.stage_mut(&name)?;
             stage.deployment_id = Some(deployment.deployment_id.clone());
+            stage.last_updated_date = context.timestamp();
             stage.last_deployment_status_message = Some(format!(
                 "Successfully deployed stage with deployment ID '{}'",
                 deployment.deployment_id
@@ -102,6 +110,21 @@ pub(crate) fn auto_deploy(old: &State, new: &mut State, context: &Context<'_>) -
         forget_old_auto_deployments(api);
     }
     Ok(())
+}
+
+/// Whether `api` has changed since `content` was frozen, in anything that needs a deployment.
+pub(crate) fn is_behind(content: &ApiDefinition, api: &ApiState) -> bool {
+    let mut now = freeze(api);
+    let then = &content.api;
+    // Everything else of the API is live without a deployment.
+    now.api = Api {
+        route_selection_expression: now.api.route_selection_expression,
+        api_key_selection_expression: now.api.api_key_selection_expression,
+        disable_execute_api_endpoint: now.api.disable_execute_api_endpoint,
+        disable_schema_validation: now.api.disable_schema_validation,
+        ..then.clone()
+    };
+    now != *content
 }
 
 /// Whether everything that a deployment freezes, and that matters after freezing, is equal.

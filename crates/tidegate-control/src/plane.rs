@@ -165,6 +165,21 @@ impl ControlPlane {
         self.state().live()
     }
 
+    /// The stages, as API id and name, whose API has changed since their deployment: what clients do not see yet.
+    pub fn stages_behind(&self) -> Vec<(String, String)> {
+        let state = self.state();
+        let mut behind = Vec::new();
+        for api in state.apis.iter() {
+            for stage in api.stages.iter() {
+                let content = stage.deployment_id.as_ref().and_then(|id| api.contents.get(id));
+                if content.is_some_and(|(_, content)| deploy::is_behind(content, api)) {
+                    behind.push((api.api.api_id.clone(), stage.stage_name.clone()));
+                }
+            }
+        }
+        behind
+    }
+
     /// The settings that it was loaded with.
     pub fn settings(&self) -> &ControlSettings {
         &self.inner.settings

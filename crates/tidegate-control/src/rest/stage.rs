@@ -20,7 +20,6 @@ pub(super) fn list(plane: &ControlPlane, api_id: &str, query: &Query) -> Outcome
     Reply::ok(&page(&state.api(api_id)?.stages, &list, query, |stage| (**stage).clone())?)
 }
 
-/// Read again after the write: with `autoDeploy` the write also sets the deployment.
 pub(super) fn get(plane: &ControlPlane, api_id: &str, name: &str) -> Outcome {
     Reply::ok(find(plane, api_id, name)?.as_ref())
 }
@@ -64,6 +63,7 @@ pub(super) async fn create(plane: &ControlPlane, api_id: &str, body: &Members) -
             Ok(stage)
         })
         .await?;
+    // Read again, because with `autoDeploy` the write has also deployed.
     let stored = find(plane, api_id, &created.stage_name);
     Reply::created(stored.as_deref().unwrap_or(&created))
 }

@@ -52,6 +52,7 @@ async fn a_deployment_freezes_and_a_stage_can_go_back() {
     let uri = frozen(&h, &api, "prod").integrations[0].integration_uri.clone();
     assert_eq!(uri.as_deref(), Some("http://127.0.0.1:8000/ws/"));
     assert!(Arc::ptr_eq(&content, &frozen(&h, &api, "prod")));
+    assert_eq!(h.plane.stages_behind(), [(api.clone(), "prod".to_owned())]);
 
     // A variable is live at once, and the same definition stays.
     h.patch(&format!("/apis/{api}/stages/prod"), json!({"stageVariables": {"host": "x"}})).await;
@@ -64,6 +65,15 @@ async fn a_deployment_freezes_and_a_stage_can_go_back() {
     let target = format!("/apis/{api}/stages/prod");
     assert_eq!(h.patch(&target, json!({"deploymentId": second})).await["deploymentId"], json!(second));
     assert_eq!(keys(&frozen(&h, &api, "prod")), ["a", "b"]);
+    h.patch(&format!("/apis/{api}"), json!({"name": "other", "description": "", "version": "2"})).await;
+    assert_eq!(h.plane.stages_behind(), [], "a name needs no deployment");
+
+    // Deploying the same again does not make another value of it.
+    let content_of_second = frozen(&h, &api, "prod");
+    h.patch(&format!("/apis/{api}"), json!({"name": "n"})).await;
+    let third = h.deploy(&api, json!({"stageName": "prod"})).await;
+    let fourth = h.deploy(&api, json!({"stageName": "prod"})).await;
+    assert_eq!(keys(&frozen(&h, &api, "prod")), keys(&content_of_second));
 
     // Back.
     h.patch(&target, json!({"deploymentId": first})).await;
@@ -72,7 +82,9 @@ async fn a_deployment_freezes_and_a_stage_can_go_back() {
     let answer = h.call("DELETE", &format!("{deployments}/{first}"), Value::Null).await;
     let message = "Active stages pointing to this deployment must be moved or deleted";
     answer.is_refused(400, "BadRequestException", message);
-    h.delete(&format!("{deployments}/{second}")).await;
+    for unused in [second, third, fourth] {
+        h.delete(&format!("{deployments}/{unused}")).await;
+    }
     h.delete(&target).await;
     h.delete(&format!("{deployments}/{first}")).await;
 }
