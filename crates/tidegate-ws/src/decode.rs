@@ -285,7 +285,7 @@ impl Decoder {
         while self.head_len < 2 {
             let Some(&byte) = input.get(at) else { return Ok((at, None)) };
             match self.head_len {
-                0 => drop(self.check_first(byte)?),
+                0 => _ = self.check_first(byte)?,
                 _ => self.check_second(byte)?,
             }
             self.head[usize::from(self.head_len)] = byte;
