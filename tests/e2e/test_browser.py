@@ -2,15 +2,16 @@
 
 import itertools
 import json
+import re
 import shutil
 import subprocess
 
 import pytest
+import requests
 from websockets.sync.client import connect
 
 from harness import aws
-from harness.aws import Api
-from harness.gateway import Gateway, clean_environment
+from harness.gateway import clean_environment
 from harness.wait import until
 
 FLAGS = (
@@ -34,8 +35,6 @@ class Browser:
         port_file = directory / "DevToolsActivePort"
         until(lambda: port_file.exists() and port_file.read_text().count("\n") >= 1, "the browser's debugging port", 30)
         port = port_file.read_text().split("\n")[0]
-        import requests
-
         pages = until(
             lambda: [p for p in requests.get(f"http://127.0.0.1:{port}/json/list", timeout=5).json() if p["type"] == "page"], "a page", 20
         )
@@ -113,8 +112,6 @@ def test_page_of_dev(start_gateway, browser):
         "apigatewaymanagementapi", f"http://127.0.0.1:{gateway.port}/_aws/execute-api/{gateway.address['api_id']}/{gateway.address['stage']}",
         access_key="tidegate", secret="tidegate-secret",
     )
-    import re
-
     ids = re.findall(r"[A-Za-z0-9_-]{15}=", browser.text("#log") + (browser.text("#status") or "") + gateway.log_text())
     assert ids, "no connection id on the page or in the log"
     push.post_to_connection(ConnectionId=ids[-1], Data=b"pushed by the server")

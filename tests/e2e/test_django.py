@@ -6,6 +6,9 @@ proxy (S0-33 (2)), and in one test through the TLS listener (S0-33 (1)).
 
 import json
 import re
+import socket
+import ssl
+import threading
 from collections import Counter
 
 import pytest
@@ -469,9 +472,6 @@ def test_proxy_only_for_its_names(shared):
 
 def test_client_over_tls(shared):
     """S0-44, S0-21: a wss client of the API's own name; the backend sees https and the client's port."""
-    import socket
-    import ssl
-
     site, record = shared.site, shared.record
     name = f"{record['api_id']}.execute-api.us-east-1.amazonaws.com"
     session = site.login("tls-client")
@@ -593,8 +593,6 @@ def test_custom_domain(shared):
 
 def test_simultaneous_connects(shared):
     """S0-31, S0-107: forty connects at once, each with its own token; every row once."""
-    import threading
-
     site, record = shared.site, shared.record
     sessions = [site.login(f"crowd{n}") for n in range(8)]
     tokens = [(s, site.token(s)) for s in sessions for _ in range(5)]
@@ -650,3 +648,11 @@ def test_clean_up_and_deletion(shared):
     # The socket is still open (D-10); its messages are refused by the package and stay unanswered.
     say(ws, handler="hello")
     ws.close(1000)
+
+
+def test_single_label_hosts(shared):
+    """S0-106: the package itself refuses `http://django:8000/ws/`; a dotted alias or an address is fine."""
+    make = "r = ApiGateway(api_name=name, target_base_endpoint=url)\nr.save()"
+    with pytest.raises(RuntimeError, match="ValidationError"):
+        shared.site.run(make, name="label", url="http://django:8000/ws/")
+    shared.site.run(make, name="label", url="http://django.internal:8000/ws/")

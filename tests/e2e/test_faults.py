@@ -3,7 +3,6 @@
 import os
 import resource
 import select
-import signal
 import socket
 import subprocess
 import threading
@@ -15,8 +14,8 @@ import requests
 
 from harness import aws, raw
 from harness.aws import Api, control, make_api
-from harness.gateway import unused_tcp_port
-from harness.raw import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, encode
+from harness.backend import Backend
+from harness.raw import CLOSE, PING, TEXT, encode
 from harness.wait import until
 
 ENOUGH = ".*"
@@ -37,8 +36,6 @@ def alive(gateway, api, backend):
 @pytest.mark.logs(ENOUGH)
 def test_backend_goes_away_and_comes_back(gateway, api, backend):
     """Backend down, then up again: an error frame while it is down, open connections survive, no message is repeated."""
-    from harness.backend import Backend
-
     other = Backend()
     api.control.update_stage(ApiId=api.id, StageName="prod", StageVariables={"p": str(other.port)})
     for item in api.control.get_integrations(ApiId=api.id)["Items"]:

@@ -2,11 +2,13 @@
 
 import struct
 import time
+import zlib
 
 import pytest
 
 from harness.aws import CONNECTION_ID, make_api
 from harness.raw import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, encode
+from harness.wait import until
 
 CLOSE_MAPPING = {
     **CONNECTION_ID,
@@ -293,8 +295,6 @@ def test_gone_before_disconnect_event(api, backend):
     with api.connect() as ws:
         ws.close(1000)
     disconnect_event(backend)
-    from harness.wait import until
-
     until(lambda: seen, "the post from inside $disconnect")
     assert seen == [(410, "closed")]
 
@@ -328,8 +328,6 @@ def test_push_repairs_utf8(api, backend):
 
 def test_compression(api, backend):
     """1.4: permessage-deflate is negotiated and messages survive it both ways."""
-    import zlib
-
     with api.connect(headers=[("Sec-WebSocket-Extensions", "permessage-deflate; server_no_context_takeover; client_no_context_takeover")]) as ws:
         assert "permessage-deflate" in ws.reply.get("sec-websocket-extensions")
         connection = backend.one("/connect").connection_id
@@ -348,8 +346,6 @@ def test_compression(api, backend):
 
 def test_compression_bomb(api, backend):
     """1.4, 1.5: the limits apply to the inflated size."""
-    import zlib
-
     with api.connect(headers=[("Sec-WebSocket-Extensions", "permessage-deflate")]) as ws:
         deflate = zlib.compressobj(wbits=-15)
         data = deflate.compress(b"\0" * 20_000_000) + deflate.flush(zlib.Z_SYNC_FLUSH)

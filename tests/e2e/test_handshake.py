@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 import re
 import threading
 import time
@@ -9,7 +10,7 @@ import time
 import pytest
 
 from harness import raw
-from harness.aws import Api, add_route, control, make_api
+from harness.aws import Api, control, make_api
 from harness.gateway import unused_tcp_port
 
 ERROR_BODY = re.compile(
@@ -319,8 +320,6 @@ def test_subprotocol_setting(gateway, backend):
 @pytest.mark.config("[connect]\nannounce_id = true\n")
 def test_announce_id(api, backend):
     """9.1 no. 31: `connect.announce_id` sends the id first."""
-    import json
-
     with api.connect() as ws:
         assert json.loads(ws.message()) == {"connectionId": backend.one("/connect").connection_id}
 

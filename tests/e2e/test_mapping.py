@@ -1,10 +1,12 @@
 """requestParameters: where mapped values come from and what they replace (AG-19, S0-10, S0-23)."""
 
 import re
+import time
 
 import pytest
 
 from harness.aws import CONNECTION_ID, make_api, refused
+from harness.wait import until
 
 
 def header(name, source):
@@ -225,9 +227,6 @@ def test_pool_reuse_and_idle(api, backend):
         backend.wait(10, "/default")
         assert len({r.connection for r in backend.requests}) <= 2
         used = backend.requests[-1].connection
-        from harness.wait import until
-        import time
-
         start = time.monotonic()
         until(lambda: time.monotonic() - start > 1.2, "an idle second", timeout=3, interval=0.1)
         ws.text("late")

@@ -7,9 +7,11 @@ import threading
 
 import pytest
 
+from harness import raw
 from harness.aws import CONNECTION_ID, add_route, make_api, refused
 from harness.backend import Backend
 from harness.gateway import unused_tcp_port
+from harness.wait import until
 
 FRAME = re.compile(r'^\{"message": "(?P<message>[^"]*)", "connectionId":"(?P<connection>[A-Za-z0-9_-]{15}=)", "requestId":"(?P<request>[A-Za-z0-9_-]{15}=)"\}$')
 
@@ -329,8 +331,6 @@ def test_selection_expressions(gateway, backend, expression, body, key):
 
 def test_auto_deploy(gateway, backend):
     """6.4: autoDeploy makes route changes live without a deployment call."""
-    from harness.wait import until
-
     api = make_api(gateway, backend)
     api.control.create_stage(ApiId=api.id, StageName="auto", AutoDeploy=True)
     add_route(api, "join", backend.url)
@@ -338,8 +338,6 @@ def test_auto_deploy(gateway, backend):
     assert api.control.get_deployment(ApiId=api.id, DeploymentId=stage)["AutoDeployed"] is True
 
     def live():
-        import harness.raw as raw
-
         with raw.RawWs(gateway.port, f"/_aws/execute-api/{api.id}/auto") as ws:
             ws.text('{"action":"join"}')
             ws.close(1000)

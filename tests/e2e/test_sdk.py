@@ -13,7 +13,6 @@ from websockets.sync.client import connect as library_connect
 
 from harness import aws
 from harness.aws import make_api, refused
-from harness.backend import Reply
 
 CONNECTION_ID = re.compile(r"^[A-Za-z0-9_-]{15}=$")
 TRACE_ID = re.compile(r"^Root=1-[0-9a-f]{8}-[0-9a-f]{24}$")

@@ -4,9 +4,12 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
+
+import requests
 
 from .wait import until
 
@@ -204,8 +207,6 @@ class Gateway:
         return 0
 
     def metrics(self):
-        import requests
-
         reply = requests.get(f"{self.admin_url}/metrics", timeout=5)
         assert reply.status_code == 200
         return reply.text
@@ -227,8 +228,6 @@ class Gateway:
 
 def unused_tcp_port():
     """A port on which nothing listens."""
-    import socket
-
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

@@ -1,6 +1,7 @@
 """HTTP and WebSocket over a bare socket: what the libraries refuse to send, or hide."""
 
 import base64
+import json
 import os
 import socket
 import ssl
@@ -35,8 +36,6 @@ class Response:
 
     @property
     def json(self):
-        import json
-
         return json.loads(self.body)
 
 
