@@ -73,9 +73,11 @@ impl SqliteStore {
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             std::fs::create_dir_all(folder).map_err(|error| unavailable("open", error))?;
         }
+        create_private(path).map_err(|error| unavailable("open", error))?;
         let lock = Lock::take(path).map_err(|error| unavailable("open", error))?;
         let connection = Connection::open(path).map_err(|error| unavailable("open", error))?;
         prepare(&connection, options, true)?;
+        schema::check(&connection)?;
         schema::migrate(&connection)?;
         let reader = Connection::open(path).map_err(|error| unavailable("open", error))?;
         reader.busy_timeout(LOCK_WAIT).map_err(|error| unavailable("open", error))?;
@@ -155,6 +157,16 @@ impl DefinitionStore for SqliteStore {
             answered.await.map_err(|error| unavailable("write", error))?
         })
     }
+}
+
+/// Creates the file for its owner only, if it is missing: definitions hold secrets of backends. The engine gives its
+/// other files the same rights.
+fn create_private(path: &Path) -> std::io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    options.append(true).create(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).map(drop)
 }
 
 fn prepare(connection: &Connection, options: &Options, is_file: bool) -> Result<(), StoreError> {

@@ -72,7 +72,9 @@ async fn a_deployment_freezes_and_a_stage_can_go_back() {
     let content_of_second = frozen(&h, &api, "prod");
     h.patch(&format!("/apis/{api}"), json!({"name": "n"})).await;
     let third = h.deploy(&api, json!({"stageName": "prod"})).await;
+    let content_of_third = frozen(&h, &api, "prod");
     let fourth = h.deploy(&api, json!({"stageName": "prod"})).await;
+    assert!(Arc::ptr_eq(&content_of_third, &frozen(&h, &api, "prod")));
     assert_eq!(keys(&frozen(&h, &api, "prod")), keys(&content_of_second));
 
     // Back.
@@ -113,6 +115,8 @@ async fn unchanged_apis_are_published_as_the_same_value() {
     };
     assert!(Arc::ptr_eq(&of(&before, &two), &of(&after, &two)));
     assert!(!Arc::ptr_eq(&of(&before, &one), &of(&after, &one)));
+    h.patch(&format!("/apis/{one}"), json!({"disableExecuteApiEndpoint": true})).await;
+    assert!(of(&h.sink.last(), &one).api.disable_execute_api_endpoint);
     let count = h.sink.count();
     h.route(&one, "a").await;
     assert_eq!(h.sink.count(), count, "a route is not live before a deployment");

@@ -113,6 +113,13 @@ async fn everything_is_there_after_a_restart() {
     assert_eq!((&old.stage, &old.deployment), (&new.stage, &new.deployment));
     assert!(new.deployment.as_ref().is_some_and(|d| d.routes.len() == 1 && d.route_responses.len() == 1));
 
+    // What is new comes after what was there, and replaces nothing.
+    let apis = h.get("/apis").await["items"].clone();
+    let newest = h.api().await;
+    let items = h.get("/apis").await["items"].clone();
+    assert_eq!((&items[0], &items[1]["apiId"]), (&apis[0], &json!(newest)));
+    h.delete(&format!("/apis/{newest}")).await;
+
     // Deleting is durable, too, and leaves no document behind.
     let api = again.apis[0].api.api_id.clone();
     h.delete(&format!("/apis/{api}")).await;

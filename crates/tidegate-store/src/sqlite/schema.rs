@@ -25,6 +25,14 @@ const DELETE_TREE: &str =
     "DELETE FROM document WHERE parent = ?1 OR (parent >= ?1 || '/' AND parent < ?1 || '0')";
 const READ_ALL: &str = "SELECT kind, parent, id, sequence, body FROM document ORDER BY sequence, rowid";
 
+/// Refuses a file whose structure is damaged: better at the start than at some write.
+pub(super) fn check(connection: &Connection) -> Result<(), StoreError> {
+    let failed = |error: rusqlite::Error| unavailable("open", error);
+    let verdict: String =
+        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(failed)?;
+    if verdict == "ok" { Ok(()) } else { Err(unavailable("open", format!("the file is damaged: {verdict}"))) }
+}
+
 /// Brings the file to the latest version.
 pub(super) fn migrate(connection: &Connection) -> Result<(), StoreError> {
     let failed = |error: rusqlite::Error| unavailable("open", error);

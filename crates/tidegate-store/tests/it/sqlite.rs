@@ -83,6 +83,37 @@ async fn what_is_no_database_is_refused() {
 }
 
 #[tokio::test]
+async fn a_damaged_file_is_refused() {
+    let folder = folder();
+    let store: Store = Arc::new(open(&file(&folder)));
+    for n in 0..100 {
+        store.apply(vec![put("x", "p", &n.to_string(), n + 1, &"x".repeat(1000))]).await.expect("write");
+    }
+    drop(store);
+    let mut bytes = std::fs::read(file(&folder)).expect("read");
+    let middle = bytes.len() / 2;
+    bytes[middle..].fill(0xA5);
+    std::fs::write(file(&folder), bytes).expect("write");
+    let error = SqliteStore::open(&file(&folder)).expect_err("must be refused");
+    assert!(matches!(error, StoreError::Unavailable { operation: "open", .. }), "{error:?}");
+    assert!(error.source().is_some_and(|cause| cause.to_string().contains("damaged")), "{error:?}");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn only_the_owner_can_read_the_files() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = folder();
+    let store: Store = Arc::new(open(&file(&folder)));
+    store.apply(vec![put("x", "p", "a", 1, "'a secret'")]).await.expect("write");
+    for name in ["definitions.db", "definitions.db-wal"] {
+        let mode =
+            std::fs::metadata(folder.path().join("data").join(name)).expect("there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+}
+
+#[tokio::test]
 async fn a_full_disk_refuses_and_later_takes_writes_again() {
     let folder = folder();
     let options = Options { max_page_count: Some(40), ..Options::default() };
