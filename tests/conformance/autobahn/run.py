@@ -194,8 +194,13 @@ class Factory(WebSocketClientFactory):
         self.logOctets = False
         self.logFrames = True
         # Compression cases set their offers on the protocol; the handshake reads them from there.
+        # The time limits are generous: a case that keeps this one thread busy must not make another one unclean.
         self.setProtocolOptions(
-            failByDrop=False, openHandshakeTimeout=5, closeHandshakeTimeout=1, echoCloseCodeReason=False
+            failByDrop=False,
+            openHandshakeTimeout=30,
+            closeHandshakeTimeout=30,
+            serverConnectionDropTimeout=30,
+            echoCloseCodeReason=False,
         )
 
     def buildProtocol(self, addr):
