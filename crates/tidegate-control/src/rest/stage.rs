@@ -174,8 +174,12 @@ fn edit_route_settings(settings: &mut RouteSettings, body: &Members) -> Result<(
     Ok(())
 }
 
+/// An empty object removes the settings: that is how Terraform's provider takes them away.
 fn edit_access_log(stage: &mut Stage, body: &Members) -> Result<(), ApiError> {
     let mut settings = stage.access_log_settings.take().unwrap_or_default();
+    if body.raw("destinationArn").is_none() && body.raw("format").is_none() {
+        return Ok(());
+    }
     replace(&mut settings.destination_arn, body.text("destinationArn", limits::ARN)?);
     replace(&mut settings.format, body.text("format", limits::ACCESS_LOG_FORMAT)?);
     match (&settings.destination_arn, &settings.format) {

@@ -91,6 +91,9 @@ async fn every_map_merges_and_every_refused_update_changes_nothing() {
     assert_eq!(h.get(&stage).await, before);
 
     let body = json!({"accessLogSettings": {"destinationArn": "arn:x", "format": "$context.requestId"}});
+    h.patch(&stage, body.clone()).await;
+    let answer = h.patch(&stage, json!({"accessLogSettings": {}})).await;
+    assert!(answer.get("accessLogSettings").is_none());
     h.patch(&stage, body).await;
     h.delete(&format!("{stage}/accesslogsettings")).await;
     h.delete(&format!("{stage}/accesslogsettings")).await;
