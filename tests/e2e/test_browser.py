@@ -94,7 +94,7 @@ def browser(tmp_path):
 @pytest.mark.timeout(90)
 def test_page_of_dev(start_gateway, browser):
     """Proof 3, S0-99: the page connects, sends, receives the echo, is closed from the server and shows the code."""
-    gateway = start_gateway(command="dev")
+    gateway = start_gateway("[connect]\nannounce_id = true\n", command="dev")
     browser.navigate(f"{gateway.admin_url}/")
     assert browser.evaluate("document.querySelector('#url').value") == gateway.address["url"]
     browser.click("#connect")
@@ -107,13 +107,13 @@ def test_page_of_dev(start_gateway, browser):
     received = [line for line in browser.evaluate("document.querySelector('#log').innerText").splitlines() if line.startswith("<- ")]
     assert any("grüße" in line for line in received), received
 
-    # A server-side close by the connection id that the list of the admin API or an echo names.
+    # The server's side, by the connection id that `connect.announce_id` put on the page.
     push = aws.client(
         "apigatewaymanagementapi", f"http://127.0.0.1:{gateway.port}/_aws/execute-api/{gateway.address['api_id']}/{gateway.address['stage']}",
         access_key="tidegate", secret="tidegate-secret",
     )
-    ids = re.findall(r"[A-Za-z0-9_-]{15}=", browser.text("#log") + (browser.text("#status") or "") + gateway.log_text())
-    assert ids, "no connection id on the page or in the log"
+    ids = re.findall(r'<- \{"connectionId": ?"([A-Za-z0-9_-]{15}=)"\}', browser.text("#log"))
+    assert ids, "the connection id is not on the page"
     push.post_to_connection(ConnectionId=ids[-1], Data=b"pushed by the server")
     until(lambda: "<- pushed by the server" in browser.text("#log"), "the push")
     push.delete_connection(ConnectionId=ids[-1])

@@ -68,12 +68,13 @@ class Gateway:
         argv += ["--address-file", str(self.address_path)]
         env = clean_environment()
         if self.command == "serve":
-            argv += ["--data-dir", str(self.data_dir), "--log-format", "json"]
+            argv += ["--data-dir", str(self.data_dir)]
             env.update(credentials_environment())
-            if self.config:
-                path = self.directory / "tidegate.toml"
-                path.write_text(self.config)
-                argv += ["--config", str(path)]
+        if self.config:
+            path = self.directory / "tidegate.toml"
+            path.write_text(self.config)
+            argv += ["--config", str(path)]
+        argv += ["--log-format", "json"]
         argv += self.args
         # Appended to, so that a restart within a test keeps the first run's lines.
         with open(self.log_path, "ab") as log, open(self.directory / "stdout", "ab") as out:
