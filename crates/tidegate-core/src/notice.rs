@@ -75,6 +75,13 @@ pub enum Notice {
         /// From the request head to the answer.
         duration: Duration,
     },
+    /// The backend's choice of a subprotocol will not please the client.
+    SubprotocolTrouble {
+        /// Where.
+        place: Place,
+        /// What is wrong with it.
+        diagnosis: Diagnosis,
+    },
     /// A message was handled; nothing went wrong at the gateway.
     MessageHandled {
         /// Where.

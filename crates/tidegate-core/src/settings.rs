@@ -238,8 +238,6 @@ pub enum PendingPosts {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Connect {
-    /// Accept, then close with 4000 + status, so that a page can see why it was refused.
-    pub reject_as_close: bool,
     /// First message tells the client its connection id.
     pub announce_id: bool,
 }

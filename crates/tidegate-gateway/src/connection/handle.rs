@@ -1,0 +1,284 @@
+//! What the rest of the gateway holds of a connection: its facts, its state and its outbox.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Waker};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tidegate_core::context::ConnectionFacts;
+use tidegate_core::diagnosis::Diagnosis;
+use tidegate_core::limits;
+use tidegate_core::notice::ClosedBy;
+use tidegate_core::snapshot::Stage;
+use tidegate_ws::{CloseFrame, DeflateParams, OutboundMessage};
+
+/// Why a connection ends, as its client and its backend will see it.
+#[derive(Debug, Clone)]
+pub(crate) struct CloseCause {
+    /// Sent to the client; none when it can no longer hear it.
+    pub(crate) frame: Option<CloseFrame>,
+    /// `disconnectStatusCode`.
+    pub(crate) code: u16,
+    /// `disconnectReason`.
+    pub(crate) reason: String,
+    pub(crate) by: ClosedBy,
+    pub(crate) diagnosis: Diagnosis,
+    /// What later posts are told.
+    pub(crate) gone: Diagnosis,
+}
+
+/// Why a push was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PushRefusal {
+    /// The handshake is not over.
+    Pending,
+    /// The connection has ended.
+    Gone,
+    /// The client reads too slowly: its outbox is at its bound.
+    Full,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// `$connect` is running; nothing may be pushed.
+    Pending,
+    /// As [`State::Pending`], but pushes wait for the 101.
+    PendingQueue,
+    Open,
+    Closed,
+}
+
+/// One connection, shared. Dropping the last reference frees it; the registry holds one while it is open.
+pub(crate) struct Handle {
+    pub(crate) facts: Arc<ConnectionFacts>,
+    /// Stage of the handshake; its settings apply for the life of the connection.
+    pub(crate) stage: Arc<Stage>,
+    /// Handshake headers that go with every event, where that is switched on.
+    pub(crate) kept_headers: Option<Box<http::HeaderMap>>,
+    outbox: Mutex<Outbox>,
+    /// Milliseconds since 1970: last message in either direction.
+    last_active: AtomicU64,
+    /// Milliseconds since 1970 of the ping that waits for an answer; 0 = none.
+    pinged_at: AtomicU64,
+    /// Milliseconds since 1970 since when the socket takes nothing; 0 = it does.
+    blocked_since: AtomicU64,
+    /// Milliseconds since 1970; `u64::MAX` = never.
+    pub(crate) age_deadline: u64,
+    /// Set at the 101 when compression was agreed on.
+    deflate: OnceLock<DeflateParams>,
+}
+
+#[derive(Debug)]
+struct Outbox {
+    frames: VecDeque<Bytes>,
+    /// Bytes in `frames` and on their way into the socket.
+    queued_bytes: usize,
+    state: State,
+    close: Option<Box<CloseCause>>,
+    waker: Option<Waker>,
+    messages_out: u64,
+    bytes_out: u64,
+}
+
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Handle").field("connection_id", &self.facts.connection_id).finish_non_exhaustive()
+    }
+}
+
+impl Handle {
+    /// A connection whose handshake is under way. `accepts_pending`: pushes wait for the 101.
+    pub(crate) fn new(
+        facts: Arc<ConnectionFacts>,
+        stage: Arc<Stage>,
+        kept_headers: Option<Box<http::HeaderMap>>,
+        accepts_pending: bool,
+        age_deadline: u64,
+    ) -> Self {
+        let last_active = AtomicU64::new(facts.connected_at);
+        Self {
+            facts,
+            stage,
+            kept_headers,
+            outbox: Mutex::new(Outbox {
+                frames: VecDeque::new(),
+                queued_bytes: 0,
+                state: if accepts_pending { State::PendingQueue } else { State::Pending },
+                close: None,
+                waker: None,
+                messages_out: 0,
+                bytes_out: 0,
+            }),
+            last_active,
+            pinged_at: AtomicU64::new(0),
+            blocked_since: AtomicU64::new(0),
+            age_deadline,
+            deflate: OnceLock::new(),
+        }
+    }
+
+    /// Puts a message into the outbox without waiting. The bytes are shared, not copied.
+    ///
+    /// # Errors
+    /// [`PushRefusal`]; nothing was queued.
+    pub(crate) fn push(&self, message: &OutboundMessage, now: u64) -> Result<(), PushRefusal> {
+        // Compressing may take a while: not under the lock.
+        let frames = message.frames(self.deflate.get().copied());
+        let mut outbox = self.outbox.lock();
+        match outbox.state {
+            State::Open | State::PendingQueue => {}
+            State::Pending => return Err(PushRefusal::Pending),
+            State::Closed => return Err(PushRefusal::Gone),
+        }
+        if outbox.close.is_some() {
+            return Err(PushRefusal::Gone);
+        }
+        let limit = self.stage.settings.data_plane.outbound_buffer_bytes;
+        let is_over = outbox.queued_bytes > 0 && outbox.queued_bytes + frames.len() > limit;
+        if is_over || outbox.frames.len() >= limits::MAX_OUTBOX_FRAMES {
+            return Err(PushRefusal::Full);
+        }
+        outbox.queued_bytes += frames.len();
+        outbox.messages_out += 1;
+        outbox.bytes_out += message.len() as u64;
+        outbox.frames.push_back(frames);
+        let waker = outbox.waker.take();
+        drop(outbox);
+        self.touch(now);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        Ok(())
+    }
+
+    /// Puts a control frame into the outbox; dropped when the outbox is at its bound, because a peer that does
+    /// not read needs no pong.
+    pub(crate) fn push_control(&self, frame: Bytes) {
+        let mut outbox = self.outbox.lock();
+        if outbox.state == State::Open && outbox.frames.len() < limits::MAX_OUTBOX_FRAMES {
+            outbox.queued_bytes += frame.len();
+            outbox.frames.push_back(frame);
+            if let Some(waker) = outbox.waker.take() {
+                drop(outbox);
+                waker.wake();
+            }
+        }
+    }
+
+    /// Asks the connection to end. The first cause wins; false when it was ending or over already.
+    pub(crate) fn close(&self, cause: CloseCause) -> bool {
+        let mut outbox = self.outbox.lock();
+        if outbox.close.is_some() || outbox.state == State::Closed {
+            return false;
+        }
+        outbox.close = Some(Box::new(cause));
+        if let Some(waker) = outbox.waker.take() {
+            drop(outbox);
+            waker.wake();
+        }
+        true
+    }
+
+    /// The 101 has been written: pushes are taken from now on.
+    pub(crate) fn open(&self, deflate: Option<DeflateParams>) {
+        let mut outbox = self.outbox.lock();
+        if matches!(outbox.state, State::Pending | State::PendingQueue) {
+            outbox.state = State::Open;
+            if let Some(deflate) = deflate {
+                let _ = self.deflate.set(deflate);
+            }
+        }
+    }
+
+    /// Nothing is taken any more. Returns what still waited, and how much went out in all.
+    pub(crate) fn finish(&self) -> (VecDeque<Bytes>, u64, u64) {
+        let mut outbox = self.outbox.lock();
+        outbox.state = State::Closed;
+        outbox.waker = None;
+        (std::mem::take(&mut outbox.frames), outbox.messages_out, outbox.bytes_out)
+    }
+
+    /// Whether the handshake is still under way.
+    pub(crate) fn is_pending(&self) -> bool {
+        matches!(self.outbox.lock().state, State::Pending | State::PendingQueue)
+    }
+
+    /// Whether the connection can be pushed to.
+    pub(crate) fn is_open(&self) -> bool {
+        let outbox = self.outbox.lock();
+        outbox.state == State::Open && outbox.close.is_none()
+    }
+
+    /// Takes everything that waits into `writing`, or leaves a waker. `Err` when the connection is to end and
+    /// nothing waits before the end.
+    pub(crate) fn take_outbox(
+        &self,
+        writing: &mut VecDeque<Bytes>,
+        context: &mut Context<'_>,
+    ) -> Result<(), Box<CloseCause>> {
+        let mut outbox = self.outbox.lock();
+        if !outbox.frames.is_empty() {
+            // The emptied queue goes back and its buffer with it: an idle connection holds neither.
+            *writing = std::mem::take(&mut outbox.frames);
+            return Ok(());
+        }
+        if let Some(cause) = outbox.close.clone() {
+            return Err(cause);
+        }
+        if !outbox.waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
+            outbox.waker = Some(context.waker().clone());
+        }
+        Ok(())
+    }
+
+    /// The cause to end for, even when frames wait before it; otherwise leaves a waker for it.
+    pub(crate) fn close_requested(&self, context: &mut Context<'_>) -> Option<Box<CloseCause>> {
+        let mut outbox = self.outbox.lock();
+        if outbox.close.is_none()
+            && !outbox.waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker()))
+        {
+            outbox.waker = Some(context.waker().clone());
+        }
+        outbox.close.clone()
+    }
+
+    /// `written` bytes have left.
+    pub(crate) fn written(&self, written: usize) {
+        let mut outbox = self.outbox.lock();
+        outbox.queued_bytes = outbox.queued_bytes.saturating_sub(written);
+    }
+
+    /// Data passed in either direction.
+    pub(crate) fn touch(&self, now: u64) {
+        self.last_active.store(now, Ordering::Relaxed);
+    }
+
+    pub(crate) fn last_active(&self) -> u64 {
+        self.last_active.load(Ordering::Relaxed)
+    }
+
+    /// Any frame of the peer answers a ping: it is alive.
+    pub(crate) fn heard(&self) {
+        if self.pinged_at.load(Ordering::Relaxed) != 0 {
+            self.pinged_at.store(0, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn pinged_at(&self) -> u64 {
+        self.pinged_at.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_pinged_at(&self, now: u64) {
+        self.pinged_at.store(now, Ordering::Relaxed);
+    }
+
+    pub(crate) fn blocked_since(&self) -> u64 {
+        self.blocked_since.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_blocked_since(&self, now: u64) {
+        self.blocked_since.store(now, Ordering::Relaxed);
+    }
+}

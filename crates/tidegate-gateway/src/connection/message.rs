@@ -1,0 +1,171 @@
+//! One message: choose the route, call its integration, answer.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tidegate_core::context::{Event, EventKind, error_body};
+use tidegate_core::diagnosis::Diagnosis;
+use tidegate_core::error::ErrorCode;
+use tidegate_core::id::RequestId;
+use tidegate_core::notice::{Notice, Place};
+use tidegate_core::settings::{ErrorFrames, TwoWayErrors};
+use tidegate_core::snapshot::{Route, Stage};
+use tidegate_ws::OutboundMessage;
+
+use super::handle::Handle;
+use super::intake::Queued;
+use crate::clock::now_millis;
+use crate::gateway::Gateway;
+use crate::integration::{self, Answer, Failure};
+
+/// Handles one message from its route to its reply. Never fails: whatever goes wrong is told to the client as
+/// a frame and to the operator as a notice.
+pub(crate) async fn handle(gateway: Arc<Gateway>, handle: Arc<Handle>, queued: Queued) {
+    let now = now_millis();
+    let request_id = gateway.request_id(now);
+    let mut place = gateway.place(&handle);
+    place.request_id = Some(request_id);
+    let size = queued.text.len();
+
+    // One load: this message sees one deployment from its route to its reply.
+    let Some(stage) = gateway.stage(&handle.facts.api_id, &handle.facts.stage) else { return };
+    let outcome = match choose(&gateway, &stage, &queued, now) {
+        Err(failure) => Err((failure, None)),
+        Ok((route, is_json)) => {
+            place.route_key = Some(Arc::clone(&route.key));
+            let message_id = gateway.request_id(now);
+            let event = Event {
+                connection: Arc::clone(&handle.facts),
+                request_id,
+                route_key: Arc::clone(&route.key),
+                request_time: now,
+                kind: EventKind::Message { message_id },
+            };
+            let call = integration::Call {
+                event: &event,
+                stage: &stage,
+                headers: handle.kept_headers.as_deref(),
+                query: "",
+                body: &queued.text,
+                is_base64: queued.is_base64,
+                is_json,
+                forwarded_for: None,
+            };
+            match integration::call(&gateway, &route.integration, &call).await {
+                Ok(answer) => Ok((route, answer)),
+                Err(failure) => Err((failure, Some(route))),
+            }
+        }
+    };
+    match outcome {
+        Ok((route, answer)) => reply(&gateway, &handle, &stage, &route, place, size, answer),
+        Err((failure, route)) => {
+            refuse(&gateway, &handle, &stage, route.as_deref(), place, size, failure, request_id)
+        }
+    }
+}
+
+/// The route of a message, or why there is none. The second value says whether the message is JSON.
+fn choose(
+    gateway: &Gateway,
+    stage: &Stage,
+    queued: &Queued,
+    now: u64,
+) -> Result<(Arc<Route>, bool), Failure> {
+    let Some(deployment) = &stage.deployment else {
+        return Err(Failure::new(
+            ErrorCode::NoRoute,
+            Diagnosis::STAGE_NOT_DEPLOYED,
+            "the stage has no deployment",
+        ));
+    };
+    let (route, selected) = deployment.select_route(&queued.text);
+    let Some(route) = route else {
+        let diagnosis =
+            if deployment.routes.is_empty() { Diagnosis::ROUTE_NONE } else { Diagnosis::ROUTE_NO_MATCH };
+        // The value may hold anything the client sent, so only its length is told.
+        let detail =
+            format!("the selection gave {} characters that name no route", selected.value.chars().count());
+        return Err(Failure::new(ErrorCode::NoRoute, diagnosis, detail));
+    };
+    if !gateway.throttles.admit(stage, &route.key, now) {
+        return Err(Failure::new(
+            ErrorCode::Throttled,
+            Diagnosis::RATELIMIT_STAGE,
+            "the throttle is exhausted",
+        ));
+    }
+    Ok((Arc::clone(route), selected.is_json))
+}
+
+fn reply(
+    gateway: &Gateway,
+    handle: &Handle,
+    stage: &Stage,
+    route: &Route,
+    place: Place,
+    size: usize,
+    answer: Answer,
+) {
+    let is_error = answer.status >= 400;
+    let is_wanted = !(is_error && stage.settings.integration.two_way_errors == TwoWayErrors::Drop);
+    let has_body = !answer.body.is_empty();
+    if is_error {
+        let diagnosis = answer.diagnosis.unwrap_or(Diagnosis::REPLY_BACKEND_FAILED);
+        gateway.notice(Notice::BackendRefusedMessage {
+            place: place.clone(),
+            status: answer.status,
+            diagnosis,
+        });
+    }
+    if route.is_two_way && has_body && is_wanted {
+        if answer.body.len() > stage.settings.data_plane.max_message_bytes {
+            let detail = format!("the answer has {} bytes", answer.body.len());
+            let failure = Failure::new(ErrorCode::ReplyTooLarge, Diagnosis::MESSAGE_TOO_LARGE_OUT, detail);
+            let request_id = place.request_id;
+            if let Some(request_id) = request_id {
+                refuse(gateway, handle, stage, Some(route), place, size, failure, request_id);
+            }
+            return;
+        }
+        let _ = handle.push(&OutboundMessage::text(answer.body), now_millis());
+    }
+    let dropped_reply = !route.is_two_way && has_body && route.lacks_route_response;
+    gateway.notice(Notice::MessageHandled { place, size, status: answer.status, dropped_reply });
+}
+
+/// Tells client and operator what went wrong. The connection stays open.
+#[expect(clippy::too_many_arguments, reason = "everything that an error frame and its notice say")]
+fn refuse(
+    gateway: &Gateway,
+    handle: &Handle,
+    stage: &Stage,
+    route: Option<&Route>,
+    place: Place,
+    size: usize,
+    failure: Failure,
+    request_id: RequestId,
+) {
+    let row = failure.code.row();
+    // Backends' troubles are one text to clients, as the real service words them for messages.
+    let message = match failure.code {
+        ErrorCode::IntegrationFailure | ErrorCode::ReplyTooLarge => "Internal server error",
+        _ => row.message,
+    };
+    let frame = match stage.settings.data_plane.error_frames {
+        ErrorFrames::None => None,
+        ErrorFrames::Aws => Some(error_body(message, handle.facts.connection_id, "requestId", request_id)),
+        ErrorFrames::Detailed => {
+            let mut body = error_body(message, handle.facts.connection_id, "requestId", request_id);
+            body.pop();
+            let key = serde_json::Value::from(route.map_or("", |route| &route.key));
+            Some(format!(r#"{body}, "responseType":"{}", "routeKey":{key}}}"#, row.response_type))
+        }
+    };
+    if let Some(frame) = frame {
+        // A client that reads too slowly misses the frame as it misses everything else.
+        let _ = handle.push(&OutboundMessage::text(Bytes::from(frame)), now_millis());
+    }
+    let Failure { code, diagnosis, detail } = failure;
+    gateway.notice(Notice::MessageFailed { place, size, code, diagnosis, detail: detail.into_owned() });
+}

@@ -1,0 +1,151 @@
+//! One HTTP request of the public listener: a handshake, a management call, or neither.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::header::{HOST, HeaderValue};
+use http::{Request, Version};
+use hyper::body::Incoming;
+use parking_lot::Mutex;
+use tidegate_core::diagnosis::Diagnosis;
+use tidegate_core::error::ErrorCode;
+use tidegate_core::limits;
+use tidegate_core::notice::{Notice, Place};
+
+use super::address::{self, Endpoint};
+use super::upgrade::{self, OpenConnection};
+use super::{Reply, aws_error};
+use crate::gateway::Gateway;
+use crate::push;
+
+/// What one TCP connection knows about itself.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) address: SocketAddr,
+    pub(crate) is_tls: bool,
+    pub(crate) listener_port: u16,
+}
+
+/// Where a handshake leaves the connection that it has opened, for the task that owns the socket.
+pub(crate) type Opened = Arc<Mutex<Option<OpenConnection>>>;
+
+/// Answers one request. Never fails: every refusal is an answer with a reason.
+pub(crate) async fn serve(
+    gateway: Arc<Gateway>,
+    peer: Arc<Peer>,
+    opened: Opened,
+    request: Request<Incoming>,
+) -> Result<Reply, Infallible> {
+    let started = Instant::now();
+    let target_length = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    let host = request
+        .headers()
+        .get(HOST)
+        .and_then(|host| host.to_str().ok())
+        .or_else(|| request.uri().authority().map(|authority| authority.as_str()))
+        .unwrap_or_default()
+        .to_owned();
+    let path = request.uri().path();
+    let resolved = address::resolve(&gateway.snapshot(), &host, path);
+    let resolved = match resolved {
+        Ok(address) if address.endpoint == Endpoint::WebSocket && target_length > limits::MAX_URL_LENGTH => {
+            return Ok(refuse(&gateway, &Place::default(), ErrorCode::UrlTooLong, None, "", started));
+        }
+        resolved => resolved,
+    };
+    Ok(match resolved {
+        Ok(address) => match &address.endpoint {
+            Endpoint::Connection(id) => {
+                let id = id.clone();
+                push::serve(&gateway, &address.stage, &id, request).await
+            }
+            Endpoint::WebSocket => match not_websocket(&request) {
+                Some(diagnosis) => {
+                    let place = Place {
+                        api_id: Arc::clone(&address.stage.api_id),
+                        stage: Arc::clone(&address.stage.name),
+                        ..Place::default()
+                    };
+                    let mut reply =
+                        refuse(&gateway, &place, ErrorCode::UpgradeRequired, Some(diagnosis), "", started);
+                    reply.headers_mut().insert("upgrade", HeaderValue::from_static("websocket"));
+                    reply.headers_mut().insert("sec-websocket-version", HeaderValue::from_static("13"));
+                    reply
+                }
+                None => upgrade::serve(&gateway, &peer, &opened, address, request, started).await,
+            },
+        },
+        Err(unresolved) if unresolved.is_management => {
+            push::unresolved(&gateway, &unresolved, path, request.method())
+        }
+        Err(unresolved) => {
+            let diagnosis = socketio(&request).unwrap_or(unresolved.diagnosis);
+            refuse(
+                &gateway,
+                &Place::default(),
+                ErrorCode::Forbidden,
+                Some(diagnosis),
+                &unresolved.detail,
+                started,
+            )
+        }
+    })
+}
+
+/// Why a request at a WebSocket address is no handshake.
+fn not_websocket(request: &Request<Incoming>) -> Option<Diagnosis> {
+    let headers = request.headers();
+    let has = |name: &str, token: &str| {
+        headers
+            .get_all(name)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .any(|value| value.split(',').any(|item| item.trim().eq_ignore_ascii_case(token)))
+    };
+    let has_websocket_headers = headers.keys().any(|name| name.as_str().starts_with("sec-websocket-"));
+    if request.version() == Version::HTTP_10 && has_websocket_headers {
+        return Some(Diagnosis::PROXY_HTTP10);
+    }
+    let is_upgrade =
+        has("upgrade", "websocket") && has("connection", "upgrade") && request.method() == http::Method::GET;
+    match (is_upgrade, has_websocket_headers) {
+        (true, _) => None,
+        (false, true) => Some(Diagnosis::PROXY_UPGRADE_STRIPPED),
+        (false, false) => Some(socketio(request).unwrap_or(Diagnosis::HANDSHAKE_NOT_WEBSOCKET)),
+    }
+}
+
+fn socketio(request: &Request<Incoming>) -> Option<Diagnosis> {
+    let query = request.uri().query().unwrap_or_default();
+    let is_socketio = request.uri().path().contains("/socket.io/")
+        || (query.contains("EIO=") && query.contains("transport="));
+    is_socketio.then_some(Diagnosis::CLIENT_SOCKETIO)
+}
+
+/// A refusal before there is a connection id.
+pub(crate) fn refuse(
+    gateway: &Gateway,
+    place: &Place,
+    code: ErrorCode,
+    diagnosis: Option<Diagnosis>,
+    detail: &str,
+    started: Instant,
+) -> Reply {
+    let mut reply = aws_error(code, None);
+    let request_id = gateway.uuid();
+    if let Ok(value) = HeaderValue::from_str(&request_id) {
+        reply.headers_mut().insert("x-amzn-requestid", value.clone());
+        reply.headers_mut().insert("tidegate-request-id", value);
+    }
+    gateway.notice(Notice::HandshakeRefused {
+        place: place.clone(),
+        status: reply.status().as_u16(),
+        code,
+        diagnosis: diagnosis.unwrap_or(code.row().diagnosis),
+        detail: detail.to_owned(),
+        duration: started.elapsed(),
+    });
+    reply
+}

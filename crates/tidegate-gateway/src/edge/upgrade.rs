@@ -1,0 +1,474 @@
+//! The handshake, from a resolved address to the 101.
+//!
+//! The order is the type: an [`UpgradeRequest`] is admitted, [`Admitted`] is accepted, and only
+//! [`OpenConnection`] can be run. Each step consumes the one before, so nothing is answered 101 before
+//! `$connect` has said yes, and nothing is accepted twice.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use tidegate_core::context::{ConnectionFacts, Event, EventKind, error_body};
+use tidegate_core::diagnosis::Diagnosis;
+use tidegate_core::error::ErrorCode;
+use tidegate_core::id::RequestId;
+use tidegate_core::mapping::query_values;
+use tidegate_core::notice::Notice;
+use tidegate_core::settings::{PendingPosts, Switch};
+use tidegate_core::snapshot::{Authorization, Deployment, Route, Stage};
+use tidegate_ws::{DeflateParams, extension, handshake};
+
+use super::Reply;
+use super::address::Address;
+use super::client_address::ClientAddress;
+use super::service::{Opened, Peer, refuse};
+use crate::clock::now_millis;
+use crate::connection::handle::Handle;
+use crate::connection::socket::Socket;
+use crate::connection::task;
+use crate::gateway::Gateway;
+use crate::integration::http::is_hop_by_hop;
+use crate::integration::{self, Answer, Failure};
+use crate::timer_wheel::Kind;
+
+/// A well-formed handshake for a deployed stage. Nobody has been asked yet.
+struct UpgradeRequest {
+    stage: Arc<Stage>,
+    deployment: Arc<Deployment>,
+    headers: HeaderMap,
+    query: String,
+    client: ClientAddress,
+    domain_name: Arc<str>,
+    accept_key: String,
+}
+
+/// A handshake that limits and identity allow; it has its connection id.
+struct Admitted {
+    request: UpgradeRequest,
+    handle: Arc<Handle>,
+    request_id: RequestId,
+}
+
+/// `$connect` has said yes. Dropping it without running it ends the connection with 1006, so that the backend
+/// hears of every connection that it has accepted.
+pub(crate) struct OpenConnection {
+    inner: Option<(Arc<Gateway>, Arc<Handle>)>,
+    deflate: Option<DeflateParams>,
+    started: Instant,
+}
+
+/// The answer and, when it is a 101, the connection.
+type Outcome = Result<(Reply, OpenConnection), Reply>;
+
+/// Answers a handshake. The accepted connection is left in `opened` for the owner of the socket.
+pub(crate) async fn serve(
+    gateway: &Arc<Gateway>,
+    peer: &Peer,
+    opened: &Opened,
+    address: Address,
+    request: Request<Incoming>,
+    started: Instant,
+) -> Reply {
+    let upgrade = match UpgradeRequest::parse(gateway, peer, address, request, started) {
+        Ok(upgrade) => upgrade,
+        Err(reply) => return reply,
+    };
+    let admitted = match upgrade.admit(gateway, started) {
+        Ok(admitted) => admitted,
+        Err(reply) => return reply,
+    };
+    // A task of its own: when the client leaves, the HTTP library drops this future, but a `$connect` that has
+    // begun runs to its end. What it opened is then dropped, and the backend hears of that.
+    let accept = gateway.tasks.spawn(admitted.accept(Arc::clone(gateway), started));
+    match accept.await {
+        Ok(Ok((reply, connection))) => {
+            *opened.lock() = Some(connection);
+            reply
+        }
+        Ok(Err(reply)) => reply,
+        Err(_) => refuse(
+            gateway,
+            &Default::default(),
+            ErrorCode::Internal,
+            None,
+            "the handshake task failed",
+            started,
+        ),
+    }
+}
+
+impl UpgradeRequest {
+    fn parse(
+        gateway: &Gateway,
+        peer: &Peer,
+        address: Address,
+        request: Request<Incoming>,
+        started: Instant,
+    ) -> Result<Self, Reply> {
+        let (head, _) = request.into_parts();
+        let place = tidegate_core::notice::Place {
+            api_id: Arc::clone(&address.stage.api_id),
+            stage: Arc::clone(&address.stage.name),
+            ..Default::default()
+        };
+        let refuse =
+            |code, diagnosis, detail: &str| Err(refuse(gateway, &place, code, diagnosis, detail, started));
+        if gateway.is_draining() {
+            return refuse(ErrorCode::Draining, None, "");
+        }
+        let Some(deployment) = address.stage.deployment.clone() else {
+            return refuse(ErrorCode::Forbidden, Some(Diagnosis::STAGE_NOT_DEPLOYED), "");
+        };
+        let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
+        if text("sec-websocket-version") != Some("13") {
+            let mut reply =
+                match refuse(ErrorCode::UpgradeRequired, Some(Diagnosis::HANDSHAKE_MALFORMED), "version") {
+                    Err(reply) => reply,
+                    Ok(never) => return Ok(never),
+                };
+            reply.headers_mut().insert("upgrade", HeaderValue::from_static("websocket"));
+            reply.headers_mut().insert("sec-websocket-version", HeaderValue::from_static("13"));
+            return Err(reply);
+        }
+        let keys = head.headers.get_all("sec-websocket-key").iter().count();
+        let Some(key) = text("sec-websocket-key").filter(|key| keys == 1 && handshake::is_valid_key(key))
+        else {
+            return refuse(ErrorCode::BadHandshake, None, "Sec-WebSocket-Key");
+        };
+        let client = ClientAddress::new(
+            peer.address.ip(),
+            peer.is_tls,
+            peer.listener_port,
+            &head.headers,
+            |address| gateway.is_trusted(address),
+        );
+        Ok(Self {
+            accept_key: handshake::accept_key(key),
+            stage: address.stage,
+            deployment,
+            query: head.uri.query().unwrap_or_default().to_owned(),
+            headers: head.headers,
+            client,
+            domain_name: address.domain_name,
+        })
+    }
+
+    /// Limits and identity. No byte has been answered yet.
+    fn admit(self, gateway: &Arc<Gateway>, started: Instant) -> Result<Admitted, Reply> {
+        let now = now_millis();
+        let place = tidegate_core::notice::Place {
+            api_id: Arc::clone(&self.stage.api_id),
+            stage: Arc::clone(&self.stage.name),
+            ..Default::default()
+        };
+        let refuse_early = |code, detail: &str| Err(refuse(gateway, &place, code, None, detail, started));
+        if gateway.n_connections() >= gateway.config.max_connections {
+            return refuse_early(ErrorCode::ConnectionsExhausted, "");
+        }
+        if !gateway.throttles.admit(&self.stage, "$connect", now) {
+            return refuse_early(ErrorCode::Throttled, "");
+        }
+        let Some(reservation) = gateway.registry.reserve(now) else {
+            return refuse_early(ErrorCode::ConnectionsExhausted, "no slot is free");
+        };
+        let settings = &self.stage.settings;
+        let facts = Arc::new(ConnectionFacts {
+            connection_id: reservation.connection_id,
+            api_id: Arc::clone(&self.stage.api_id),
+            stage: Arc::clone(&self.stage.name),
+            domain_name: Arc::clone(&self.domain_name),
+            source_ip: self.client.ip,
+            user_agent: self
+                .headers
+                .get(http::header::USER_AGENT)
+                .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned().into_boxed_str()),
+            is_secure: self.client.is_secure,
+            client_port: self.client.port,
+            connected_at: now,
+        });
+        let jitter = match settings.data_plane.duration_jitter {
+            0 => 0,
+            seconds => gateway.next_random() % (seconds * 1000),
+        };
+        let age_deadline = settings
+            .data_plane
+            .age()
+            .map_or(u64::MAX, |age| now + (age.as_millis() as u64).saturating_sub(jitter).max(1));
+        let accepts_pending = settings.management.pending_posts == PendingPosts::Queue;
+        let kept = kept_headers(&self.headers, &settings.integration.forward_handshake);
+        let handle =
+            Arc::new(Handle::new(facts, Arc::clone(&self.stage), kept, accepts_pending, age_deadline));
+        // Recorded before any backend hears of the id, so that an early post to it can be told apart.
+        gateway.registry.insert(&handle);
+        Ok(Admitted { request: self, handle, request_id: gateway.request_id(now) })
+    }
+}
+
+impl Admitted {
+    /// Asks `$connect` and prepares the answer.
+    async fn accept(self, gateway: Arc<Gateway>, started: Instant) -> Outcome {
+        let connect = self.request.deployment.routes.get("$connect").cloned();
+        let answer = match &connect {
+            None => None,
+            Some(route) => {
+                if let Err((code, detail)) = check_route(route, &self.request) {
+                    let failure = Failure::new(code, code.row().diagnosis, detail.clone());
+                    let message = (code == ErrorCode::MissingParameters).then_some(detail);
+                    return Err(self.reject(&gateway, route_failure(failure, message), started));
+                }
+                let event = Event {
+                    connection: Arc::clone(&self.handle.facts),
+                    request_id: self.request_id,
+                    route_key: Arc::clone(&route.key),
+                    request_time: now_millis(),
+                    kind: EventKind::Connect,
+                };
+                let call = integration::Call {
+                    event: &event,
+                    stage: &self.request.stage,
+                    headers: Some(&self.request.headers),
+                    query: &self.request.query,
+                    body: "",
+                    is_base64: false,
+                    is_json: false,
+                    forwarded_for: self.request.client.forwarded_for.as_deref(),
+                };
+                match integration::call(&gateway, &route.integration, &call).await {
+                    Ok(answer) if (200..300).contains(&answer.status) => Some(answer),
+                    Ok(answer) => return Err(self.reject(&gateway, Rejection::Backend(answer), started)),
+                    Err(failure) => return Err(self.reject(&gateway, route_failure(failure, None), started)),
+                }
+            }
+        };
+        let (reply, deflate) = self.switching_protocols(&gateway, answer);
+        let inner = Some((gateway, self.handle));
+        Ok((reply, OpenConnection { inner, deflate, started }))
+    }
+
+    /// The 101.
+    fn switching_protocols(
+        &self,
+        gateway: &Gateway,
+        answer: Option<Answer>,
+    ) -> (Reply, Option<DeflateParams>) {
+        let mut reply = super::empty(101);
+        let headers = reply.headers_mut();
+        let settings = &self.request.stage.settings;
+        let offered = list(&self.request.headers, "sec-websocket-protocol");
+        let chosen = match &answer {
+            Some(answer) => self.backend_subprotocol(gateway, answer, &offered),
+            // Without an integration nobody else can choose.
+            None => settings.api.subprotocols.iter().find(|known| offered.contains(known)).cloned(),
+        };
+        if let Some(answer) = &answer {
+            for (name, value) in answer.headers.iter().filter(|(name, _)| is_passed_on(name)) {
+                headers.append(name.clone(), value.clone());
+            }
+        }
+        if let Some(value) = chosen.and_then(|chosen| HeaderValue::from_str(&chosen).ok()) {
+            headers.insert("sec-websocket-protocol", value);
+        }
+        let mut deflate = None;
+        if settings.data_plane.compression == Switch::On
+            && let offers = list(&self.request.headers, "sec-websocket-extensions").join(", ")
+            && let Some((params, response)) = extension::negotiate(&offers)
+            && let Ok(value) = HeaderValue::from_str(&response)
+        {
+            headers.insert("sec-websocket-extensions", value);
+            deflate = Some(params);
+        }
+        headers.insert("upgrade", HeaderValue::from_static("websocket"));
+        headers.insert("connection", HeaderValue::from_static("Upgrade"));
+        if let Ok(value) = HeaderValue::from_str(&self.request.accept_key) {
+            headers.insert("sec-websocket-accept", value);
+        }
+        set_ids(headers, &self.request_id.to_string());
+        (reply, deflate)
+    }
+
+    /// The subprotocol that the backend names, if the client offered it: browsers drop the connection otherwise.
+    fn backend_subprotocol(&self, gateway: &Gateway, answer: &Answer, offered: &[String]) -> Option<String> {
+        let named = list(&answer.headers, "sec-websocket-protocol");
+        let chosen = named.iter().find(|name| offered.contains(name)).cloned();
+        let diagnosis = match (named.len(), &chosen, offered.is_empty()) {
+            (0, _, false) => Diagnosis::SUBPROTOCOL_NOT_CONFIRMED,
+            (1.., None, _) => Diagnosis::SUBPROTOCOL_NOT_OFFERED,
+            (2.., Some(_), _) => Diagnosis::SUBPROTOCOL_SEVERAL,
+            _ => return chosen,
+        };
+        let mut place = gateway.place(&self.handle);
+        place.request_id = Some(self.request_id);
+        gateway.notice(Notice::SubprotocolTrouble { place, diagnosis });
+        chosen
+    }
+
+    /// Frees the id and words the refusal.
+    fn reject(self, gateway: &Gateway, rejection: Rejection, started: Instant) -> Reply {
+        let facts = &self.handle.facts;
+        self.handle.finish();
+        gateway.registry.remove(facts.connection_id, Diagnosis::GONE_REFUSED, 0, now_millis());
+        gateway.handshake_over.notify_waiters();
+        let mut place = gateway.place(&self.handle);
+        place.request_id = Some(self.request_id);
+        place.route_key = Some("$connect".into());
+        let (reply, code, diagnosis, detail) = match rejection {
+            Rejection::Backend(answer) => {
+                let detail = format!("the backend answered {}", answer.status);
+                let diagnosis = answer.diagnosis.unwrap_or(Diagnosis::BACKEND_REFUSED);
+                (pass_on(answer), ErrorCode::BackendRefused, diagnosis, detail)
+            }
+            Rejection::Gateway { failure, message } => {
+                let row = failure.code.row();
+                let message = message.as_deref().unwrap_or(row.message);
+                let body = error_body(message, facts.connection_id, "requestId", self.request_id);
+                let mut reply = super::empty(row.status);
+                *reply.body_mut() = Full::new(Bytes::from(body));
+                let json = HeaderValue::from_static("application/json; charset=UTF-8");
+                reply.headers_mut().insert(CONTENT_TYPE, json);
+                (reply, failure.code, failure.diagnosis, failure.detail.into_owned())
+            }
+        };
+        let mut reply = reply;
+        set_ids(reply.headers_mut(), &self.request_id.to_string());
+        let status = reply.status().as_u16();
+        gateway.notice(Notice::HandshakeRefused {
+            place,
+            status,
+            code,
+            diagnosis,
+            detail,
+            duration: started.elapsed(),
+        });
+        reply
+    }
+}
+
+/// Why a handshake ends without a connection.
+enum Rejection {
+    /// The backend said no; its status is the client's.
+    Backend(Answer),
+    /// The gateway says why; `message` replaces the text of the table.
+    Gateway { failure: Failure, message: Option<String> },
+}
+
+fn route_failure(failure: Failure, message: Option<String>) -> Rejection {
+    Rejection::Gateway { failure, message }
+}
+
+/// What the route demands before its integration is asked.
+fn check_route(route: &Route, request: &UpgradeRequest) -> Result<(), (ErrorCode, String)> {
+    match route.authorization {
+        Authorization::None => {}
+        Authorization::ApiKey => {
+            return Err((ErrorCode::ApiKeyRejected, "API keys are not configured".to_owned()));
+        }
+        Authorization::Unsupported => {
+            return Err((ErrorCode::AuthorizerFailed, "authorizers are not supported yet".to_owned()));
+        }
+    }
+    let header = route.required_headers.iter().find(|name| !request.headers.contains_key(name.as_str()));
+    let query = route.required_query.iter().find(|name| query_values(&request.query, name).next().is_none());
+    match header.or(query) {
+        Some(name) => {
+            Err((ErrorCode::MissingParameters, format!("Missing required request parameters: [{name}]")))
+        }
+        None => Ok(()),
+    }
+}
+
+impl OpenConnection {
+    /// Runs the connection to its end. The 101 has been written: from now on it can be pushed to.
+    pub(crate) async fn run(mut self, socket: Socket, early: Bytes) {
+        let Some((gateway, handle)) = self.inner.take() else { return };
+        handle.open(self.deflate);
+        gateway.handshake_over.notify_waiters();
+        gateway.wheel.schedule(handle.facts.connection_id, Kind::Limits, gateway.first_deadline(&handle));
+        gateway.notice(Notice::ConnectionOpened {
+            place: gateway.place(&handle),
+            duration: self.started.elapsed(),
+        });
+        if handle.stage.settings.connect.announce_id {
+            let text = format!(r#"{{"connectionId": "{}"}}"#, handle.facts.connection_id);
+            let _ = handle.push(&tidegate_ws::OutboundMessage::text(Bytes::from(text)), now_millis());
+        }
+        let deflate = self.deflate;
+        drop(self);
+        task::run(gateway, handle, socket, deflate, early).await;
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        let Some((gateway, handle)) = self.inner.take() else { return };
+        let now = now_millis();
+        handle.finish();
+        gateway.registry.remove(handle.facts.connection_id, Diagnosis::GONE_NEVER_ESTABLISHED, 1006, now);
+        gateway.handshake_over.notify_waiters();
+        let mut place = gateway.place(&handle);
+        place.route_key = Some("$connect".into());
+        gateway.notice(Notice::HandshakeRefused {
+            place,
+            status: 499,
+            code: ErrorCode::Gone,
+            diagnosis: Diagnosis::HANDSHAKE_CLIENT_GAVE_UP,
+            detail: "the client left before the 101".to_owned(),
+            duration: self.started.elapsed(),
+        });
+        let tasks = gateway.tasks.clone();
+        tasks.spawn(async move {
+            integration::disconnect(&gateway, &handle, 1006, "Connection closed abnormally").await;
+        });
+    }
+}
+
+/// The backend's refusal as the client sees it.
+fn pass_on(answer: Answer) -> Reply {
+    let mut reply = Response::new(Full::new(answer.body));
+    *reply.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
+    for (name, value) in answer.headers.iter().filter(|(name, _)| is_passed_on(name)) {
+        reply.headers_mut().append(name.clone(), value.clone());
+    }
+    reply
+}
+
+/// Headers of the `$connect` answer that a client may see.
+fn is_passed_on(name: &HeaderName) -> bool {
+    !is_hop_by_hop(name)
+        && !name.as_str().starts_with("sec-websocket-")
+        && !matches!(name.as_str(), "content-length" | "date" | "server" | "location")
+}
+
+fn set_ids(headers: &mut HeaderMap, request_id: &str) {
+    if let Ok(value) = HeaderValue::from_str(request_id) {
+        headers.insert("x-amz-apigw-id", value.clone());
+        headers.insert("x-amzn-requestid", value.clone());
+        headers.insert("tidegate-request-id", value);
+    }
+}
+
+/// All items of a header that holds comma-separated lists.
+fn list(headers: &HeaderMap, name: &str) -> Vec<String> {
+    headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|item| item.trim().to_owned())
+        .filter(|item| !item.is_empty())
+        .collect()
+}
+
+/// The handshake headers that a setting keeps for later events.
+fn kept_headers(headers: &HeaderMap, names: &[String]) -> Option<Box<HeaderMap>> {
+    let mut kept = HeaderMap::new();
+    for name in names.iter().filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok()) {
+        for value in headers.get_all(&name) {
+            kept.append(name.clone(), value.clone());
+        }
+    }
+    (!kept.is_empty()).then(|| Box::new(kept))
+}

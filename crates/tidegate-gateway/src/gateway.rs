@@ -1,0 +1,351 @@
+//! What all connections share, and what the binary holds of the data plane.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tidegate_auth::{ApiKey, Credential, Verifier};
+use tidegate_core::compile::{self, Cache};
+use tidegate_core::definition::Live;
+use tidegate_core::diagnosis::Diagnosis;
+use tidegate_core::id::{ConnectionId, RequestId};
+use tidegate_core::notice::{ClosedBy, Notice, NoticeSink, Place};
+use tidegate_core::port::DefinitionSink;
+use tidegate_core::settings::Settings;
+use tidegate_core::snapshot::{Snapshot, Stage};
+use tidegate_ws::{CloseCode, CloseFrame};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::clock::now_millis;
+use crate::connection::handle::{CloseCause, Handle};
+use crate::edge::client_address::Network;
+use crate::integration::http::Backends;
+use crate::registry::Registry;
+use crate::throttle::Throttles;
+use crate::timer_wheel::{Kind, TICK, TimerWheel};
+
+/// Connections closed at a time while draining, so that their clients do not all come back at once.
+const DRAIN_SLICE: usize = 500;
+
+/// Pause between two slices.
+const DRAIN_PAUSE: Duration = Duration::from_millis(50);
+
+/// What the data plane needs from whoever starts it.
+#[derive(Debug)]
+pub struct GatewayConfig {
+    /// Number of this node, 0 on its own.
+    pub node: u8,
+    /// Region that signatures must name.
+    pub region: String,
+    /// Account id in resource names.
+    pub account_id: String,
+    /// Who may call the management API.
+    pub credentials: Vec<Credential>,
+    /// Bearer keys that may do everything, as hashes.
+    pub api_keys: Vec<ApiKey>,
+    /// Peers whose forwarded headers are believed.
+    pub trusted_proxies: Vec<Network>,
+    /// Settings of an API, by its id.
+    pub settings: SettingsOf,
+    /// TLS towards backends.
+    pub backend_tls: rustls::ClientConfig,
+    /// Shows callers with a wrong signature what should have been signed.
+    pub explain_mismatch: bool,
+    /// Clock difference that signatures may have.
+    pub clock_skew: Duration,
+    /// Hosts that a proxy may name in `X-Forwarded-Host` for signatures.
+    pub signature_hosts: Vec<String>,
+    /// Connections this node may hold.
+    pub max_connections: usize,
+}
+
+/// Settings by API id: those of all APIs, or of one where the configuration names it.
+#[derive(Debug, Default, Clone)]
+pub struct SettingsOf {
+    /// For every API that is not named.
+    pub all: Arc<Settings>,
+    /// By API id.
+    pub by_api: std::collections::HashMap<String, Arc<Settings>>,
+}
+
+impl SettingsOf {
+    fn get(&self, api_id: &str) -> Arc<Settings> {
+        Arc::clone(self.by_api.get(api_id).unwrap_or(&self.all))
+    }
+}
+
+/// The data plane.
+#[derive(Debug)]
+pub struct Gateway {
+    pub(crate) config: GatewayConfig,
+    pub(crate) registry: Registry,
+    pub(crate) wheel: Arc<TimerWheel>,
+    pub(crate) backends: Backends,
+    pub(crate) throttles: Throttles,
+    pub(crate) verifier: Verifier,
+    /// Pending posts that wait for a handshake to end look again when this is notified.
+    pub(crate) handshake_over: tokio::sync::Notify,
+    pub(crate) tasks: TaskTracker,
+    /// Listeners stop when it is cancelled.
+    pub(crate) stop_accepting: CancellationToken,
+    snapshot: ArcSwap<Snapshot>,
+    compiled: Mutex<Cache>,
+    notices: Arc<dyn NoticeSink>,
+    is_draining: AtomicBool,
+    entropy: AtomicU64,
+}
+
+impl Gateway {
+    /// A data plane without APIs; they come through [`DefinitionSink::publish`].
+    ///
+    /// # Errors
+    /// The operating system gives no random bytes.
+    pub fn new(config: GatewayConfig, notices: Arc<dyn NoticeSink>) -> Result<Arc<Self>, getrandom::Error> {
+        let mut seed = [0; 8];
+        getrandom::fill(&mut seed)?;
+        let mut verifier = Verifier::new(config.region.clone(), "execute-api");
+        verifier.clock_skew = config.clock_skew;
+        verifier.explain_mismatch = config.explain_mismatch;
+        verifier.allowed_hosts.clone_from(&config.signature_hosts);
+        let idle = Duration::from_millis(config.settings.all.integration.pool_idle_ms);
+        Ok(Arc::new(Self {
+            registry: Registry::new(config.node),
+            wheel: TimerWheel::new(now_millis()),
+            backends: Backends::new(config.backend_tls.clone(), idle),
+            throttles: Throttles::default(),
+            verifier,
+            handshake_over: tokio::sync::Notify::new(),
+            tasks: TaskTracker::new(),
+            stop_accepting: CancellationToken::new(),
+            snapshot: ArcSwap::default(),
+            compiled: Mutex::default(),
+            notices,
+            is_draining: AtomicBool::new(false),
+            entropy: AtomicU64::new(u64::from_le_bytes(seed)),
+            config,
+        }))
+    }
+
+    /// Pending and open connections.
+    pub fn n_connections(&self) -> usize {
+        self.registry.len()
+    }
+
+    /// Whether new connections are refused because the node is going down.
+    pub fn is_draining(&self) -> bool {
+        self.is_draining.load(Ordering::Relaxed)
+    }
+
+    /// Turns the timer wheel until the gateway stops.
+    pub async fn run_timers(self: Arc<Self>) {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let now = now_millis();
+            for (id, kind) in self.wheel.turn(now) {
+                if let Some(handle) = self.registry.find(id) {
+                    self.on_timer(&handle, kind, now);
+                }
+            }
+        }
+    }
+
+    /// Refuses new connections, closes all others in slices, and waits until their last events are delivered or
+    /// `deadline` has passed. Returns how many were still unfinished.
+    pub async fn drain(&self, deadline: Duration) -> usize {
+        self.is_draining.store(true, Ordering::Relaxed);
+        self.stop_accepting.cancel();
+        let drain = async {
+            // Handshakes that were under way may still open, so look again until nobody is left.
+            while self.registry.len() > 0 {
+                let mut open = Vec::new();
+                self.registry.for_each(|handle| open.push(Arc::clone(handle)));
+                for slice in open.chunks(DRAIN_SLICE) {
+                    for handle in slice {
+                        handle.close(going_away("Service restart", Diagnosis::NODE_DRAINING));
+                    }
+                    tokio::time::sleep(DRAIN_PAUSE).await;
+                }
+            }
+            self.tasks.close();
+            self.tasks.wait().await;
+        };
+        match tokio::time::timeout(deadline, drain).await {
+            Ok(()) => 0,
+            Err(_) => self.tasks.len(),
+        }
+    }
+
+    pub(crate) fn snapshot(&self) -> arc_swap::Guard<Arc<Snapshot>> {
+        self.snapshot.load()
+    }
+
+    /// The stage as it is now.
+    pub(crate) fn stage(&self, api_id: &str, stage: &str) -> Option<Arc<Stage>> {
+        self.snapshot().apis.get(api_id)?.stages.get(stage).cloned()
+    }
+
+    pub(crate) fn notice(&self, notice: Notice) {
+        self.notices.take(notice);
+    }
+
+    pub(crate) fn place(&self, handle: &Handle) -> Place {
+        let facts = &handle.facts;
+        Place {
+            api_id: Arc::clone(&facts.api_id),
+            stage: Arc::clone(&facts.stage),
+            connection_id: Some(facts.connection_id),
+            request_id: None,
+            route_key: None,
+        }
+    }
+
+    pub(crate) fn request_id(&self, now: u64) -> RequestId {
+        RequestId::new(now, self.next_random())
+    }
+
+    /// `Root=1-{8 hex epoch seconds}-{24 hex}`.
+    pub(crate) fn trace_id(&self, now: u64) -> String {
+        let (high, low) = (self.next_random(), self.next_random() as u32);
+        format!("Root=1-{:08x}-{high:016x}{low:08x}", now / 1000)
+    }
+
+    /// Unique for this process and unlike those of others; not secret.
+    pub(crate) fn next_random(&self) -> u64 {
+        // SplitMix64: a counter through a mixing function.
+        let mut z = self.entropy.fetch_add(0x9E37_79B9_7F4A_7C15, Ordering::Relaxed);
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// A random UUID, as request ids of management replies are.
+    pub(crate) fn uuid(&self) -> String {
+        let (a, b) = (self.next_random(), self.next_random());
+        format!(
+            "{:08x}-{:04x}-4{:03x}-{:04x}-{:012x}",
+            a >> 32,
+            (a >> 16) & 0xFFFF,
+            a & 0xFFF,
+            0x8000 | ((b >> 48) & 0x3FFF),
+            b & 0xFFFF_FFFF_FFFF
+        )
+    }
+
+    pub(crate) fn is_trusted(&self, peer: IpAddr) -> bool {
+        self.config.trusted_proxies.iter().any(|network| network.contains(peer))
+    }
+
+    /// Looks at a connection's limits, and puts it back where the next of them falls.
+    fn on_timer(&self, handle: &Arc<Handle>, kind: Kind, now: u64) {
+        let settings = &handle.stage.settings.data_plane;
+        if kind == Kind::Stall {
+            let since = handle.blocked_since();
+            let limit = tidegate_core::limits::WRITE_STALL_TIMEOUT.as_millis() as u64;
+            if since > 0 && now.saturating_sub(since) >= limit {
+                handle.close(CloseCause {
+                    frame: Some(CloseFrame::new(CloseCode::POLICY_VIOLATION, "Too slow")),
+                    code: 1008,
+                    reason: "Too slow".to_owned(),
+                    by: ClosedBy::Gateway,
+                    diagnosis: Diagnosis::CONN_SLOW_CONSUMER,
+                    gone: Diagnosis::GONE_SERVER_CLOSED,
+                });
+            } else if since > 0 {
+                self.wheel.schedule(handle.facts.connection_id, Kind::Stall, since + limit);
+            }
+            return;
+        }
+        if now >= handle.age_deadline {
+            let mut cause = going_away("Going away", Diagnosis::CLOSE_MAX_DURATION);
+            cause.gone = Diagnosis::GONE_MAX_AGE;
+            handle.close(cause);
+            return;
+        }
+        let mut next = handle.age_deadline;
+        if let Some(idle) = settings.idle() {
+            let deadline = handle.last_active() + idle.as_millis() as u64;
+            if now >= deadline {
+                let mut cause = going_away("Going away", Diagnosis::CLOSE_IDLE_TIMEOUT);
+                cause.gone = Diagnosis::GONE_IDLE;
+                handle.close(cause);
+                return;
+            }
+            next = next.min(deadline);
+        }
+        if let Some(interval) = settings.ping() {
+            let pinged_at = handle.pinged_at();
+            let timeout = settings.server_ping_timeout * 1000;
+            if pinged_at > 0 && now >= pinged_at + timeout {
+                handle.close(CloseCause {
+                    frame: None,
+                    code: 1006,
+                    reason: "Connection closed abnormally".to_owned(),
+                    by: ClosedBy::Network,
+                    diagnosis: Diagnosis::CONN_PING_TIMEOUT,
+                    gone: Diagnosis::GONE_NETWORK,
+                });
+                return;
+            }
+            if pinged_at == 0 {
+                handle.set_pinged_at(now);
+                handle.push_control(tidegate_ws::ping(b""));
+            }
+            let wait = if pinged_at == 0 { interval.as_millis() as u64 } else { timeout };
+            next = next.min(now + wait.min(interval.as_millis() as u64).max(1));
+        }
+        self.wheel.schedule(handle.facts.connection_id, Kind::Limits, next);
+    }
+
+    pub(crate) fn first_deadline(&self, handle: &Handle) -> u64 {
+        let settings = &handle.stage.settings.data_plane;
+        let opened = handle.facts.connected_at;
+        [settings.idle(), settings.ping()]
+            .into_iter()
+            .flatten()
+            .map(|limit| opened + limit.as_millis() as u64)
+            .fold(handle.age_deadline, u64::min)
+    }
+
+    /// Why an id is not connected.
+    pub(crate) fn gone(&self, id: ConnectionId, now: u64) -> Option<crate::registry::Gone> {
+        self.registry.gone(id, now, self.config.settings.all.management.gone_memory * 1000)
+    }
+}
+
+/// A close by the gateway with 1001.
+pub(crate) fn going_away(reason: &str, diagnosis: Diagnosis) -> CloseCause {
+    CloseCause {
+        frame: Some(CloseFrame::new(CloseCode::GOING_AWAY, reason)),
+        code: 1001,
+        reason: reason.to_owned(),
+        by: ClosedBy::Gateway,
+        diagnosis,
+        gone: Diagnosis::GONE_SERVER_CLOSED,
+    }
+}
+
+impl DefinitionSink for Gateway {
+    fn publish(&self, live: Live) {
+        let settings = |api_id: &str| self.config.settings.get(api_id);
+        let snapshot = Arc::new(compile::compile(&live, &settings, &mut self.compiled.lock()));
+        let before = self.snapshot.swap(Arc::clone(&snapshot));
+        let is_removed = |api_id: &str, stage: &str| {
+            !snapshot.apis.get(api_id).is_some_and(|api| api.stages.contains_key(stage))
+        };
+        let some_removed =
+            before.apis.values().any(|api| api.stages.keys().any(|stage| is_removed(&api.api_id, stage)));
+        if some_removed {
+            self.registry.for_each(|handle| {
+                if is_removed(&handle.facts.api_id, &handle.facts.stage) {
+                    handle.close(going_away("Going away", Diagnosis::API_BEING_DELETED));
+                }
+            });
+        }
+    }
+}

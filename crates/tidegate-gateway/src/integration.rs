@@ -1,0 +1,156 @@
+//! Calling what a route names: an HTTP backend, a mock, the gateway's own echo.
+//!
+//! A call that has begun runs to its end or to its timeout, whatever the client does. Nothing is repeated.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use tidegate_core::context::{Event, EventKind};
+use tidegate_core::diagnosis::Diagnosis;
+use tidegate_core::error::ErrorCode;
+use tidegate_core::notice::{Notice, Place};
+use tidegate_core::snapshot::{Integration, IntegrationKind, Stage};
+
+use crate::clock::now_millis;
+use crate::connection::handle::Handle;
+use crate::gateway::Gateway;
+
+mod answer;
+pub(crate) mod http;
+mod mock;
+
+/// One call.
+pub(crate) struct Call<'a> {
+    pub(crate) event: &'a Event,
+    pub(crate) stage: &'a Stage,
+    /// Handshake headers: all of them on `$connect`, those kept by a setting later.
+    pub(crate) headers: Option<&'a ::http::HeaderMap>,
+    /// Raw query string of the handshake; `$connect` only.
+    pub(crate) query: &'a str,
+    /// The message.
+    pub(crate) body: &'a str,
+    /// `body` stands for a binary message.
+    pub(crate) is_base64: bool,
+    /// `body` is JSON, as far as the route selection knows.
+    pub(crate) is_json: bool,
+    /// `X-Forwarded-For` when a trusted proxy stood before the client.
+    pub(crate) forwarded_for: Option<&'a str>,
+}
+
+/// What an integration answered; any status.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: ::http::HeaderMap,
+    pub(crate) body: Bytes,
+    /// What the answer says about its cause, for statuses of 300 and more.
+    pub(crate) diagnosis: Option<Diagnosis>,
+}
+
+impl Answer {
+    fn ok(body: Bytes) -> Self {
+        Self { status: 200, headers: ::http::HeaderMap::new(), body, diagnosis: None }
+    }
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) code: ErrorCode,
+    pub(crate) diagnosis: Diagnosis,
+    /// For the operator: names and numbers, no payload.
+    pub(crate) detail: Cow<'static, str>,
+}
+
+impl Failure {
+    pub(crate) fn new(code: ErrorCode, diagnosis: Diagnosis, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { code, diagnosis, detail: detail.into() }
+    }
+}
+
+/// Calls an integration.
+pub(crate) async fn call(
+    gateway: &Gateway,
+    integration: &Integration,
+    call: &Call<'_>,
+) -> Result<Answer, Failure> {
+    let started = Instant::now();
+    let result = match &integration.kind {
+        IntegrationKind::Echo => Ok(Answer::ok(Bytes::from(call.body.to_owned()))),
+        IntegrationKind::Mock(mock) => mock::call(mock, call),
+        IntegrationKind::Broken(reason) => {
+            Err(Failure::new(ErrorCode::Misconfigured, Diagnosis::INTEGRATION_MISSING, reason.clone()))
+        }
+        IntegrationKind::Http(backend) => {
+            // The timeout drops the request and its connection: the answer would be nobody's.
+            match tokio::time::timeout(integration.timeout, http::call(gateway, backend, call)).await {
+                Ok(result) => result,
+                Err(_) => Err(Failure::new(
+                    ErrorCode::IntegrationTimeout,
+                    Diagnosis::INTEGRATION_TIMEOUT,
+                    format!("no answer within {} ms", integration.timeout.as_millis()),
+                )),
+            }
+        }
+    };
+    let event = call.event;
+    gateway.notice(Notice::IntegrationCalled {
+        place: Place {
+            api_id: Arc::clone(&event.connection.api_id),
+            stage: Arc::clone(&event.connection.stage),
+            connection_id: Some(event.connection.connection_id),
+            request_id: Some(event.request_id),
+            route_key: Some(Arc::clone(&event.route_key)),
+        },
+        event_type: event.event_type(),
+        status: result.as_ref().ok().map(|answer| answer.status),
+        duration: started.elapsed(),
+    });
+    result
+}
+
+/// Runs `$disconnect`, if the API has it: the last thing that happens to a connection. All attempts carry the
+/// same request id, so that a backend can tell a repetition.
+pub(crate) async fn disconnect(gateway: &Gateway, handle: &Handle, status_code: u16, reason: &str) {
+    let facts = &handle.facts;
+    // A deleted API takes its routes with it; the stage of the handshake still knows them.
+    let stage = gateway.stage(&facts.api_id, &facts.stage).unwrap_or_else(|| Arc::clone(&handle.stage));
+    let Some(route) = stage.deployment.as_ref().and_then(|deployment| deployment.routes.get("$disconnect"))
+    else {
+        return;
+    };
+    let now = now_millis();
+    let event = Event {
+        connection: Arc::clone(facts),
+        request_id: gateway.request_id(now),
+        route_key: Arc::clone(&route.key),
+        request_time: now,
+        kind: EventKind::Disconnect { status_code, reason: reason.to_owned() },
+    };
+    let one_call = Call {
+        event: &event,
+        stage: &stage,
+        headers: handle.kept_headers.as_deref(),
+        query: "",
+        body: "",
+        is_base64: false,
+        is_json: false,
+        forwarded_for: None,
+    };
+    for attempt in 0..=stage.settings.data_plane.disconnect_retries {
+        if attempt > 0 {
+            tokio::time::sleep(std::time::Duration::from_secs(1 << attempt.min(6))).await;
+        }
+        let (diagnosis, detail) = match call(gateway, &route.integration, &one_call).await {
+            Ok(answer) if answer.status < 500 => return,
+            Ok(answer) => (Diagnosis::INTEGRATION_ERROR_STATUS, format!("status {}", answer.status)),
+            Err(failure) => (failure.diagnosis, failure.detail.into_owned()),
+        };
+        let mut place = gateway.place(handle);
+        place.request_id = Some(event.request_id);
+        place.route_key = Some(Arc::clone(&route.key));
+        gateway.notice(Notice::DisconnectLost { place, diagnosis, detail });
+    }
+}

@@ -1,0 +1,141 @@
+//! The admin listener: the control plane under `/v2`, metrics, health, and the page of `tidegate dev`.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::RwLock;
+use serde_json::{Value, json};
+use tidegate_control::RestApi;
+use tidegate_gateway::Gateway;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+use crate::metrics::Metrics;
+
+/// Largest body of an admin request, in bytes: a definition with its templates.
+const MAX_BODY: usize = 1024 * 1024;
+
+/// How long an admin client may take for its request head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Open admin connections; more wait in the kernel's queue.
+const MAX_CONNECTIONS: usize = 512;
+
+const PAGE: &str = include_str!("../assets/dev.html");
+const SCRIPT: &str = include_str!("../assets/dev.js");
+const STYLE: &str = include_str!("../assets/dev.css");
+
+/// The page may load its own script and style, connect to WebSockets, and nothing else.
+const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self' ws: wss:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
+
+pub(crate) struct Admin {
+    rest: RestApi,
+    gateway: Arc<Gateway>,
+    metrics: Arc<Metrics>,
+    is_dev: bool,
+    demo: RwLock<Value>,
+}
+
+impl Admin {
+    pub(crate) fn new(rest: RestApi, gateway: Arc<Gateway>, metrics: Arc<Metrics>, is_dev: bool) -> Self {
+        Self { rest, gateway, metrics, is_dev, demo: RwLock::new(Value::Null) }
+    }
+
+    pub(crate) fn set_demo(&self, demo: Value) {
+        *self.demo.write() = demo;
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let path = request.uri().path();
+        if path.starts_with("/v2/") || path == "/v2" {
+            let (head, body) = request.into_parts();
+            return match Limited::new(body, MAX_BODY).collect().await {
+                Ok(body) => self.rest.handle(Request::from_parts(head, body.to_bytes())).await.map(Full::new),
+                Err(_) => {
+                    json_reply(StatusCode::PAYLOAD_TOO_LARGE, &json!({ "message": "Request too large" }))
+                }
+            };
+        }
+        match path {
+            "/healthz" | "/livez" => json_reply(StatusCode::OK, &json!({ "status": "ok" })),
+            "/readyz" if self.gateway.is_draining() => json_reply(
+                StatusCode::SERVICE_UNAVAILABLE,
+                &json!({ "status": "draining", "id": "node.draining" }),
+            ),
+            "/readyz" => json_reply(StatusCode::OK, &json!({ "status": "ready" })),
+            "/metrics" => text(
+                "application/openmetrics-text; version=1.0.0; charset=utf-8",
+                self.metrics.page(self.gateway.n_connections()),
+            ),
+            "/" if self.is_dev => {
+                let mut reply = text("text/html; charset=utf-8", PAGE.to_owned());
+                reply.headers_mut().insert("content-security-policy", HeaderValue::from_static(PAGE_POLICY));
+                reply
+            }
+            "/dev.js" if self.is_dev => text("text/javascript; charset=utf-8", SCRIPT.to_owned()),
+            "/dev.css" if self.is_dev => text("text/css; charset=utf-8", STYLE.to_owned()),
+            "/dev.json" if self.is_dev => json_reply(StatusCode::OK, &self.demo.read()),
+            _ if path.contains("connections") => {
+                let message = "Not found here: @connections is on the public listener";
+                json_reply(
+                    StatusCode::NOT_FOUND,
+                    &json!({ "message": message, "id": "management.wrong-listener" }),
+                )
+            }
+            _ => json_reply(StatusCode::NOT_FOUND, &json!({ "message": "Not Found" })),
+        }
+    }
+}
+
+/// Serves until it is dropped.
+pub(crate) async fn serve(admin: Arc<Admin>, listener: TcpListener) {
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.len() >= MAX_CONNECTIONS {
+            connections.join_next().await;
+        }
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(_) = connections.join_next() => continue,
+        };
+        let Ok((stream, _)) = accepted else {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let _ = stream.set_nodelay(true);
+        let admin = Arc::clone(&admin);
+        connections.spawn(async move {
+            let service = hyper::service::service_fn(move |request| {
+                let admin = Arc::clone(&admin);
+                async move { Ok::<_, Infallible>(admin.answer(request).await) }
+            });
+            // A caller who breaks off is its own trouble.
+            let _ = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_TIMEOUT)
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+        });
+    }
+}
+
+fn text(content_type: &'static str, body: String) -> Response<Full<Bytes>> {
+    let mut reply = Response::new(Full::new(Bytes::from(body)));
+    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    reply.headers_mut().insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    reply
+}
+
+fn json_reply(status: StatusCode, body: &Value) -> Response<Full<Bytes>> {
+    let mut reply = text("application/json", body.to_string());
+    *reply.status_mut() = status;
+    reply
+}

@@ -1,0 +1,192 @@
+//! `tidegate dev`: everything in a temporary folder, with an API that works at once.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use http::Method;
+use serde_json::{Value, json};
+use tidegate_auth::{Credential, Secret};
+use tidegate_control::ControlPlane;
+
+use crate::app::App;
+use crate::cli::{ConfigArgs, DevArgs};
+use crate::{config, observe};
+
+const ACCESS_KEY_ID: &str = "tidegate";
+const SECRET_ACCESS_KEY: &str = "tidegate-secret";
+const API_ID: &str = "dev0000000";
+const STAGE: &str = "dev";
+
+pub(crate) async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
+    observe::start_logging(args.log_format, "info");
+    let config_args = ConfigArgs {
+        config: args.config.clone(),
+        listen: Some(args.listen.to_string()),
+        admin: Some(args.admin.to_string()),
+        ..ConfigArgs::default()
+    };
+    let mut config = match config::load(&config_args) {
+        Ok(loaded) => loaded.config,
+        Err(problems) => {
+            config::print_problems(&problems);
+            return Ok(ExitCode::from(crate::cli::EXIT_FAILURE));
+        }
+    };
+    let backend = args.backend.as_deref().map(base_url).transpose()?;
+    let folder = tempfile::tempdir().context("make a temporary folder")?;
+    config.data_dir = folder.path().to_owned();
+    config.is_dev = true;
+    if config.credentials.is_empty() {
+        config.credentials.push(Credential {
+            access_key_id: ACCESS_KEY_ID.to_owned(),
+            secret: Secret::new(SECRET_ACCESS_KEY),
+            allow: Vec::new(),
+        });
+    }
+    let access_key_id = config.credentials[0].access_key_id.clone();
+    let region = config.region.clone();
+    let is_own_key = access_key_id == ACCESS_KEY_ID;
+    let store = tidegate_store::SqliteStore::open_in_memory().context("open the store")?;
+    let app = App::start(config, Arc::new(store)).await?;
+    create_api(&app.control, backend.as_ref()).await?;
+
+    let public = app.public_address();
+    let url = format!("ws://{public}/_aws/execute-api/{API_ID}/{STAGE}");
+    let management = format!("http://{public}/_aws/execute-api/{API_ID}/{STAGE}");
+    app.set_demo(json!({ "url": url, "backend": backend.as_ref().map(url::Url::as_str) }));
+    if let Some(path) = &args.address_file {
+        let extra = json!({ "api_id": API_ID, "stage": STAGE, "url": url, "management": management });
+        if let Value::Object(extra) = extra {
+            app.write_addresses(path, extra)?;
+        }
+    }
+    let secret = if is_own_key { SECRET_ACCESS_KEY } else { "<as configured>" };
+    println!("{}", introduction(&app, &url, &management, &access_key_id, secret, &region, backend.as_ref()));
+    if let Some(backend) = &backend {
+        report_backend(backend).await;
+    }
+    app.serve_until_stopped().await
+}
+
+/// The backend's base: `connect`, `default` and `disconnect` are put behind it.
+fn base_url(text: &str) -> anyhow::Result<url::Url> {
+    let mut url = url::Url::parse(text).with_context(|| format!("--backend {text}"))?;
+    anyhow::ensure!(
+        matches!(url.scheme(), "http" | "https"),
+        "--backend {text}: http:// or https:// expected"
+    );
+    if !url.path().ends_with('/') {
+        let path = format!("{}/", url.path());
+        url.set_path(&path);
+    }
+    Ok(url)
+}
+
+/// One integration per event, the connection id in a header, answers to messages sent back.
+async fn create_api(control: &ControlPlane, backend: Option<&url::Url>) -> anyhow::Result<()> {
+    let api = json!({
+        "name": "dev",
+        "protocolType": "WEBSOCKET",
+        "routeSelectionExpression": "$request.body.action",
+    });
+    let fail = |error: tidegate_control::ApiError| anyhow::anyhow!("create the demo API: {}", error.message);
+    control.create_api_with_id(API_ID, api).await.map_err(fail)?;
+    let post = |path: &str, body: Value| {
+        let target = format!("/v2/apis/{API_ID}/{path}");
+        async move { control.request(&Method::POST, &target, body).await.map_err(fail) }
+    };
+    let routes: &[(&str, &str)] = match backend {
+        None => &[("$default", "")],
+        Some(_) => &[("$connect", "connect"), ("$default", "default"), ("$disconnect", "disconnect")],
+    };
+    for (route_key, name) in routes {
+        let uri = match backend {
+            None => tidegate_core::compile::ECHO_URI.to_owned(),
+            Some(backend) => backend.join(name).context("join the backend's URL")?.to_string(),
+        };
+        let integration = json!({
+            "integrationType": "HTTP_PROXY",
+            "integrationMethod": "POST",
+            "integrationUri": uri,
+            "requestParameters": { "integration.request.header.connectionId": "context.connectionId" },
+        });
+        let integration = post("integrations", integration).await?;
+        let id = integration["integrationId"].as_str().unwrap_or_default().to_owned();
+        let mut route = json!({ "routeKey": route_key, "target": format!("integrations/{id}") });
+        if *route_key == "$default" {
+            route["routeResponseSelectionExpression"] = "$default".into();
+        }
+        let route = post("routes", route).await?;
+        if *route_key == "$default" {
+            let id = route["routeId"].as_str().unwrap_or_default();
+            post(&format!("routes/{id}/routeresponses"), json!({ "routeResponseKey": "$default" })).await?;
+        }
+    }
+    post("stages", json!({ "stageName": STAGE })).await?;
+    post("deployments", json!({ "stageName": STAGE })).await?;
+    Ok(())
+}
+
+/// Says at once when nothing listens where the backend should be.
+async fn report_backend(backend: &url::Url) {
+    let host = backend.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+    let port = backend.port_or_known_default().unwrap_or(80);
+    let connect = tokio::net::TcpStream::connect((host.as_str(), port));
+    let problem = match tokio::time::timeout(Duration::from_secs(3), connect).await {
+        Ok(Ok(_)) => {
+            println!("Backend {backend} answers.\n");
+            return;
+        }
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "no answer within 3 s".to_owned(),
+    };
+    println!(
+        "BACKEND DOWN: nothing answers at {backend} ({problem}).\nClients will get 504 until it is started; no restart of tidegate is needed.\n"
+    );
+}
+
+fn introduction(
+    app: &App,
+    url: &str,
+    management: &str,
+    access_key_id: &str,
+    secret: &str,
+    region: &str,
+    backend: Option<&url::Url>,
+) -> String {
+    let admin = app.admin_address();
+    let behind = match backend {
+        None => "an echo inside: every message comes back".to_owned(),
+        Some(backend) => format!(
+            "POST {backend}connect, {backend}default, {backend}disconnect\n               with the connection id in the header connectionId; answers to messages go to the client"
+        ),
+    };
+    format!(
+        r#"Tidegate is ready.
+
+  Page         http://{admin}/
+  WebSocket    {url}
+  Push         {management}/@connections/CONNECTION_ID
+  Control      http://{admin}/v2/
+  Backend      {behind}
+
+Try it:
+
+  tidegate connect {url}
+
+Use the AWS SDKs and the AWS CLI against it:
+
+  export AWS_ACCESS_KEY_ID={access_key_id}
+  export AWS_SECRET_ACCESS_KEY={secret}
+  export AWS_DEFAULT_REGION={region}
+  export AWS_ENDPOINT_URL_APIGATEWAYV2=http://{admin}
+  export AWS_ENDPOINT_URL_APIGATEWAYMANAGEMENTAPI={management}
+
+  python3 -c 'import boto3; boto3.client("apigatewaymanagementapi").post_to_connection(ConnectionId="CONNECTION_ID", Data=b"hello")'
+
+Stop with Ctrl-C.
+"#
+    )
+}

@@ -1,0 +1,34 @@
+//! `tidegate serve`: the APIs of a data directory.
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+
+use crate::app::App;
+use crate::cli::ServeArgs;
+use crate::{config, observe};
+
+pub(crate) async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
+    observe::start_logging(args.log_format, "info");
+    let config = match config::load(&args.config) {
+        Ok(loaded) => loaded.config,
+        Err(problems) => {
+            config::print_problems(&problems);
+            return Ok(ExitCode::from(crate::cli::EXIT_FAILURE));
+        }
+    };
+    if config.credentials.is_empty() {
+        anyhow::bail!(
+            "no credential: set TIDEGATE_ACCESS_KEY_ID and TIDEGATE_SECRET_ACCESS_KEY (or TIDEGATE_SECRET_ACCESS_KEY_FILE)"
+        );
+    }
+    std::fs::create_dir_all(&config.data_dir)
+        .with_context(|| format!("create the data directory {}", config.data_dir.display()))?;
+    let store =
+        tidegate_store::SqliteStore::open(&config.data_dir.join("tidegate.db")).context("open the store")?;
+    let app = App::start(config, std::sync::Arc::new(store)).await?;
+    if let Some(path) = &args.address_file {
+        app.write_addresses(path, serde_json::Map::new())?;
+    }
+    app.serve_until_stopped().await
+}

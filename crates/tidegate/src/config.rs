@@ -1,0 +1,668 @@
+//! What may be configured: flags over environment over file over defaults, strict, all problems at once.
+//!
+//! Every value keeps its origin. A key that is not known is an error and names the nearest one that is.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tidegate_auth::{ApiKey, Credential, Secret};
+use tidegate_core::settings::Settings;
+use tidegate_gateway::Network;
+use toml::{Table, Value};
+
+use crate::cli::ConfigArgs;
+
+/// One thing that is wrong, with the path of its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Problem {
+    pub(crate) path: String,
+    pub(crate) message: String,
+}
+
+/// Checked values; durations are durations and nothing is absent that has a default.
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    pub(crate) listen: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) region: String,
+    pub(crate) account_id: String,
+    pub(crate) public_hostname: Option<String>,
+    pub(crate) shutdown_timeout: Duration,
+    pub(crate) max_connections: usize,
+    pub(crate) credentials: Vec<Credential>,
+    pub(crate) api_keys: Vec<ApiKey>,
+    pub(crate) trusted_proxies: Vec<Network>,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) settings_by_api: HashMap<String, Arc<Settings>>,
+    pub(crate) sigv4: SigV4,
+    pub(crate) tls: Option<Tls>,
+    pub(crate) proxy: Option<SocketAddr>,
+    /// Trusted for backends beside the system's certificates.
+    pub(crate) backend_ca: Option<PathBuf>,
+    /// The demo page is served.
+    pub(crate) is_dev: bool,
+}
+
+/// `[sigv4]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct SigV4 {
+    /// Unset: only while the public listener is on loopback.
+    pub(crate) explain_mismatch: Option<bool>,
+    pub(crate) allowed_hosts: Vec<String>,
+    /// Seconds.
+    pub(crate) clock_skew: u64,
+}
+
+impl Default for SigV4 {
+    fn default() -> Self {
+        Self { explain_mismatch: None, allowed_hosts: Vec::new(), clock_skew: 300 }
+    }
+}
+
+/// `[tls]`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Tls {
+    pub(crate) listen: Option<SocketAddr>,
+    pub(crate) certificate: Option<PathBuf>,
+    pub(crate) key: Option<PathBuf>,
+    /// Makes a certificate from a CA in the data directory.
+    pub(crate) local_ca: bool,
+    /// Further names for that certificate.
+    pub(crate) names: Vec<String>,
+}
+
+/// `[proxy]`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Proxy {
+    listen: Option<SocketAddr>,
+}
+
+/// `[[credentials]]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawCredential {
+    access_key_id: String,
+    secret_access_key: Option<String>,
+    secret_access_key_file: Option<PathBuf>,
+    #[serde(default)]
+    allow: Vec<String>,
+}
+
+/// Where the value of a key comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    Flag,
+    Environment,
+    File,
+}
+
+impl Origin {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Flag => "flag",
+            Self::Environment => "environment",
+            Self::File => "file",
+        }
+    }
+}
+
+/// A configuration and where its values come from.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) config: Config,
+    origins: BTreeMap<String, (Origin, Value)>,
+}
+
+/// Keys outside of sections.
+const TOP_KEYS: &[&str] = &[
+    "listen",
+    "admin",
+    "data_dir",
+    "region",
+    "account_id",
+    "public_hostname",
+    "shutdown_timeout",
+    "max_connections",
+    "access_key_id",
+    "secret_access_key",
+    "secret_access_key_file",
+    "api_key",
+    "api_key_file",
+    "trusted_proxies",
+    "backend_ca",
+];
+
+/// Sections whose keys go to every API, and may stand below `[apis.ID]` too.
+const API_SECTIONS: &[&str] = &["data_plane", "integration", "management", "connect", "api"];
+
+/// Sections of the process.
+const SECTIONS: &[&str] = &["sigv4", "tls", "proxy", "apis", "credentials"];
+
+/// Environment variables of this prefix that are no settings.
+const OTHER_VARIABLES: &[&str] = &["TIDEGATE_LOG"];
+
+/// Loads and checks everything.
+///
+/// # Errors
+/// All problems, not only the first.
+pub(crate) fn load(args: &ConfigArgs) -> Result<Loaded, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let mut table = match &args.config {
+        None => Table::new(),
+        Some(path) => read_file(path).unwrap_or_else(|problem| {
+            problems.push(problem);
+            Table::new()
+        }),
+    };
+    let mut origins = BTreeMap::new();
+    note_origins(&table, "", Origin::File, &mut origins);
+    apply_environment(&mut table, std::env::vars(), &mut origins, &mut problems);
+    for (key, value) in [("listen", &args.listen), ("admin", &args.admin), ("data_dir", &args.data_dir)] {
+        if let Some(value) = value {
+            let value = Value::String(value.clone());
+            origins.insert(key.to_owned(), (Origin::Flag, value.clone()));
+            table.insert(key.to_owned(), value);
+        }
+    }
+    let config = check_table(&table, &mut problems);
+    match config {
+        Some(config) if problems.is_empty() => Ok(Loaded { config, origins }),
+        _ => Err(problems),
+    }
+}
+
+fn read_file(path: &Path) -> Result<Table, Problem> {
+    let problem = |message: String| Problem { path: path.display().to_string(), message };
+    let text = std::fs::read_to_string(path).map_err(|error| problem(format!("cannot be read: {error}")))?;
+    text.parse::<Table>().map_err(|error| problem(format!("is not valid TOML: {}", error.message())))
+}
+
+fn note_origins(
+    table: &Table,
+    prefix: &str,
+    origin: Origin,
+    origins: &mut BTreeMap<String, (Origin, Value)>,
+) {
+    for (key, value) in table {
+        let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+        match value {
+            Value::Table(inner) => note_origins(inner, &path, origin, origins),
+            _ => {
+                origins.insert(path, (origin, value.clone()));
+            }
+        }
+    }
+}
+
+/// `TIDEGATE_LISTEN`, `TIDEGATE_DATA_PLANE_IDLE_TIMEOUT`, ...: the path of a key in capitals.
+fn apply_environment(
+    table: &mut Table,
+    variables: impl Iterator<Item = (String, String)>,
+    origins: &mut BTreeMap<String, (Origin, Value)>,
+    problems: &mut Vec<Problem>,
+) {
+    for (name, text) in variables {
+        let Some(path) = name.strip_prefix("TIDEGATE_").map(str::to_ascii_lowercase) else { continue };
+        if OTHER_VARIABLES.contains(&name.as_str()) {
+            continue;
+        }
+        // Numbers, booleans and lists as TOML writes them; anything else is text.
+        let parsed = format!("v = {text}").parse::<Table>().ok().and_then(|mut table| table.remove("v"));
+        let value = match parsed {
+            Some(value @ (Value::Integer(_) | Value::Float(_) | Value::Boolean(_) | Value::Array(_))) => {
+                value
+            }
+            _ => Value::String(text.clone()),
+        };
+        if TOP_KEYS.contains(&path.as_str()) {
+            // Ids and secrets may look like numbers and are text all the same.
+            let is_number =
+                matches!(path.as_str(), "shutdown_timeout" | "max_connections" | "trusted_proxies");
+            let value = if is_number { value } else { Value::String(text) };
+            origins.insert(path.clone(), (Origin::Environment, value.clone()));
+            table.insert(path, value);
+            continue;
+        }
+        let section = API_SECTIONS.iter().chain(["sigv4", "tls", "proxy"].iter()).find_map(|section| {
+            path.strip_prefix(*section)?.strip_prefix('_').map(|key| (*section, key.to_owned()))
+        });
+        let Some((section, key)) = section else {
+            let message = format!("unknown variable{}", nearest(&path, TOP_KEYS.iter().copied()));
+            problems.push(Problem { path: name, message });
+            continue;
+        };
+        origins.insert(format!("{section}.{key}"), (Origin::Environment, value.clone()));
+        let entry = table.entry(section).or_insert_with(|| Value::Table(Table::new()));
+        if let Value::Table(inner) = entry {
+            inner.insert(key, value);
+        }
+    }
+}
+
+/// Checks everything; `None` only together with problems.
+fn check_table(table: &Table, problems: &mut Vec<Problem>) -> Option<Config> {
+    for key in table.keys() {
+        let is_known = [TOP_KEYS, API_SECTIONS, SECTIONS].iter().any(|known| known.contains(&key.as_str()));
+        if !is_known {
+            let known = [TOP_KEYS, API_SECTIONS, SECTIONS].into_iter().flatten().copied();
+            problems
+                .push(Problem { path: key.clone(), message: format!("unknown key{}", nearest(key, known)) });
+        }
+    }
+    let mut check = Checker { table, problems };
+    let listen = check.parse("listen", "127.0.0.1:8080", "address:port");
+    let admin = check.parse("admin", "127.0.0.1:8081", "address:port");
+    let data_dir: String = check.value("data_dir").unwrap_or_else(|| "tidegate-data".to_owned());
+    let region = check.value("region").unwrap_or_else(|| "us-east-1".to_owned());
+    let account_id: String = check.value("account_id").unwrap_or_else(|| "000000000000".to_owned());
+    if account_id.len() != 12 || !account_id.bytes().all(|b| b.is_ascii_digit()) {
+        check.problem("account_id", "12 digits expected");
+    }
+    let public_hostname = check.value("public_hostname");
+    let shutdown_timeout: u64 = check.value("shutdown_timeout").unwrap_or(30);
+    let max_connections: usize = check.value("max_connections").unwrap_or(1_000_000);
+    let proxies: Vec<String> = check.value("trusted_proxies").unwrap_or_default();
+    let mut trusted_proxies = Vec::new();
+    for proxy in proxies {
+        match proxy.parse() {
+            Ok(network) => trusted_proxies.push(network),
+            Err(error) => check.problem("trusted_proxies", &format!("{proxy}: {error}")),
+        }
+    }
+    let credentials = check.credentials();
+    let api_keys = check.secret("api_key").map(|key| ApiKey::of(&key)).into_iter().collect();
+    let settings = check.settings(table, "", &Settings::default());
+    let mut settings_by_api = HashMap::new();
+    if let Some(Value::Table(apis)) = table.get("apis") {
+        for (api_id, value) in apis {
+            let Value::Table(sections) = value else {
+                check.problem(&format!("apis.{api_id}"), "a table expected");
+                continue;
+            };
+            let merged = merge_sections(table, sections);
+            for key in sections.keys().filter(|key| !API_SECTIONS.contains(&key.as_str())) {
+                let hint = nearest(key, API_SECTIONS.iter().copied());
+                check.problem(&format!("apis.{api_id}.{key}"), &format!("unknown section{hint}"));
+            }
+            let settings = check.settings(&merged, &format!("apis.{api_id}."), &Settings::default());
+            settings_by_api.insert(api_id.clone(), Arc::new(settings));
+        }
+    }
+    let sigv4 = check.section::<SigV4>("sigv4").unwrap_or_default();
+    let tls: Option<Tls> = check.section("tls");
+    if let Some(tls) = &tls
+        && !tls.local_ca
+        && (tls.certificate.is_none() || tls.key.is_none())
+    {
+        check.problem("tls", "certificate and key, or local_ca = true, expected");
+    }
+    let proxy = check.section::<Proxy>("proxy").and_then(|proxy| proxy.listen);
+    if proxy.is_some() && tls.is_none() {
+        check.problem("proxy", "the proxy leads to the TLS side, so [tls] is needed too");
+    }
+    let backend_ca: Option<String> = check.value("backend_ca");
+    Some(Config {
+        listen: listen?,
+        admin: admin?,
+        data_dir: data_dir.into(),
+        region,
+        account_id,
+        public_hostname,
+        shutdown_timeout: Duration::from_secs(shutdown_timeout),
+        max_connections,
+        credentials,
+        api_keys,
+        trusted_proxies,
+        settings: Arc::new(settings),
+        settings_by_api,
+        sigv4,
+        tls,
+        proxy,
+        backend_ca: backend_ca.map(PathBuf::from),
+        is_dev: false,
+    })
+}
+
+/// The sections of one API over those of all.
+fn merge_sections(all: &Table, of_api: &Table) -> Table {
+    let mut merged = Table::new();
+    for section in API_SECTIONS {
+        let mut keys = Table::new();
+        for source in [all, of_api] {
+            if let Some(Value::Table(inner)) = source.get(*section) {
+                keys.extend(inner.clone());
+            }
+        }
+        merged.insert((*section).to_owned(), Value::Table(keys));
+    }
+    merged
+}
+
+struct Checker<'a> {
+    table: &'a Table,
+    problems: &'a mut Vec<Problem>,
+}
+
+impl Checker<'_> {
+    fn problem(&mut self, path: &str, message: &str) {
+        self.problems.push(Problem { path: path.to_owned(), message: message.to_owned() });
+    }
+
+    fn value<T: DeserializeOwned>(&mut self, key: &str) -> Option<T> {
+        let value = self.table.get(key)?.clone();
+        value.try_into().map_err(|error: toml::de::Error| self.problem(key, error.message())).ok()
+    }
+
+    fn parse<T: std::str::FromStr>(&mut self, key: &str, default: &str, form: &str) -> Option<T> {
+        let text: String = match self.table.contains_key(key) {
+            true => self.value(key)?,
+            false => default.to_owned(),
+        };
+        let parsed = text.parse().ok();
+        if parsed.is_none() {
+            self.problem(key, &format!("`{text}`: {form} expected"));
+        }
+        parsed
+    }
+
+    /// A section, key by key, so that every wrong key is reported and not only the first.
+    fn section<T: DeserializeOwned + Default>(&mut self, name: &str) -> Option<T> {
+        let value = self.table.get(name)?;
+        let Value::Table(section) = value else {
+            self.problem(name, "a table expected");
+            return None;
+        };
+        let mut is_good = true;
+        for (key, value) in section {
+            let alone = Table::from_iter([(key.clone(), value.clone())]);
+            if let Err(error) = Value::Table(alone).try_into::<T>() {
+                is_good = false;
+                self.problem(&format!("{name}.{key}"), error.message());
+            }
+        }
+        is_good.then(|| Value::Table(section.clone()).try_into().unwrap_or_default())
+    }
+
+    fn settings(&mut self, table: &Table, prefix: &str, default: &Settings) -> Settings {
+        let mut good = Table::new();
+        for section in API_SECTIONS {
+            let Some(value) = table.get(*section) else { continue };
+            let Value::Table(keys) = value else {
+                self.problem(&format!("{prefix}{section}"), "a table expected");
+                continue;
+            };
+            let mut good_keys = Table::new();
+            for (key, value) in keys {
+                let alone = Table::from_iter([(key.clone(), value.clone())]);
+                let outer = Table::from_iter([((*section).to_owned(), Value::Table(alone))]);
+                match Value::Table(outer).try_into::<Settings>() {
+                    Ok(_) => {
+                        good_keys.insert(key.clone(), value.clone());
+                    }
+                    Err(error) => self.problem(&format!("{prefix}{section}.{key}"), error.message()),
+                }
+            }
+            good.insert((*section).to_owned(), Value::Table(good_keys));
+        }
+        let settings: Settings = Value::Table(good).try_into().unwrap_or_else(|_| default.clone());
+        self.check_ranges(prefix, &settings);
+        settings
+    }
+
+    fn check_ranges(&mut self, prefix: &str, settings: &Settings) {
+        let data_plane = &settings.data_plane;
+        let ranges: [(&str, u64, std::ops::RangeInclusive<u64>); 9] = [
+            ("data_plane.max_frame_bytes", data_plane.max_frame_bytes as u64, 125..=64 << 20),
+            ("data_plane.max_message_bytes", data_plane.max_message_bytes as u64, 125..=64 << 20),
+            ("data_plane.per_connection_concurrency", data_plane.per_connection_concurrency as u64, 1..=64),
+            ("data_plane.outbound_buffer_bytes", data_plane.outbound_buffer_bytes as u64, 1024..=1 << 30),
+            ("data_plane.disconnect_retries", u64::from(data_plane.disconnect_retries), 0..=100),
+            ("integration.max_timeout_ms", u64::from(settings.integration.max_timeout_ms), 50..=3_600_000),
+            ("management.hold_ms", settings.management.hold_ms, 1..=60_000),
+            ("integration.pool_idle_ms", settings.integration.pool_idle_ms, 1..=600_000),
+            ("data_plane.server_ping_timeout", data_plane.server_ping_timeout, 1..=3600),
+        ];
+        for (key, value, range) in ranges {
+            if !range.contains(&value) {
+                let message = format!("{value} is not between {} and {}", range.start(), range.end());
+                self.problem(&format!("{prefix}{key}"), &message);
+            }
+        }
+        if !matches!(settings.management.invalid_id, 400 | 410) {
+            self.problem(&format!("{prefix}management.invalid_id"), "400 or 410 expected");
+        }
+        if let Some(host) = &settings.integration.host_header
+            && (host.is_empty() || !host.bytes().all(|b| b.is_ascii_graphic()))
+        {
+            self.problem(
+                &format!("{prefix}integration.host_header"),
+                "a host name, with or without a port, expected",
+            );
+        }
+    }
+
+    /// A secret in the value or in a file of its own.
+    fn secret(&mut self, key: &str) -> Option<Secret> {
+        if let Some(text) = self.value::<String>(key) {
+            return Some(Secret::new(text));
+        }
+        let file_key = format!("{key}_file");
+        let path: PathBuf = self.value(&file_key)?;
+        match std::fs::read_to_string(&path) {
+            // Editors put a newline at the end that is no part of a secret.
+            Ok(text) => Some(Secret::new(text.trim_end_matches(['\r', '\n']))),
+            Err(error) => {
+                self.problem(&file_key, &format!("{}: {error}", path.display()));
+                None
+            }
+        }
+    }
+
+    fn credentials(&mut self) -> Vec<Credential> {
+        let mut credentials = Vec::new();
+        let id: Option<String> = self.value("access_key_id");
+        match (id, self.secret("secret_access_key")) {
+            (Some(access_key_id), Some(secret)) => {
+                credentials.push(Credential { access_key_id, secret, allow: Vec::new() });
+            }
+            (None, None) => {}
+            (Some(_), None) => self.problem("secret_access_key", "missing beside access_key_id"),
+            (None, Some(_)) => self.problem("access_key_id", "missing beside secret_access_key"),
+        }
+        let Some(Value::Array(entries)) = self.table.get("credentials") else { return credentials };
+        for (entry_idx, entry) in entries.iter().enumerate() {
+            let path = format!("credentials[{entry_idx}]");
+            let raw: RawCredential = match entry.clone().try_into() {
+                Ok(raw) => raw,
+                Err(error) => {
+                    self.problem(&path, error.message());
+                    continue;
+                }
+            };
+            let secret = match (&raw.secret_access_key, &raw.secret_access_key_file) {
+                (Some(text), None) => Some(text.clone()),
+                (None, Some(file)) => {
+                    std::fs::read_to_string(file).ok().map(|text| text.trim_end().to_owned())
+                }
+                _ => None,
+            };
+            match secret {
+                // An empty list would be the root credential; whoever lists rules means rules.
+                Some(_) if raw.allow.is_empty() => {
+                    self.problem(
+                        &path,
+                        "allow is empty: list what this credential may do, `*` for everything",
+                    );
+                }
+                Some(secret) => credentials.push(Credential {
+                    access_key_id: raw.access_key_id,
+                    secret: Secret::new(secret),
+                    allow: raw.allow,
+                }),
+                None => self.problem(&path, "one of secret_access_key and secret_access_key_file expected"),
+            }
+        }
+        credentials
+    }
+}
+
+/// `; did you mean X?` for a key that is close to a known one.
+fn nearest<'a>(key: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let best = known.map(|known| (distance(key, known), known)).min();
+    match best {
+        Some((distance, known)) if distance <= 3 => format!("; did you mean `{known}`?"),
+        _ => String::new(),
+    }
+}
+
+/// Edit distance.
+fn distance(left: &str, right: &str) -> usize {
+    let right: Vec<char> = right.chars().collect();
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (left_idx, left_char) in left.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = left_idx + 1;
+        for (right_idx, right_char) in right.iter().enumerate() {
+            let substituted = diagonal + usize::from(left_char != *right_char);
+            diagonal = row[right_idx + 1];
+            row[right_idx + 1] = substituted.min(row[right_idx] + 1).min(diagonal + 1);
+        }
+    }
+    row[right.len()]
+}
+
+/// Prints problems as people read them.
+pub(crate) fn print_problems(problems: &[Problem]) {
+    for problem in problems {
+        eprintln!("config: {}: {}", problem.path, problem.message);
+    }
+}
+
+/// `tidegate check`.
+pub(crate) fn check(args: &ConfigArgs) -> ExitCode {
+    let result = load(args);
+    let problems = result.err().unwrap_or_default();
+    if args.json {
+        let list: Vec<_> = problems
+            .iter()
+            .map(|problem| serde_json::json!({ "path": problem.path, "message": problem.message }))
+            .collect();
+        println!("{}", serde_json::json!({ "ok": list.is_empty(), "problems": list }));
+    } else if problems.is_empty() {
+        println!("configuration is valid");
+    } else {
+        print_problems(&problems);
+    }
+    if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(crate::cli::EXIT_FAILURE) }
+}
+
+/// `tidegate config`: effective values with their origin; secrets masked.
+pub(crate) fn show(args: &ConfigArgs) -> anyhow::Result<ExitCode> {
+    let loaded = match load(args) {
+        Ok(loaded) => loaded,
+        Err(problems) => {
+            print_problems(&problems);
+            return Ok(ExitCode::from(crate::cli::EXIT_FAILURE));
+        }
+    };
+    let config = &loaded.config;
+    let mut rows: BTreeMap<String, (String, &str)> = BTreeMap::new();
+    for (key, value) in [
+        ("listen", config.listen.to_string()),
+        ("admin", config.admin.to_string()),
+        ("data_dir", config.data_dir.display().to_string()),
+        ("region", config.region.clone()),
+        ("account_id", config.account_id.clone()),
+        ("shutdown_timeout", config.shutdown_timeout.as_secs().to_string()),
+        ("max_connections", config.max_connections.to_string()),
+    ] {
+        rows.insert(key.to_owned(), (value, "default"));
+    }
+    for (path, (origin, value)) in &loaded.origins {
+        let is_secret =
+            path.contains("secret") || path.contains("api_key") || path.starts_with("credentials");
+        let shown = match (is_secret, value) {
+            (true, _) => "****".to_owned(),
+            (false, Value::String(text)) => text.clone(),
+            (false, value) => value.to_string(),
+        };
+        rows.insert(path.clone(), (shown, origin.as_str()));
+    }
+    if args.json {
+        let object: serde_json::Map<String, serde_json::Value> = rows
+            .iter()
+            .map(|(path, (value, origin))| {
+                (path.clone(), serde_json::json!({ "value": value, "origin": origin }))
+            })
+            .collect();
+        println!("{}", serde_json::Value::Object(object));
+    } else {
+        for (path, (value, origin)) in &rows {
+            println!("{path} = {value}  ({origin})");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(text: &str) -> Vec<String> {
+        let mut problems = Vec::new();
+        check_table(&text.parse().expect("TOML"), &mut problems);
+        problems.into_iter().map(|problem| format!("{}: {}", problem.path, problem.message)).collect()
+    }
+
+    #[test]
+    fn all_problems_are_reported_at_once() {
+        let found = problems(
+            "listn = '127.0.0.1:1'\nadmin = 'nowhere'\ntrusted_proxies = ['10.0.0.0/99']\n\
+             [data_plane]\nidle_timeout = 'long'\nidle_timout = 5\nmax_frame_bytes = 1\n[tls]\nlisten = '127.0.0.1:0'\n",
+        );
+        for expected in [
+            "listn: unknown key; did you mean `listen`?",
+            "admin: `nowhere`",
+            "trusted_proxies: 10.0.0.0/99",
+            "data_plane.idle_timeout: ",
+            "data_plane.idle_timout: unknown field",
+            "data_plane.max_frame_bytes: 1 is not between 125",
+            "tls: certificate and key",
+        ] {
+            assert!(found.iter().any(|problem| problem.starts_with(expected)), "{expected} in {found:?}");
+        }
+    }
+
+    #[test]
+    fn environment_and_api_sections_override() {
+        let mut table: Table =
+            "[data_plane]\nidle_timeout = 5\n[apis.abc.data_plane]\nmax_duration = 9\n".parse().unwrap();
+        let variables =
+            [("TIDEGATE_DATA_PLANE_IDLE_TIMEOUT", "7"), ("TIDEGATE_REGION", "eu-west-1"), ("PATH", "x")];
+        let variables = variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let (mut origins, mut problems) = (BTreeMap::new(), Vec::new());
+        apply_environment(&mut table, variables, &mut origins, &mut problems);
+        let config = check_table(&table, &mut problems).expect("a configuration");
+        assert_eq!(problems, []);
+        assert_eq!((config.region.as_str(), config.settings.data_plane.idle_timeout), ("eu-west-1", 7));
+        let of_api = &config.settings_by_api["abc"].data_plane;
+        assert_eq!((of_api.idle_timeout, of_api.max_duration), (7, 9));
+    }
+
+    #[test]
+    fn a_credential_without_rules_is_refused() {
+        let found = problems("[[credentials]]\naccess_key_id = 'a'\nsecret_access_key = 'b'\n");
+        assert!(found[0].contains("allow is empty"), "{found:?}");
+        assert!(!found[0].contains('b') || !found[0].contains("'b'"));
+    }
+}

@@ -1,0 +1,32 @@
+//! The `tidegate` command.
+//!
+//! `main` parses arguments and maps the outcome to an exit code; each command is a file under `command/`.
+//! `app.rs` wires store, control plane and data plane together; `config.rs` says what may be configured.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+mod admin;
+mod app;
+mod certs;
+mod cli;
+mod command;
+mod config;
+mod metrics;
+mod observe;
+
+/// Small allocations dominate: an allocator that gives them back and packs them densely.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    match command::run(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("tidegate: {error:#}");
+            ExitCode::from(cli::EXIT_FAILURE)
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Metrics in the form Prometheus reads. Labels come from closed sets, never from ids or clients' text.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+use tidegate_core::notice::Notice;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Direction {
+    direction: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Push {
+    target: &'static str,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Close {
+    by: &'static str,
+    diagnosis: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Event {
+    event: &'static str,
+}
+
+/// All metrics of a node.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    registry: Registry,
+    connects: Family<Outcome, Counter>,
+    messages: Family<Direction, Counter>,
+    message_failures: Family<Outcome, Counter>,
+    integrations: Family<Event, Histogram, fn() -> Histogram>,
+    integration_failures: Family<Event, Counter>,
+    pushes: Family<Push, Counter>,
+    closes: Family<Close, Counter>,
+    disconnects_lost: Counter,
+    accept_failures: Counter,
+    panics: Counter,
+    bytes: Family<Direction, Counter<u64, AtomicU64>>,
+}
+
+/// From a millisecond to the longest integration timeout, in seconds.
+const BUCKETS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 29.0];
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let integrations: fn() -> Histogram = || Histogram::new(BUCKETS);
+        let mut metrics = Self {
+            registry: Registry::with_prefix("tidegate"),
+            connects: Family::default(),
+            messages: Family::default(),
+            message_failures: Family::default(),
+            integrations: Family::new_with_constructor(integrations),
+            integration_failures: Family::default(),
+            pushes: Family::default(),
+            closes: Family::default(),
+            disconnects_lost: Counter::default(),
+            accept_failures: Counter::default(),
+            panics: Counter::default(),
+            bytes: Family::default(),
+        };
+        let registry = &mut metrics.registry;
+        registry.register("connects", "Handshakes by outcome", metrics.connects.clone());
+        registry.register("messages", "Messages from (in) and to (out) clients", metrics.messages.clone());
+        registry.register(
+            "message_failures",
+            "Messages that failed, by error code",
+            metrics.message_failures.clone(),
+        );
+        registry.register_with_unit(
+            "integration_duration",
+            "Time of integration calls by event",
+            Unit::Seconds,
+            metrics.integrations.clone(),
+        );
+        let failures = metrics.integration_failures.clone();
+        registry.register("integration_failures", "Integration calls without an answer", failures);
+        registry.register("push", "Pushes by target and result", metrics.pushes.clone());
+        registry.register("closes", "Ended connections by who ended them and why", metrics.closes.clone());
+        registry.register(
+            "disconnects_lost",
+            "$disconnect events that were not delivered",
+            metrics.disconnects_lost.clone(),
+        );
+        registry.register(
+            "accept_failures",
+            "Times the listener could not accept",
+            metrics.accept_failures.clone(),
+        );
+        registry.register("connection_panics", "Connection tasks that panicked", metrics.panics.clone());
+        registry.register_with_unit(
+            "payload",
+            "Payload from and to clients",
+            Unit::Bytes,
+            metrics.bytes.clone(),
+        );
+        metrics
+    }
+
+    /// Counts one notice.
+    pub(crate) fn count(&self, notice: &Notice) {
+        let message = |direction| self.messages.get_or_create(&Direction { direction }).inc();
+        match notice {
+            Notice::ConnectionOpened { .. } => {
+                self.connects.get_or_create(&Outcome { outcome: "opened" }).inc();
+            }
+            Notice::HandshakeRefused { code, .. } => {
+                self.connects.get_or_create(&Outcome { outcome: code.as_str() }).inc();
+            }
+            Notice::MessageHandled { .. }
+            | Notice::BackendRefusedMessage { .. }
+            | Notice::SubprotocolTrouble { .. } => {
+                if matches!(notice, Notice::MessageHandled { .. }) {
+                    message("in");
+                }
+            }
+            Notice::MessageFailed { code, .. } => {
+                message("in");
+                self.message_failures.get_or_create(&Outcome { outcome: code.as_str() }).inc();
+            }
+            Notice::IntegrationCalled { event_type, status, duration, .. } => {
+                self.integrations.get_or_create(&Event { event: event_type }).observe(duration.as_secs_f64());
+                if status.is_none() {
+                    self.integration_failures.get_or_create(&Event { event: event_type }).inc();
+                }
+            }
+            Notice::ConnectionClosed { by, diagnosis, messages_out, bytes_in, bytes_out, .. } => {
+                let close = Close { by: by.as_str(), diagnosis: diagnosis.as_str() };
+                self.closes.get_or_create(&close).inc();
+                self.messages.get_or_create(&Direction { direction: "out" }).inc_by(*messages_out);
+                self.bytes.get_or_create(&Direction { direction: "in" }).inc_by(*bytes_in);
+                self.bytes.get_or_create(&Direction { direction: "out" }).inc_by(*bytes_out);
+            }
+            Notice::DisconnectLost { .. } => {
+                self.disconnects_lost.inc();
+            }
+            Notice::Pushed { .. } => {
+                self.pushes.get_or_create(&Push { target: "connection", result: "taken" }).inc();
+            }
+            Notice::PushRefused { code, .. } => {
+                self.pushes.get_or_create(&Push { target: "connection", result: code.as_str() }).inc();
+            }
+            Notice::AcceptFailed { .. } => {
+                self.accept_failures.inc();
+            }
+            Notice::ConnectionPanicked { .. } => {
+                self.panics.inc();
+            }
+        }
+    }
+
+    /// The page that Prometheus reads. `n_connections` is counted where the connections are.
+    pub(crate) fn page(&self, n_connections: usize) -> String {
+        let mut page = format!(
+            "# HELP tidegate_connections Pending and open connections.\n# TYPE tidegate_connections gauge\ntidegate_connections {n_connections}\n"
+        );
+        // Writing into a string cannot fail.
+        let _ = encode(&mut page, &self.registry);
+        page
+    }
+}

@@ -1,0 +1,184 @@
+//! Where notices go: log line and metric together, and a stream for whoever asks why later.
+
+use std::io::IsTerminal as _;
+use std::sync::Arc;
+
+use tidegate_core::error::Level;
+use tidegate_core::notice::{Notice, NoticeSink, Place};
+use tokio::sync::broadcast;
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::LogFormat;
+use crate::metrics::Metrics;
+
+/// Notices that a slow listener of the stream may be behind; then it misses the oldest and is told how many.
+const STREAM_CAPACITY: usize = 4096;
+
+/// Starts logging to standard error. `TIDEGATE_LOG` replaces `level` by filters.
+pub(crate) fn start_logging(format: LogFormat, level: &str) {
+    let filter = EnvFilter::try_from_env("TIDEGATE_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    // A second start in one process is a test's; the first stays.
+    let _ = match format {
+        LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),
+        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
+    };
+}
+
+/// Takes every notice of the data plane.
+#[derive(Debug)]
+pub(crate) struct Observer {
+    metrics: Arc<Metrics>,
+    stream: broadcast::Sender<Notice>,
+}
+
+impl Observer {
+    pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
+        let (stream, _) = broadcast::channel(STREAM_CAPACITY);
+        Self { metrics, stream }
+    }
+}
+
+impl NoticeSink for Observer {
+    fn take(&self, notice: Notice) {
+        self.metrics.count(&notice);
+        log(&notice);
+        if self.stream.receiver_count() > 0 {
+            // Nobody listening any more is no failure.
+            let _ = self.stream.send(notice);
+        }
+    }
+}
+
+/// The fields of a place that are known, for a log line.
+struct Fields<'a>(&'a Place);
+
+impl Fields<'_> {
+    fn connection_id(&self) -> Option<tracing::field::DisplayValue<tidegate_core::id::ConnectionId>> {
+        self.0.connection_id.map(tracing::field::display)
+    }
+
+    fn request_id(&self) -> Option<tracing::field::DisplayValue<tidegate_core::id::RequestId>> {
+        self.0.request_id.map(tracing::field::display)
+    }
+
+    fn route_key(&self) -> Option<&str> {
+        self.0.route_key.as_deref()
+    }
+}
+
+/// A log line at a level that is known only at run time.
+macro_rules! at_level {
+    ($level:expr, $($fields:tt)*) => {
+        match $level {
+            Level::Debug => tracing::debug!($($fields)*),
+            Level::Info => tracing::info!($($fields)*),
+            Level::Warn => tracing::warn!($($fields)*),
+            Level::Error => tracing::error!($($fields)*),
+        }
+    };
+}
+
+/// A log line with the place in front.
+macro_rules! line {
+    ($level:expr, $place:expr, $($fields:tt)*) => {{
+        let place = Fields($place);
+        at_level!(
+            $level,
+            api_id = &*place.0.api_id,
+            stage = &*place.0.stage,
+            connection_id = place.connection_id(),
+            request_id = place.request_id(),
+            route_key = place.route_key(),
+            $($fields)*
+        )
+    }};
+}
+
+fn log(notice: &Notice) {
+    match notice {
+        Notice::ConnectionOpened { place, duration } => {
+            line!(Level::Debug, place, duration_ms = duration.as_millis() as u64, "connection opened");
+        }
+        Notice::HandshakeRefused { place, status, code, diagnosis, detail, duration } => line!(
+            code.row().level,
+            place,
+            status,
+            code = code.as_str(),
+            diag = diagnosis.as_str(),
+            detail,
+            duration_ms = duration.as_millis() as u64,
+            "handshake refused"
+        ),
+        Notice::SubprotocolTrouble { place, diagnosis } => {
+            line!(Level::Info, place, diag = diagnosis.as_str(), "subprotocol not agreed");
+        }
+        Notice::MessageHandled { place, size, status, dropped_reply } => {
+            line!(Level::Debug, place, size, status, dropped_reply, "message handled");
+        }
+        Notice::MessageFailed { place, size, code, diagnosis, detail } => line!(
+            code.row().level,
+            place,
+            size,
+            code = code.as_str(),
+            diag = diagnosis.as_str(),
+            detail,
+            "message failed"
+        ),
+        Notice::BackendRefusedMessage { place, status, diagnosis } => {
+            line!(Level::Info, place, status, diag = diagnosis.as_str(), "backend refused a message");
+        }
+        Notice::IntegrationCalled { place, event_type, status, duration } => {
+            line!(
+                Level::Debug,
+                place,
+                event_type,
+                status,
+                duration_ms = duration.as_millis() as u64,
+                "integration called"
+            );
+        }
+        Notice::ConnectionClosed {
+            place,
+            by,
+            close_code,
+            diagnosis,
+            age,
+            messages_in,
+            messages_out,
+            bytes_in,
+            bytes_out,
+        } => line!(
+            Level::Debug,
+            place,
+            by = by.as_str(),
+            close_code,
+            diag = diagnosis.as_str(),
+            age_ms = age.as_millis() as u64,
+            messages_in,
+            messages_out,
+            bytes_in,
+            bytes_out,
+            "connection closed"
+        ),
+        Notice::DisconnectLost { place, diagnosis, detail } => {
+            line!(Level::Warn, place, diag = diagnosis.as_str(), detail, "disconnect event not delivered");
+        }
+        Notice::Pushed { place, size } => line!(Level::Debug, place, size, "pushed"),
+        Notice::PushRefused { place, status, code, diagnosis } => {
+            line!(
+                code.row().level,
+                place,
+                status,
+                code = code.as_str(),
+                diag = diagnosis.as_str(),
+                "management call refused"
+            );
+        }
+        Notice::AcceptFailed { error, diagnosis } => {
+            tracing::warn!(error, diag = diagnosis.as_str(), "listener cannot accept");
+        }
+        Notice::ConnectionPanicked { place } => line!(Level::Error, place, "connection task panicked"),
+    }
+}
