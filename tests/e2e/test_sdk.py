@@ -124,7 +124,7 @@ def test_post_sizes(gateway, api, backend):
         with refused("PayloadTooLargeException", 413) as e:
             push.post_to_connection(ConnectionId=connection, Data=text + "x")
         assert e.kind == "PayloadTooLargeException"
-        assert e.response["message"] == "Message too long"
+        assert e.response["Error"]["Message"] == "Message too long"
         push.post_to_connection(ConnectionId=connection, Data=b"after")
         assert ws.recv(10) == "after"
 

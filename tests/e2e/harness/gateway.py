@@ -90,7 +90,8 @@ class Gateway:
 
         def ready():
             if self.process.poll() is not None:
-                raise AssertionError(f"the gateway ended with {self.process.returncode} before it was ready:\n{self.log_text()[-4000:]}")
+                code, self.process = self.process.returncode, None
+                raise AssertionError(f"the gateway ended with {code} before it was ready:\n{self.log_text()[-4000:]}")
             return self.address_path.exists()
 
         until(ready, "address file of the gateway", timeout)
