@@ -40,7 +40,7 @@ pub fn compile(live: &Live, settings: &dyn Fn(&str) -> Arc<Settings>, cache: &mu
                 )
             })
             .collect();
-        mappings.sort_by(|(left, ..), (right, ..)| right.len().cmp(&left.len()));
+        mappings.sort_by_key(|(key, ..)| std::cmp::Reverse(key.len()));
         let name = domain.domain_name.to_ascii_lowercase();
         match name.strip_prefix("*.") {
             Some(suffix) => snapshot.wildcard_domains.insert(suffix.to_owned(), Domain { mappings }),

@@ -196,8 +196,8 @@ pub struct Management {
     pub pending_posts: PendingPosts,
     /// Milliseconds that `hold` waits.
     pub hold_ms: u64,
-    /// Status for an id of the wrong shape: 400 or 410.
-    pub invalid_id: u16,
+    /// Status for an id of the wrong shape.
+    pub invalid_id: InvalidId,
     /// `closeCode` and `closeReason` on DELETE.
     pub custom_close: bool,
     /// Seconds that closed ids are remembered.
@@ -213,13 +213,24 @@ impl Default for Management {
         Self {
             pending_posts: PendingPosts::Gone,
             hold_ms: 3000,
-            invalid_id: 400,
+            invalid_id: InvalidId::BadRequest,
             custom_close: false,
             gone_memory: 3600,
             accept_stage_on_domain: false,
             resolve_by_connection_id: false,
         }
     }
+}
+
+/// `management.invalid_id`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum InvalidId {
+    /// `"400"`: as the real service.
+    #[serde(rename = "400")]
+    BadRequest,
+    /// `"410"`: clean-up code that knows only Gone then ends.
+    #[serde(rename = "410")]
+    Gone,
 }
 
 /// `management.pending_posts`.
@@ -238,6 +249,8 @@ pub enum PendingPosts {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Connect {
+    /// Accept, then close with 4000 + status, so that a page can see why it was refused.
+    pub reject_as_close: bool,
     /// First message tells the client its connection id.
     pub announce_id: bool,
 }

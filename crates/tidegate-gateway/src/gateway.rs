@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::now_millis;
-use crate::connection::handle::{CloseCause, Handle};
+use crate::connection::handle::{CloseCause, Handle, PushRefusal};
 use crate::edge::client_address::Network;
 use crate::integration::http::Backends;
 use crate::registry::Registry;
@@ -76,6 +76,17 @@ impl SettingsOf {
     fn get(&self, api_id: &str) -> Arc<Settings> {
         Arc::clone(self.by_api.get(api_id).unwrap_or(&self.all))
     }
+}
+
+/// What became of a push to many.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct PushCounts {
+    /// In the connection's outbox.
+    pub taken: usize,
+    /// The connection was ending.
+    pub gone: usize,
+    /// The connection's outbox was full.
+    pub slow: usize,
 }
 
 /// The data plane.
@@ -138,6 +149,23 @@ impl Gateway {
     /// Whether new connections are refused because the node is going down.
     pub fn is_draining(&self) -> bool {
         self.is_draining.load(Ordering::Relaxed)
+    }
+
+    /// Pushes one text message to every open connection of a stage. It is encoded once; nobody waits for anybody.
+    pub fn push_to_all(&self, api_id: &str, stage: &str, payload: bytes::Bytes) -> PushCounts {
+        let message = tidegate_ws::OutboundMessage::text(payload);
+        let now = now_millis();
+        let mut counts = PushCounts::default();
+        self.registry.for_each(|handle| {
+            if *handle.facts.api_id == *api_id && *handle.facts.stage == *stage {
+                match handle.push(&message, now) {
+                    Ok(()) => counts.taken += 1,
+                    Err(PushRefusal::Full) => counts.slow += 1,
+                    Err(PushRefusal::Gone | PushRefusal::Pending) => counts.gone += 1,
+                }
+            }
+        });
+        counts
     }
 
     /// Turns the timer wheel until the gateway stops.

@@ -17,4 +17,4 @@ mod throttle;
 mod timer_wheel;
 
 pub use edge::client_address::{Network, NetworkError};
-pub use gateway::{Gateway, GatewayConfig, SettingsOf};
+pub use gateway::{Gateway, GatewayConfig, PushCounts, SettingsOf};

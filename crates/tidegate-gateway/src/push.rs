@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Method, Request};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use tidegate_auth::{CredentialKeys, RequestParts, ResourceScope, access_denied_message, bearer_token};
 use tidegate_core::context::iso_time;
 use tidegate_core::diagnosis::Diagnosis;
@@ -18,7 +18,7 @@ use tidegate_core::error::ErrorCode;
 use tidegate_core::id::ConnectionId;
 use tidegate_core::mapping::query_values;
 use tidegate_core::notice::{ClosedBy, Notice, Place};
-use tidegate_core::settings::PendingPosts;
+use tidegate_core::settings::{InvalidId, PendingPosts};
 use tidegate_core::snapshot::Stage;
 use tidegate_ws::{CloseCode, CloseFrame, OutboundMessage};
 
@@ -141,6 +141,10 @@ async fn handle(
 /// Reads a body of at most `limit` bytes.
 async fn read_body(body: Incoming, limit: usize) -> Result<Bytes, Refusal> {
     let too_large = || Refusal::new(ErrorCode::PayloadTooLarge, Diagnosis::MESSAGE_TOO_LARGE_OUT);
+    // An announced length is enough to refuse: the bytes need not come first.
+    if body.size_hint().lower() > limit as u64 {
+        return Err(too_large());
+    }
     match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, limit).collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
@@ -208,8 +212,8 @@ fn authorize(
     Err(Refusal { reply, code: ErrorCode::Forbidden, diagnosis: Diagnosis::MANAGEMENT_DENIED })
 }
 
-fn invalid_id(id: &str, status: u16) -> Refusal {
-    if status == 410 {
+fn invalid_id(id: &str, answer: InvalidId) -> Refusal {
+    if answer == InvalidId::Gone {
         return Refusal::new(ErrorCode::Gone, Diagnosis::GONE_MALFORMED_ID);
     }
     let reply = aws_error(ErrorCode::InvalidConnectionId, Some(&format!("Invalid connectionId: {id}")));

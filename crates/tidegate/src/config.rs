@@ -271,7 +271,16 @@ fn check_table(table: &Table, problems: &mut Vec<Problem>) -> Option<Config> {
     let public_hostname = check.value("public_hostname");
     let shutdown_timeout: u64 = check.value("shutdown_timeout").unwrap_or(30);
     let max_connections: usize = check.value("max_connections").unwrap_or(1_000_000);
-    let proxies: Vec<String> = check.value("trusted_proxies").unwrap_or_default();
+    // Proxies stand before the node, not before one API; both places of the key mean the same.
+    let in_section =
+        check.table.get("data_plane").and_then(|section| section.get("trusted_proxies")).cloned();
+    let proxies: Vec<String> = match in_section {
+        Some(value) => value
+            .try_into()
+            .map_err(|error: toml::de::Error| check.problem("data_plane.trusted_proxies", error.message()))
+            .unwrap_or_default(),
+        None => check.value("trusted_proxies").unwrap_or_default(),
+    };
     let mut trusted_proxies = Vec::new();
     for proxy in proxies {
         match proxy.parse() {
@@ -343,6 +352,10 @@ fn merge_sections(all: &Table, of_api: &Table) -> Table {
                 keys.extend(inner.clone());
             }
         }
+        let is_of_api = of_api.get(*section).is_some_and(|section| section.get("trusted_proxies").is_some());
+        if !is_of_api {
+            keys.remove("trusted_proxies");
+        }
         merged.insert((*section).to_owned(), Value::Table(keys));
     }
     merged
@@ -403,6 +416,9 @@ impl Checker<'_> {
             };
             let mut good_keys = Table::new();
             for (key, value) in keys {
+                if prefix.is_empty() && *section == "data_plane" && key == "trusted_proxies" {
+                    continue;
+                }
                 let alone = Table::from_iter([(key.clone(), value.clone())]);
                 let outer = Table::from_iter([((*section).to_owned(), Value::Table(alone))]);
                 match Value::Table(outer).try_into::<Settings>() {
@@ -437,9 +453,6 @@ impl Checker<'_> {
                 let message = format!("{value} is not between {} and {}", range.start(), range.end());
                 self.problem(&format!("{prefix}{key}"), &message);
             }
-        }
-        if !matches!(settings.management.invalid_id, 400 | 410) {
-            self.problem(&format!("{prefix}management.invalid_id"), "400 or 410 expected");
         }
         if let Some(host) = &settings.integration.host_header
             && (host.is_empty() || !host.bytes().all(|b| b.is_ascii_graphic()))

@@ -112,7 +112,9 @@ fn log(notice: &Notice) {
             "handshake refused"
         ),
         Notice::SubprotocolTrouble { place, diagnosis } => {
-            line!(Level::Info, place, diag = diagnosis.as_str(), "subprotocol not agreed");
+            let is_clients = *diagnosis == tidegate_core::diagnosis::Diagnosis::SUBPROTOCOL_NOT_CONFIRMED;
+            let level = if is_clients { Level::Info } else { Level::Warn };
+            line!(level, place, diag = diagnosis.as_str(), "subprotocol not agreed");
         }
         Notice::MessageHandled { place, size, status, dropped_reply } => {
             line!(Level::Debug, place, size, status, dropped_reply, "message handled");

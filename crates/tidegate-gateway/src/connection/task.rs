@@ -237,6 +237,12 @@ impl Connection {
     }
 }
 
+/// Closes a connection that exists only to say why it was refused.
+pub(crate) async fn say_goodbye(mut socket: Socket, frame: CloseFrame) {
+    let writing = VecDeque::from([tidegate_ws::close(Some(&frame))]);
+    let _ = tokio::time::timeout(limits::CLOSE_TIMEOUT, close_handshake(&mut socket, writing, false)).await;
+}
+
 /// Writes what is left and the close frame, then waits for the peer's end, so that it sees the frame and not a
 /// reset. `is_answer`: the peer has sent its own close frame already.
 async fn close_handshake(socket: &mut Socket, mut writing: VecDeque<Bytes>, is_answer: bool) {

@@ -20,7 +20,7 @@ use tidegate_core::mapping::query_values;
 use tidegate_core::notice::Notice;
 use tidegate_core::settings::{PendingPosts, Switch};
 use tidegate_core::snapshot::{Authorization, Deployment, Route, Stage};
-use tidegate_ws::{DeflateParams, extension, handshake};
+use tidegate_ws::{CloseCode, CloseFrame, DeflateParams, extension, handshake};
 
 use super::Reply;
 use super::address::Address;
@@ -57,6 +57,8 @@ struct Admitted {
 /// hears of every connection that it has accepted.
 pub(crate) struct OpenConnection {
     inner: Option<(Arc<Gateway>, Arc<Handle>)>,
+    /// Set when the connection exists only to tell a page why it was refused.
+    refusal: Option<CloseFrame>,
     deflate: Option<DeflateParams>,
     started: Instant,
 }
@@ -218,7 +220,7 @@ impl Admitted {
                 if let Err((code, detail)) = check_route(route, &self.request) {
                     let failure = Failure::new(code, code.row().diagnosis, detail.clone());
                     let message = (code == ErrorCode::MissingParameters).then_some(detail);
-                    return Err(self.reject(&gateway, route_failure(failure, message), started));
+                    return self.reject(&gateway, route_failure(failure, message), started);
                 }
                 let event = Event {
                     connection: Arc::clone(&self.handle.facts),
@@ -239,14 +241,14 @@ impl Admitted {
                 };
                 match integration::call(&gateway, &route.integration, &call).await {
                     Ok(answer) if (200..300).contains(&answer.status) => Some(answer),
-                    Ok(answer) => return Err(self.reject(&gateway, Rejection::Backend(answer), started)),
-                    Err(failure) => return Err(self.reject(&gateway, route_failure(failure, None), started)),
+                    Ok(answer) => return self.reject(&gateway, Rejection::Backend(answer), started),
+                    Err(failure) => return self.reject(&gateway, route_failure(failure, None), started),
                 }
             }
         };
         let (reply, deflate) = self.switching_protocols(&gateway, answer);
         let inner = Some((gateway, self.handle));
-        Ok((reply, OpenConnection { inner, deflate, started }))
+        Ok((reply, OpenConnection { inner, refusal: None, deflate, started }))
     }
 
     /// The 101.
@@ -307,7 +309,7 @@ impl Admitted {
     }
 
     /// Frees the id and words the refusal.
-    fn reject(self, gateway: &Gateway, rejection: Rejection, started: Instant) -> Reply {
+    fn reject(self, gateway: &Gateway, rejection: Rejection, started: Instant) -> Outcome {
         let facts = &self.handle.facts;
         self.handle.finish();
         gateway.registry.remove(facts.connection_id, Diagnosis::GONE_REFUSED, 0, now_millis());
@@ -343,7 +345,15 @@ impl Admitted {
             detail,
             duration: started.elapsed(),
         });
-        reply
+        if !self.request.stage.settings.connect.reject_as_close {
+            return Err(reply);
+        }
+        // Browsers hide status and body of a refused handshake; a close code they show.
+        let close = CloseCode::new(4000 + status.min(999)).unwrap_or(CloseCode::POLICY_VIOLATION);
+        let reason = reply.status().canonical_reason().unwrap_or("Refused");
+        let (reply, _) = self.switching_protocols(gateway, None);
+        let refusal = Some(CloseFrame::new(close, reason));
+        Ok((reply, OpenConnection { inner: None, refusal, deflate: None, started }))
     }
 }
 
@@ -383,6 +393,9 @@ fn check_route(route: &Route, request: &UpgradeRequest) -> Result<(), (ErrorCode
 impl OpenConnection {
     /// Runs the connection to its end. The 101 has been written: from now on it can be pushed to.
     pub(crate) async fn run(mut self, socket: Socket, early: Bytes) {
+        if let Some(refusal) = self.refusal.take() {
+            return Box::pin(task::say_goodbye(socket, refusal)).await;
+        }
         let Some((gateway, handle)) = self.inner.take() else { return };
         handle.open(self.deflate);
         gateway.handshake_over.notify_waiters();

@@ -1,0 +1,42 @@
+# Everything a developer or CI calls. `make test` sets up what it needs on a fresh Debian 12 machine.
+
+SHELL := /bin/bash
+CARGO ?= cargo
+
+.PHONY: dev test format lint unit end-to-end conformance conformance-short bench fuzz
+
+dev:
+	$(CARGO) run --quiet -p tidegate -- dev $(ARGS)
+
+test: format lint unit conformance-short end-to-end
+
+format:
+	$(CARGO) fmt --all --check
+
+lint:
+	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
+
+# Unit, behaviour and documentation tests.
+unit:
+	$(CARGO) test --workspace --quiet
+
+# Clients and backends that nobody here wrote: boto3, the AWS SDK for JavaScript, the Django package, Chromium.
+end-to-end:
+	$(CARGO) build --quiet -p tidegate
+	tests/e2e/run.sh -q
+
+# The Autobahn cases against the codec: a selection in the tests, all of them on their own.
+conformance-short:
+	tests/conformance/autobahn.sh --short
+
+conformance:
+	tests/conformance/autobahn.sh
+
+bench:
+	bench/run.sh
+
+# Each target for a while; `make fuzz SECONDS_EACH=3600` for longer. Needs a nightly toolchain and cargo-fuzz.
+SECONDS_EACH ?= 60
+fuzz:
+	cd fuzz && for target in $$(cargo +nightly fuzz list); do \
+		cargo +nightly fuzz run $$target -- -max_total_time=$(SECONDS_EACH) || exit 1; done

@@ -1,0 +1,4 @@
+//! Promises of the whole: who may depend on whom, and what the command line answers.
+
+mod command_line;
+mod crate_edges;
