@@ -20,8 +20,8 @@ os.environ["AWS_CONFIG_FILE"] = os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.d
 
 
 @pytest.fixture
-def start_gateway(tmp_path, request):
-    """Starts gateways; each is stopped and its log checked at the end of the test."""
+def start_gateway(tmp_path, request, backend):
+    """Starts gateways; each is stopped and its log checked at the end of the test, before the backend goes away."""
     started = []
 
     def start(config="", **options):

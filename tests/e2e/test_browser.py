@@ -1,5 +1,6 @@
 """Headless Chromium on the page of `tidegate dev` (proof 3), through the browser's own WebSocket."""
 
+import contextlib
 import itertools
 import json
 import re
@@ -38,7 +39,8 @@ class Browser:
         pages = until(
             lambda: [p for p in requests.get(f"http://127.0.0.1:{port}/json/list", timeout=5).json() if p["type"] == "page"], "a page", 20
         )
-        self.socket = connect(pages[0]["webSocketDebuggerUrl"], proxy=None, max_size=None, ping_interval=None)
+        self.stack = contextlib.ExitStack()
+        self.socket = self.stack.enter_context(connect(pages[0]["webSocketDebuggerUrl"], proxy=None, max_size=None, ping_interval=None))
 
     def call(self, method, **parameters):
         number = next(self.numbers)
@@ -71,10 +73,11 @@ class Browser:
         )
 
     def close(self):
-        try:
-            self.call("Browser.close")
-        except Exception:
-            self.process.terminate()
+        with self.stack:
+            try:
+                self.call("Browser.close")
+            except Exception:
+                self.process.terminate()
         try:
             self.process.wait(10)
         except subprocess.TimeoutExpired:
@@ -96,7 +99,7 @@ def test_page_of_dev(start_gateway, browser):
     """Proof 3, S0-99: the page connects, sends, receives the echo, is closed from the server and shows the code."""
     gateway = start_gateway("[connect]\nannounce_id = true\n", command="dev")
     browser.navigate(f"{gateway.admin_url}/")
-    assert browser.evaluate("document.querySelector('#url').value") == gateway.address["url"]
+    until(lambda: browser.evaluate("document.querySelector('#url').value") == gateway.address["url"], "the page to know its URL")
     browser.click("#connect")
     until(lambda: "open" in (browser.text("#status") or ""), "the page to connect")
     browser.fill("#message", '{"action":"hi","text":"grüße"}')
@@ -129,7 +132,8 @@ def test_page_in_a_browser_of_a_backend(start_gateway, browser, backend):
     gateway = start_gateway()
     api = aws.make_api(gateway, backend)
     backend.on("/connect", headers=(("Sec-WebSocket-Protocol", "v1"),))
-    browser.navigate("data:text/html,<p>page</p>")
+    backend.on("/page", body="<p>page</p>", headers=(("Content-Type", "text/html"),))
+    browser.navigate(f"{backend.url}/page")
     url = f"{api.url}?ws_token=abc&channel=general"
     browser.evaluate(
         f"window.got = []; window.ws = new WebSocket({json.dumps(url)}, ['v0', 'v1']);"

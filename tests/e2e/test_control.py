@@ -1,5 +1,7 @@
 """The control plane through boto3 (AG-1, 23, 24, 25; S0-1 to S0-14)."""
 
+import json
+
 import pytest
 from botocore.exceptions import ClientError
 
@@ -217,7 +219,7 @@ def test_route_values(control, bare, gateway):
         control.get_route(ApiId=bare, RouteId=other)
 
 
-def test_integration_values(control, bare):
+def test_integration_values(control, bare, gateway):
     """6.3, S0-8, S0-13, S0-16: defaults, echo byte for byte, bounds, deletion while in use."""
     uri = "https://Intern.example:8443/ws/%C3%A9?a=b"
     made = control.create_integration(
@@ -231,7 +233,11 @@ def test_integration_values(control, bare):
     assert read["RequestParameters"]["integration.request.header.S"] == "'a-b.c_~+/='"
     minimal = control.create_integration(ApiId=bare, IntegrationType="HTTP_PROXY", IntegrationUri="http://[::1]:9/x")
     assert (minimal["IntegrationMethod"], minimal["TimeoutInMillis"], minimal["PayloadFormatVersion"]) == ("POST", 29000, "1.0")
-    for bad in ({"TimeoutInMillis": 49}, {"TimeoutInMillis": 29001}, {"IntegrationUri": "ftp://x/"}, {"IntegrationUri": "not a url"}, {"IntegrationType": "SMTP"}, {"PassthroughBehavior": "X"}):
+    # boto3 itself knows the bounds; the gateway must too.
+    for timeout in (49, 29001):
+        reply = raw_call(gateway, "POST", f"/v2/apis/{bare}/integrations", json.dumps({"integrationType": "MOCK", "timeoutInMillis": timeout}).encode())
+        assert (reply.status, reply.get("x-amzn-errortype").split(":")[0]) == (400, "BadRequestException")
+    for bad in ({"IntegrationUri": "ftp://x/"}, {"IntegrationUri": "not a url"}, {"IntegrationType": "SMTP"}, {"PassthroughBehavior": "X"}):
         with refused("BadRequestException", 400):
             control.create_integration(**{"ApiId": bare, "IntegrationType": "HTTP_PROXY", "IntegrationUri": "http://127.0.0.1:1/", **bad})
     only_uri = control.update_integration(ApiId=bare, IntegrationId=made["IntegrationId"], IntegrationUri="http://127.0.0.1:1/other")

@@ -173,8 +173,8 @@ def test_garbage_at_the_edge(gateway, api, backend, garbage):
         wire.sock.shutdown(socket.SHUT_WR)
         reply = wire.response()
         assert 400 <= reply.status < 600
-    except (EOFError, ConnectionError):
-        pass
+    except (EOFError, OSError):
+        pass  # cut off, perhaps before everything was sent
     assert backend.requests == []
     alive(gateway, api, backend)
 
@@ -391,10 +391,10 @@ def test_old_ids_after_restart(gateway, backend):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 2 MB, where mounting one is allowed."""
+    """A file system of 8 MB, where mounting one is allowed."""
     path = tmp_path / "disk"
     path.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(path)], capture_output=True, text=True)
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(path)], capture_output=True, text=True)
     if done.returncode != 0:
         pytest.skip(f"no small file system can be mounted here, the full-disk test did NOT run: {done.stderr.strip()}")
     yield path
@@ -416,14 +416,14 @@ def test_full_disk(start_gateway, backend, small_disk):
         except OSError:
             pass
     answered, failure = [], None
-    for number in range(600):
+    for number in range(5000):
         try:
             made = v2.create_integration(ApiId=api.id, IntegrationType="HTTP_PROXY", IntegrationUri="http://127.0.0.1:1/", Description="d" * 1000)
             answered.append(made["IntegrationId"])
         except Exception as error:
             failure = error
             break
-    assert failure is not None, "600 writes were answered on a full disk"
+    assert failure is not None, "5000 writes were answered on a full disk"
     assert failure.response["ResponseMetadata"]["HTTPStatusCode"] >= 500
     alive(gateway, api, backend)
     have = {i["IntegrationId"] for p in v2.get_paginator("get_integrations").paginate(ApiId=api.id) for i in p["Items"]}

@@ -54,6 +54,7 @@ class Gateway:
         self.command = command
         self.allowed = []
         self.process = None
+        self.terminating = False
         self.log_path = self.directory / "gateway.log"
         self.address_path = self.directory / "address.json"
         self.address = {}
@@ -96,9 +97,12 @@ class Gateway:
 
         until(ready, "address file of the gateway", timeout)
         self.address = json.loads(self.address_path.read_text())
+        self.terminating = False
         return self
 
     def terminate(self):
+        # Once: a second SIGTERM asks for an end without a drain.
+        self.terminating = True
         self.process.send_signal(signal.SIGTERM)
 
     def wait_exit(self, timeout=40.0):
@@ -119,7 +123,7 @@ class Gateway:
         if self.process is None:
             return
         process = self.process
-        if process.poll() is None:
+        if process.poll() is None and not self.terminating:
             self.terminate()
         code = self.wait_exit()
         self.process = None
