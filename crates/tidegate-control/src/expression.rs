@@ -17,6 +17,17 @@ pub(crate) fn check_selection(member: &str, text: &str) -> Result<(), ApiError> 
     })
 }
 
+/// Refuses a route selection expression that reads anything but the message.
+pub(crate) fn check_route_selection(text: &str) -> Result<(), ApiError> {
+    check_selection("routeSelectionExpression", text)?;
+    match Expression::parse(text).is_ok_and(|expression| expression.reads_only_body()) {
+        true => Ok(()),
+        false => Err(ApiError::bad_request(format!(
+            "Invalid expression specified for routeSelectionExpression: {text} (only $request.body can be read)"
+        ))),
+    }
+}
+
 /// Refuses what is not a data mapping of an integration.
 pub(crate) fn check_mapping(key: &str, value: &str) -> Result<(), ApiError> {
     check_length("requestParameters", value, limits::MAPPING_VALUE)?;

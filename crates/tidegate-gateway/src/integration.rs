@@ -31,8 +31,6 @@ pub(crate) struct Call<'a> {
     pub(crate) query: &'a str,
     /// The message.
     pub(crate) body: &'a str,
-    /// `body` stands for a binary message.
-    pub(crate) is_base64: bool,
     /// `body` is JSON, as far as the route selection knows.
     pub(crate) is_json: bool,
     /// `X-Forwarded-For` when a trusted proxy stood before the client.
@@ -135,7 +133,6 @@ pub(crate) async fn disconnect(gateway: &Gateway, handle: &Handle, status_code: 
         headers: handle.kept_headers.as_deref(),
         query: "",
         body: "",
-        is_base64: false,
         is_json: false,
         forwarded_for: None,
     };

@@ -16,6 +16,7 @@ use tidegate_core::context::iso_time;
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::ErrorCode;
 use tidegate_core::id::ConnectionId;
+use tidegate_core::limits;
 use tidegate_core::mapping::query_values;
 use tidegate_core::notice::{ClosedBy, Notice, Place};
 use tidegate_core::settings::{InvalidId, PendingPosts};
@@ -55,6 +56,24 @@ pub(crate) async fn serve(
         Place { api_id: Arc::clone(&stage.api_id), stage: Arc::clone(&stage.name), ..Place::default() };
     let result = handle(gateway, stage, id, request, &mut place).await;
     finish(gateway, place, result)
+}
+
+/// Answers a call by nothing but the connection id in its path, where a setting permits that. Gives the request
+/// back when it cannot.
+pub(crate) async fn by_connection_id(
+    gateway: &Gateway,
+    request: Request<Incoming>,
+) -> Result<Reply, Box<Request<Incoming>>> {
+    let id = gateway.config.settings.all.management.resolve_by_connection_id.then(|| {
+        let id = request.uri().path().rsplit('/').next().unwrap_or_default();
+        percent_encoding::percent_decode_str(id).decode_utf8_lossy().into_owned()
+    });
+    let handle =
+        id.as_deref().and_then(|id| ConnectionId::parse(id).ok()).and_then(|id| gateway.registry.find(id));
+    match (id, handle) {
+        (Some(id), Some(handle)) => Ok(serve(gateway, &handle.stage, &id, request).await),
+        _ => Err(Box::new(request)),
+    }
 }
 
 /// Answers a call whose address leads nowhere.
@@ -220,6 +239,11 @@ fn invalid_id(id: &str, answer: InvalidId) -> Refusal {
     Refusal { reply, code: ErrorCode::InvalidConnectionId, diagnosis: Diagnosis::GONE_MALFORMED_ID }
 }
 
+fn bad_request(text: &str) -> Refusal {
+    let reply = aws_error(ErrorCode::BadRequest, Some(text));
+    Refusal { reply, code: ErrorCode::BadRequest, diagnosis: Diagnosis::HANDSHAKE_MALFORMED }
+}
+
 /// 410, and why as far as it is remembered.
 fn gone(gateway: &Gateway, id: ConnectionId, now: u64) -> Refusal {
     let remembered = gateway.gone(id, now);
@@ -326,15 +350,14 @@ fn delete(
     {
         let code = wanted.parse().ok().filter(|code| matches!(code, 1000 | 1001 | 1008 | 1011 | 3000..=4999));
         let Some(code) = code.and_then(CloseCode::new) else {
-            let text = "closeCode must be 1000, 1001, 1008, 1011 or 3000 to 4999";
-            let reply = aws_error(ErrorCode::BadRequest, Some(text));
-            return Err(Refusal {
-                reply,
-                code: ErrorCode::BadRequest,
-                diagnosis: Diagnosis::HANDSHAKE_MALFORMED,
-            });
+            return Err(bad_request("closeCode must be 1000, 1001, 1008, 1011 or 3000 to 4999"));
         };
-        frame = CloseFrame::new(code, query_values(query, "closeReason").next().unwrap_or_default());
+        let reason = query_values(query, "closeReason").next().unwrap_or_default();
+        if reason.len() > limits::MAX_CLOSE_REASON {
+            let text = format!("closeReason must have at most {} bytes", limits::MAX_CLOSE_REASON);
+            return Err(bad_request(&text));
+        }
+        frame = CloseFrame::new(code, reason);
     }
     let cause = CloseCause {
         code: frame.code.as_u16(),

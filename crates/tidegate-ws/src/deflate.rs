@@ -1,6 +1,6 @@
 //! Compression contexts, shared by all connections of a thread.
 //!
-//! A context of zlib takes 40 KB (inflate) to 270 KB (deflate). None belongs to a connection: a message borrows one
+//! A context of zlib takes tens to hundreds of kilobytes. None belongs to a connection: a message borrows one
 //! from its thread and gives it back when it is complete. Only a peer that insists on context takeover makes its
 //! decoder keep one between messages.
 
@@ -13,11 +13,11 @@ const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
 
 /// Smallest payload, in bytes, that is worth compressing.
 ///
-/// Below it deflate saves less than a header and a TCP segment cost, and every compression clears a hash table of
-/// 128 KiB first.
+/// A choice, not a measurement: every compression resets a whole context first, and a payload this small fits into
+/// one TCP segment either way.
 pub const MIN_DEFLATE: usize = 256;
 
-/// Effort of the compressor, 1 to 9: gateways pay by CPU time, and JSON shrinks well at once.
+/// Effort of the compressor, 1 to 9; a low one, because gateways pay by CPU time.
 const LEVEL: u32 = 3;
 
 /// Inflated bytes that are handed on at a time. It bounds what a small input can make the decoder write at once.

@@ -8,7 +8,7 @@ use tidegate_core::definition::Api;
 
 use super::{Outcome, Reply, tag};
 use crate::error::ApiError;
-use crate::expression::check_selection;
+use crate::expression::check_route_selection;
 use crate::members::{Members, missing, replace};
 use crate::page::{Query, page};
 use crate::plane::ControlPlane;
@@ -106,7 +106,7 @@ fn edit(api: &mut Api, body: &Members) -> Result<(), ApiError> {
         return Err(ApiError::bad_request("CORS is not supported for WebSocket APIs"));
     }
     if let Some(text) = body.filled_text("routeSelectionExpression", limits::EXPRESSION)? {
-        check_selection("routeSelectionExpression", &text)?;
+        check_route_selection(&text)?;
         api.route_selection_expression = text;
     }
     if let Some(text) = body.choice("apiKeySelectionExpression", &API_KEY_EXPRESSIONS)? {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use base64::Engine as _;
 use bytes::Bytes;
 use tidegate_core::context::{Event, EventKind, error_body};
 use tidegate_core::diagnosis::Diagnosis;
@@ -47,7 +48,6 @@ pub(crate) async fn handle(gateway: Arc<Gateway>, handle: Arc<Handle>, queued: Q
                 headers: handle.kept_headers.as_deref(),
                 query: "",
                 body: &queued.text,
-                is_base64: queued.is_base64,
                 is_json,
                 forwarded_for: None,
             };
@@ -79,7 +79,12 @@ fn choose(
             "the stage has no deployment",
         ));
     };
-    let (route, selected) = deployment.select_route(&queued.text);
+    // A binary message travels as base64, but is routed by what it says, when that is text.
+    let decoded =
+        queued.is_base64.then(|| base64::engine::general_purpose::STANDARD.decode(&queued.text).ok());
+    let decoded = decoded.flatten().and_then(|bytes| String::from_utf8(bytes).ok());
+    let (route, mut selected) = deployment.select_route(decoded.as_deref().unwrap_or(&queued.text));
+    selected.is_json &= !queued.is_base64;
     let Some(route) = route else {
         let diagnosis =
             if deployment.routes.is_empty() { Diagnosis::ROUTE_NONE } else { Diagnosis::ROUTE_NO_MATCH };

@@ -70,6 +70,11 @@ pub(crate) async fn serve(
                     };
                     let mut reply =
                         refuse(&gateway, &place, ErrorCode::UpgradeRequired, Some(diagnosis), "", started);
+                    // For people with a browser: the address is right, the scheme is not.
+                    let scheme = if peer.is_tls { "wss" } else { "ws" };
+                    let hint = serde_json::Value::from(format!("connect with {scheme}://{host}{path}"));
+                    let body = format!(r#"{{"message":"Upgrade Required","hint":{hint}}}"#);
+                    *reply.body_mut() = http_body_util::Full::new(bytes::Bytes::from(body));
                     reply.headers_mut().insert("upgrade", HeaderValue::from_static("websocket"));
                     reply.headers_mut().insert("sec-websocket-version", HeaderValue::from_static("13"));
                     reply
@@ -78,7 +83,12 @@ pub(crate) async fn serve(
             },
         },
         Err(unresolved) if unresolved.is_management => {
-            push::unresolved(&gateway, &unresolved, path, request.method())
+            match push::by_connection_id(&gateway, request).await {
+                Ok(reply) => reply,
+                Err(request) => {
+                    push::unresolved(&gateway, &unresolved, request.uri().path(), request.method())
+                }
+            }
         }
         Err(unresolved) => {
             let diagnosis = socketio(&request).unwrap_or(unresolved.diagnosis);

@@ -235,7 +235,6 @@ impl Admitted {
                     headers: Some(&self.request.headers),
                     query: &self.request.query,
                     body: "",
-                    is_base64: false,
                     is_json: false,
                     forwarded_for: self.request.client.forwarded_for.as_deref(),
                 };
@@ -247,6 +246,10 @@ impl Admitted {
             }
         };
         let (reply, deflate) = self.switching_protocols(&gateway, answer);
+        // Addressable before the 101 is visible: whoever has seen the 101 may push. Until the socket is handed
+        // over, pushes wait in the outbox.
+        self.handle.open(deflate);
+        gateway.handshake_over.notify_waiters();
         let inner = Some((gateway, self.handle));
         Ok((reply, OpenConnection { inner, refusal: None, deflate, started }))
     }
@@ -391,14 +394,12 @@ fn check_route(route: &Route, request: &UpgradeRequest) -> Result<(), (ErrorCode
 }
 
 impl OpenConnection {
-    /// Runs the connection to its end. The 101 has been written: from now on it can be pushed to.
+    /// Runs the connection to its end. The 101 has been written.
     pub(crate) async fn run(mut self, socket: Socket, early: Bytes) {
         if let Some(refusal) = self.refusal.take() {
             return Box::pin(task::say_goodbye(socket, refusal)).await;
         }
         let Some((gateway, handle)) = self.inner.take() else { return };
-        handle.open(self.deflate);
-        gateway.handshake_over.notify_waiters();
         gateway.wheel.schedule(handle.facts.connection_id, Kind::Limits, gateway.first_deadline(&handle));
         gateway.notice(Notice::ConnectionOpened {
             place: gateway.place(&handle),

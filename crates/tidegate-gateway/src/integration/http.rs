@@ -188,10 +188,7 @@ async fn build(
     // Set last: neither a client nor a mapping may speak for the gateway.
     set(&mut headers, HeaderName::from_static("x-amzn-apigateway-api-id"), &facts.api_id);
     set(&mut headers, HeaderName::from_static("x-amzn-trace-id"), &gateway.trace_id(event.request_time));
-    let body = match call.is_base64 {
-        true => decode_base64(call.body),
-        false => Bytes::from(call.body.to_owned()),
-    };
+    let body = Bytes::from(call.body.to_owned());
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
 
     let misconfigured =
@@ -265,11 +262,6 @@ async fn read_spelling(head: Vec<u8>) -> Extensions {
         .serve_connection(hyper_util::rt::TokioIo::new(theirs), service);
     let _ = serve.await;
     found.into_inner()
-}
-
-fn decode_base64(text: &str) -> Bytes {
-    use base64::Engine as _;
-    base64::engine::general_purpose::STANDARD.decode(text).map(Bytes::from).unwrap_or_default()
 }
 
 fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
