@@ -7,13 +7,17 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tidegate_core::diagnosis::Diagnosis;
+use tidegate_core::error::ErrorCode;
 use tidegate_core::limits;
 use tidegate_core::notice::Notice;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
@@ -81,21 +85,29 @@ async fn http_phase(
     tls: Option<TlsAcceptor>,
 ) -> Option<(super::upgrade::OpenConnection, Socket, bytes::Bytes)> {
     let is_tls = tls.is_some();
+    // 0x16 opens a TLS handshake, and no HTTP method.
+    let speaks_tls = first_byte(&stream).await? == 0x16;
     let socket = match tls {
-        None => match first_byte(&stream).await? {
-            // 0x16 opens a TLS handshake, and no HTTP method.
-            0x16 => {
-                refuse_tls(&gateway);
-                return None;
-            }
-            _ => Socket::Plain(stream),
-        },
+        None if speaks_tls => {
+            let detail = "a TLS handshake came to a listener without TLS";
+            refuse(&gateway, ErrorCode::BadHandshake, Diagnosis::HANDSHAKE_TLS_ON_PLAIN, detail);
+            return None;
+        }
+        None => Socket::Plain(stream),
+        Some(_) if !speaks_tls => {
+            let detail = "a request without TLS came to a TLS listener";
+            refuse(&gateway, ErrorCode::BadHandshake, Diagnosis::HANDSHAKE_PLAIN_ON_TLS, detail);
+            let answer = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+            let mut stream = stream;
+            let _ = tokio::time::timeout(limits::CLOSE_TIMEOUT, stream.write_all(answer)).await;
+            return None;
+        }
         Some(acceptor) => {
             let handshake = tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, acceptor.accept(stream));
             Socket::Tls(Box::new(handshake.await.ok()?.ok()?))
         }
     };
-    let peer = Arc::new(Peer { address, is_tls, listener_port });
+    let peer = Arc::new(Peer { address, is_tls, listener_port, has_asked: AtomicBool::new(false) });
     let opened = Opened::default();
     let service = {
         let (gateway, peer, opened) = (Arc::clone(&gateway), Arc::clone(&peer), Arc::clone(&opened));
@@ -107,7 +119,8 @@ async fn http_phase(
     let mut builder = http1::Builder::new();
     builder
         .timer(TokioTimer::new())
-        .header_read_timeout(limits::KEEP_ALIVE_TIMEOUT.min(limits::HANDSHAKE_TIMEOUT))
+        // Counts from the end of the request before, so it is also how long an idle caller is kept.
+        .header_read_timeout(limits::KEEP_ALIVE_TIMEOUT)
         .max_buf_size(limits::MAX_HEAD_BYTES)
         .max_headers(limits::MAX_HEADERS)
         .keep_alive(true)
@@ -116,14 +129,26 @@ async fn http_phase(
     let stop = gateway.stop_accepting.clone();
     let mut stopped = pin!(stop.cancelled());
     let mut is_stopping = false;
+    // The first head has less time than an idle caller who has shown what it wants.
+    let mut first_head = pin!(tokio::time::sleep(limits::HANDSHAKE_TIMEOUT));
     let ended = std::future::poll_fn(|context| {
         if !is_stopping && stopped.as_mut().poll(context).is_ready() {
             is_stopping = true;
             std::pin::Pin::new(&mut connection).graceful_shutdown();
         }
-        connection.poll_without_shutdown(context)
+        if !peer.has_asked.load(Ordering::Relaxed) && first_head.as_mut().poll(context).is_ready() {
+            return Poll::Ready(None);
+        }
+        connection.poll_without_shutdown(context).map(Some)
     });
-    let result = ended.await;
+    let result = ended.await?;
+    if let Err(error) = &result
+        && error.is_parse()
+    {
+        // The HTTP library has answered already; here it gets its reason.
+        let code = if error.is_parse_too_large() { ErrorCode::HeadTooLarge } else { ErrorCode::BadHandshake };
+        refuse(&gateway, code, code.row().diagnosis, "the request head cannot be read");
+    }
     let accepted = opened.lock().take();
     result.ok()?;
     let accepted = accepted?;
@@ -140,13 +165,14 @@ async fn first_byte(stream: &TcpStream) -> Option<u8> {
     }
 }
 
-fn refuse_tls(gateway: &Gateway) {
+/// A refusal that no request handler has seen.
+fn refuse(gateway: &Gateway, code: ErrorCode, diagnosis: Diagnosis, detail: &str) {
     gateway.notice(Notice::HandshakeRefused {
         place: Default::default(),
-        status: 400,
-        code: tidegate_core::error::ErrorCode::BadHandshake,
-        diagnosis: Diagnosis::HANDSHAKE_TLS_ON_PLAIN,
-        detail: "a TLS handshake came to a listener without TLS".to_owned(),
+        status: code.row().status,
+        code,
+        diagnosis,
+        detail: detail.to_owned(),
         duration: Duration::ZERO,
     });
 }

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use http::header::{HOST, HeaderValue};
@@ -26,6 +27,8 @@ pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
     pub(crate) is_tls: bool,
     pub(crate) listener_port: u16,
+    /// A whole request head has come.
+    pub(crate) has_asked: AtomicBool,
 }
 
 /// Where a handshake leaves the connection that it has opened, for the task that owns the socket.
@@ -39,6 +42,7 @@ pub(crate) async fn serve(
     request: Request<Incoming>,
 ) -> Result<Reply, Infallible> {
     let started = Instant::now();
+    peer.has_asked.store(true, Ordering::Relaxed);
     let target_length = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
     let host = request
         .headers()
