@@ -138,7 +138,7 @@ def test_page_in_a_browser_of_a_backend(start_gateway, browser, backend):
     browser.evaluate(
         f"window.got = []; window.ws = new WebSocket({json.dumps(url)}, ['v0', 'v1']);"
         "ws.onopen = () => ws.send(JSON.stringify({action: 'x', pad: 'y'.repeat(20000)}));"
-        "ws.onmessage = e => got.push(e.data); ws.onclose = e => window.closed = [e.code, e.reason, e.wasClean]; 0"
+        "ws.onmessage = e => got.push(e.data); ws.onclose = e => window.ended = [e.code, e.reason, e.wasClean]; 0"
     )
     request = backend.one("/connect")
     assert request.raw_query == "ws_token=abc&channel=general"
@@ -151,12 +151,12 @@ def test_page_in_a_browser_of_a_backend(start_gateway, browser, backend):
     until(lambda: browser.evaluate("got.length") == 1, "the push in the page")
     assert browser.evaluate("got[0].length") == 131072
     push.delete_connection(ConnectionId=request.connection_id)
-    until(lambda: browser.evaluate("window.closed"), "the close in the page")
-    assert browser.evaluate("window.closed") == [1000, "Connection Closed Normally", True]
+    until(lambda: browser.evaluate("window.ended"), "the close in the page")
+    assert browser.evaluate("window.ended") == [1000, "Connection Closed Normally", True]
     backend.one("/disconnect")
     # A refused handshake is invisible to page code: close 1006.
     backend.on("/connect", status=403, body="no")
     gateway.allow(".*")
-    browser.evaluate(f"window.closed = null; window.ws = new WebSocket({json.dumps(url)}); ws.onclose = e => window.closed = [e.code, e.reason]; 0")
-    until(lambda: browser.evaluate("window.closed"), "the refused handshake in the page")
-    assert browser.evaluate("window.closed") == [1006, ""]
+    browser.evaluate(f"window.ended = null; window.ws = new WebSocket({json.dumps(url)}); ws.onclose = e => window.ended = [e.code, e.reason]; 0")
+    until(lambda: browser.evaluate("window.ended"), "the refused handshake in the page")
+    assert browser.evaluate("window.ended") == [1006, ""]

@@ -408,11 +408,10 @@ def test_full_disk(start_gateway, backend, small_disk):
     api = make_api(gateway, backend)
     v2 = aws.control(gateway, retries=False)
     filler = small_disk / "filler"
-    with open(filler, "wb") as f:
+    with open(filler, "wb", buffering=0) as f:
         try:
             while True:
                 f.write(b"\0" * 4096)
-                f.flush()
         except OSError:
             pass
     answered, failure = [], None

@@ -1,5 +1,7 @@
 """What a project writes: subclasses of the package's view."""
 
+import time
+
 from django_aws_api_gateway_websockets.models import WebSocketSession
 from django_aws_api_gateway_websockets.views import WebSocketView
 
@@ -10,6 +12,8 @@ class Socket(WebSocketView):
     def _additional_connection_checks(self, request, *args, **kwargs):
         if request.GET.get("refuse"):
             return False, "the project refuses"
+        if request.GET.get("slow"):
+            time.sleep(1.5)  # a check that takes its time, with the token spent and no row yet
         return True, ""
 
     def default(self, request, *args, **kwargs):
