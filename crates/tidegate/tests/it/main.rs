@@ -2,3 +2,4 @@
 
 mod command_line;
 mod crate_edges;
+mod dev_and_connect;
