@@ -341,3 +341,13 @@ def test_two_apis_do_not_mix(api, backend, gateway, open_connection):
     reply = other.post(open_connection.id, b"x")
     assert reply.status == 410
     open_connection.nothing_before_pong()
+
+
+def test_addressable_as_soon_as_the_client_knows(api, backend):
+    """5.4: once the client has its 101 the id answers 200; 300 times, each without a pause."""
+    for number in range(1, 301):
+        with api.connect() as ws:
+            connection = backend.wait(number, "/connect")[-1].connection_id
+            reply = api.post(connection, b"at once")
+            assert reply.status == 200, (number, reply.get("x-tidegate-gone-reason"))
+            assert ws.message() == "at once"
