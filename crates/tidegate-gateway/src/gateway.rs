@@ -286,6 +286,13 @@ impl Gateway {
                 });
             } else if since > 0 {
                 self.wheel.schedule(handle.facts.connection_id, Kind::Stall, since + limit);
+            } else {
+                handle.release_stall_entry();
+                // Blocked again between the look and the release: whoever comes second schedules.
+                let since = handle.blocked_since();
+                if since > 0 && handle.claim_stall_entry() {
+                    self.wheel.schedule(handle.facts.connection_id, Kind::Stall, since + limit);
+                }
             }
             return;
         }

@@ -1,7 +1,7 @@
 //! What the rest of the gateway holds of a connection: its facts, its state and its outbox.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Waker};
 
@@ -64,6 +64,8 @@ pub(crate) struct Handle {
     pinged_at: AtomicU64,
     /// Milliseconds since 1970 since when the socket takes nothing; 0 = it does.
     blocked_since: AtomicU64,
+    /// The wheel holds an entry that looks after `blocked_since`.
+    has_stall_entry: AtomicBool,
     /// Milliseconds since 1970; `u64::MAX` = never.
     pub(crate) age_deadline: u64,
     /// Set at the 101 when compression was agreed on.
@@ -114,6 +116,7 @@ impl Handle {
             last_active,
             pinged_at: AtomicU64::new(0),
             blocked_since: AtomicU64::new(0),
+            has_stall_entry: AtomicBool::new(false),
             age_deadline,
             deflate: OnceLock::new(),
         }
@@ -272,6 +275,15 @@ impl Handle {
 
     pub(crate) fn set_pinged_at(&self, now: u64) {
         self.pinged_at.store(now, Ordering::Relaxed);
+    }
+
+    /// True once, until [`Self::release_stall_entry`].
+    pub(crate) fn claim_stall_entry(&self) -> bool {
+        !self.has_stall_entry.swap(true, Ordering::Relaxed)
+    }
+
+    pub(crate) fn release_stall_entry(&self) {
+        self.has_stall_entry.store(false, Ordering::Relaxed);
     }
 
     pub(crate) fn blocked_since(&self) -> u64 {

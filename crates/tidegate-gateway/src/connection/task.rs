@@ -31,6 +31,10 @@ use crate::gateway::Gateway;
 use crate::integration;
 use crate::timer_wheel::Kind;
 
+/// Largest message that is discarded while a close frame is awaited, in bytes; after a larger one the wait runs to
+/// its end.
+const MAX_DISCARDED: usize = 1024 * 1024;
+
 type Call = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 struct Connection {
@@ -72,6 +76,8 @@ pub(crate) async fn run(
     let cause = match AssertUnwindSafe(connection.serve()).catch_unwind().await {
         Ok(cause) => cause,
         Err(_) => {
+            // The call that panicked must not be polled again; those beside it are given up with it.
+            connection.calls.clear();
             let place = connection.gateway.place(&connection.handle);
             connection.gateway.notice(Notice::ConnectionPanicked { place });
             panicked()
@@ -148,8 +154,11 @@ impl Connection {
         if self.handle.blocked_since() == 0 {
             let now = now_millis();
             self.handle.set_blocked_since(now);
-            let deadline = now + limits::WRITE_STALL_TIMEOUT.as_millis() as u64;
-            self.gateway.wheel.schedule(self.handle.facts.connection_id, Kind::Stall, deadline);
+            // One entry for each connection at a time, however often its socket fills and drains.
+            if self.handle.claim_stall_entry() {
+                let deadline = now + limits::WRITE_STALL_TIMEOUT.as_millis() as u64;
+                self.gateway.wheel.schedule(self.handle.facts.connection_id, Kind::Stall, deadline);
+            }
         }
         // A close must not wait behind a reader that has stopped reading.
         match self.handle.close_requested(context) {
@@ -260,20 +269,19 @@ async fn close_handshake(socket: &mut Socket, mut writing: VecDeque<Bytes>, is_a
         return;
     }
     // The peer answers with a close frame and then closes, or is closed.
-    let mut decoder = tidegate_ws::Decoder::new(
-        tidegate_ws::Role::Server,
-        tidegate_ws::Limits { max_frame: 0, max_message: 0 },
-        None,
-    );
+    let ws_limits = tidegate_ws::Limits { max_frame: MAX_DISCARDED, max_message: MAX_DISCARDED };
+    let mut decoder = tidegate_ws::Decoder::new(tidegate_ws::Role::Server, ws_limits, None);
     let mut is_over = false;
     while !is_over {
         let n_read = poll_fn(|context| {
             socket.poll_read_with(context, &mut |bytes| {
                 // Whatever else still arrives is discarded; only the answer to the close frame counts.
-                is_over = matches!(
-                    decoder.decode(bytes),
-                    Ok(tidegate_ws::Decoded { event: Some(tidegate_ws::Incoming::Close(_)), .. })
-                );
+                let mut rest = bytes;
+                while !rest.is_empty() && !is_over {
+                    let Ok(decoded) = decoder.decode(rest) else { return };
+                    is_over = matches!(decoded.event, Some(tidegate_ws::Incoming::Close(_)));
+                    rest = &mut rest[decoded.consumed..];
+                }
             })
         });
         match n_read.await {

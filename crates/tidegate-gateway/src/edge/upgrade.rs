@@ -30,7 +30,7 @@ use crate::clock::now_millis;
 use crate::connection::handle::Handle;
 use crate::connection::socket::Socket;
 use crate::connection::task;
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, going_away};
 use crate::integration::http::is_hop_by_hop;
 use crate::integration::{self, Answer, Failure};
 use crate::timer_wheel::Kind;
@@ -206,6 +206,10 @@ impl UpgradeRequest {
             Arc::new(Handle::new(facts, Arc::clone(&self.stage), kept, accepts_pending, age_deadline));
         // Recorded before any backend hears of the id, so that an early post to it can be told apart.
         gateway.registry.insert(&handle);
+        // The stage may have been deleted since its look-up, after whoever deleted it had visited the registry.
+        if gateway.stage(&self.stage.api_id, &self.stage.name).is_none() {
+            handle.close(going_away("Going away", Diagnosis::API_BEING_DELETED));
+        }
         Ok(Admitted { request: self, handle, request_id: gateway.request_id(now) })
     }
 }
