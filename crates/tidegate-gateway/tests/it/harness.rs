@@ -1,0 +1,218 @@
+//! A gateway with its listener, its timers, a recording backend and recorded notices.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate_auth::{ApiKey, Secret};
+use tidegate_core::definition::{Api, ApiDefinition, Integration, Live, LiveApi, LiveStage, Route, Stage};
+use tidegate_core::notice::{Notice, NoticeSink};
+use tidegate_core::port::DefinitionSink as _;
+use tidegate_core::settings::Settings;
+use tidegate_gateway::{Gateway, GatewayConfig, SettingsOf, edge};
+use tokio::net::TcpSocket;
+use tokio::task::JoinHandle;
+
+use crate::backend::{Backend, Request};
+use crate::client::{Client, TAG};
+use crate::record::{Record, eventually};
+
+pub(crate) const API_ID: &str = "tide000001";
+pub(crate) const STAGE: &str = "prod";
+
+/// How long a drain may take.
+const DRAIN: Duration = Duration::from_secs(20);
+
+/// Keeps all notices. Can be told to panic on one, because whatever runs inside a connection may have a fault.
+#[derive(Debug, Default)]
+pub(crate) struct Notices {
+    pub(crate) record: Record<Notice>,
+    /// Size of the message whose handling panics; 0 = none.
+    pub(crate) panics_at_size: std::sync::atomic::AtomicUsize,
+}
+
+impl NoticeSink for Notices {
+    fn take(&self, notice: Notice) {
+        let panics_at_size = self.panics_at_size.load(std::sync::atomic::Ordering::Relaxed);
+        let is_fatal = matches!(&notice, Notice::MessageHandled { size, .. } if *size == panics_at_size);
+        assert!(panics_at_size == 0 || !is_fatal, "a planned fault");
+        self.record.push(notice);
+    }
+}
+
+/// A whole data plane.
+pub(crate) struct Plane {
+    pub(crate) gateway: Arc<Gateway>,
+    pub(crate) backend: Arc<Backend>,
+    pub(crate) notices: Arc<Notices>,
+    pub(crate) address: SocketAddr,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Drop for Plane {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+impl Plane {
+    pub(crate) async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    /// With other settings than the defaults.
+    pub(crate) async fn start_with(change: impl FnOnce(&mut Settings)) -> Self {
+        let mut settings = Settings::default();
+        change(&mut settings);
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = GatewayConfig {
+            node: 0,
+            region: "us-east-1".to_owned(),
+            account_id: "123456789012".to_owned(),
+            credentials: Vec::new(),
+            api_keys: vec![ApiKey::of(&Secret::new("test-key"))],
+            trusted_proxies: Vec::new(),
+            settings: SettingsOf { all: Arc::new(settings), by_api: HashMap::new() },
+            backend_tls: rustls::ClientConfig::builder_with_provider(provider)
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_root_certificates(rustls::RootCertStore::empty())
+                .with_no_client_auth(),
+            explain_mismatch: false,
+            clock_skew: Duration::from_secs(300),
+            signature_hosts: Vec::new(),
+            max_connections: 10_000,
+        };
+        let notices = Arc::new(Notices::default());
+        let gateway = Gateway::new(config, Arc::clone(&notices) as Arc<dyn NoticeSink>).unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
+        // Small, so that the bounds of the gateway show and not those of the system.
+        socket.set_recv_buffer_size(64 * 1024).unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(1024).unwrap();
+        let address = listener.local_addr().unwrap();
+        let tasks = vec![
+            tokio::spawn(edge::listener::serve(Arc::clone(&gateway), listener, None)),
+            tokio::spawn(Arc::clone(&gateway).run_timers()),
+        ];
+        let backend = Backend::start().await;
+        let plane = Self { gateway, backend, notices, address, tasks };
+        plane.publish("/events?own=1");
+        plane
+    }
+
+    /// Deploys anew; the backend is called with this target.
+    pub(crate) fn publish(&self, target: &str) {
+        let definition = Arc::new(definition(self.backend.address, target));
+        let stage = Stage { stage_name: STAGE.to_owned(), ..Stage::default() };
+        let stages = vec![LiveStage { stage, deployment: Some(definition) }];
+        self.publish_stages(stages);
+    }
+
+    /// Deletes the stage.
+    pub(crate) fn delete_stage(&self) {
+        self.publish_stages(Vec::new());
+    }
+
+    fn publish_stages(&self, stages: Vec<LiveStage>) {
+        let api = Api { api_id: API_ID.to_owned(), ..Api::default() };
+        self.gateway.publish(Live { apis: vec![Arc::new(LiveApi { api, stages })], domains: Vec::new() });
+    }
+
+    /// A client whose handshake was accepted.
+    pub(crate) async fn connect(&self) -> Client {
+        self.connect_with(None).await
+    }
+
+    /// A client with socket buffers of this size.
+    pub(crate) async fn connect_with(&self, buffer: Option<u32>) -> Client {
+        let mut client = Client::dial(self.address, buffer).await;
+        client.write(&client.handshake("", "")).await;
+        assert_eq!(client.status().await, 101);
+        client
+    }
+
+    /// The id that the backend was told for a client.
+    pub(crate) async fn id_of(&self, client: &Client) -> String {
+        let is_its = |request: &Request| request.is_event("CONNECT") && request.value(TAG) == client.tag;
+        self.backend.requests.until("$connect", 1, is_its).await[0].id().to_owned()
+    }
+
+    /// The one `$disconnect` of a connection: code and reason.
+    pub(crate) async fn disconnect_of(&self, id: &str) -> (u16, String) {
+        let is_its = |request: &Request| request.is_event("DISCONNECT") && request.id() == id;
+        let request = &self.backend.requests.until("$disconnect", 1, is_its).await[0];
+        (request.value("x-code").parse().unwrap(), request.value("x-reason").to_owned())
+    }
+
+    /// Waits until nobody is connected.
+    pub(crate) async fn nobody_is_left(&self) {
+        eventually("an empty registry", || self.gateway.n_connections() == 0).await;
+    }
+
+    /// Drains the gateway and checks what must hold after every test.
+    pub(crate) async fn end(self) {
+        self.end_with(0).await;
+    }
+
+    /// As [`Self::end`], after a test that made so many connections panic.
+    pub(crate) async fn end_with(self, n_panics: usize) {
+        assert_eq!(self.gateway.drain(DRAIN).await, 0, "unfinished tasks");
+        assert_eq!(self.gateway.n_connections(), 0);
+        let mut expected: HashMap<String, (usize, usize)> = HashMap::new();
+        for request in self.backend.requests.all() {
+            let counts = expected.entry(request.id().to_owned()).or_default();
+            if request.is_event("CONNECT") && (200..300).contains(&request.status) {
+                counts.0 += 1;
+            } else if request.is_event("DISCONNECT") {
+                counts.1 += 1;
+            }
+        }
+        for (id, (accepted, disconnected)) in expected {
+            // S0-39, S0-55
+            assert_eq!(accepted, disconnected, "$connect and $disconnect of {id}");
+        }
+        let notices = &self.notices.record;
+        let opened = notices.count(|notice| matches!(notice, Notice::ConnectionOpened { .. }));
+        let closed = notices.count(|notice| matches!(notice, Notice::ConnectionClosed { .. }));
+        assert_eq!(opened, closed, "notices of opened and closed connections");
+        let panicked = notices.count(|notice| matches!(notice, Notice::ConnectionPanicked { .. }));
+        assert_eq!(panicked, n_panics, "notices of panics");
+        assert_eq!(notices.count(|notice| matches!(notice, Notice::DisconnectLost { .. })), 0);
+    }
+}
+
+fn definition(backend: SocketAddr, target: &str) -> ApiDefinition {
+    let mapped = [
+        ("connectionId", "context.connectionId"),
+        ("x-event", "context.eventType"),
+        ("x-code", "context.disconnectStatusCode"),
+        ("x-reason", "context.disconnectReason"),
+    ];
+    let route = |key: &str| Route {
+        route_id: key.trim_start_matches('$').to_owned(),
+        route_key: key.to_owned(),
+        target: Some("integrations/backend".to_owned()),
+        ..Route::default()
+    };
+    let name = |name: &str| format!("integration.request.header.{name}");
+    ApiDefinition {
+        api: Api {
+            api_id: API_ID.to_owned(),
+            route_selection_expression: "$request.body.action".to_owned(),
+            ..Api::default()
+        },
+        routes: ["$connect", "$disconnect", "$default"].map(route).to_vec(),
+        integrations: vec![Integration {
+            integration_id: "backend".to_owned(),
+            integration_type: "HTTP_PROXY".to_owned(),
+            integration_uri: Some(format!("http://{backend}{target}")),
+            request_parameters: Some(
+                mapped.map(|(target, source)| (name(target), source.to_owned())).into_iter().collect(),
+            ),
+            ..Integration::default()
+        }],
+        ..ApiDefinition::default()
+    }
+}

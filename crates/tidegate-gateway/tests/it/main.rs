@@ -1,0 +1,23 @@
+//! The data plane through its sockets: a whole gateway in process, a backend that remembers, and a client that can
+//! misbehave. One file for each promise.
+//!
+//! Every test ends with [`harness::Plane::end`], which drains the gateway and checks what must hold always: nobody
+//! is left, nothing panicked, and each accepted connection had exactly one `$disconnect`.
+
+mod backend;
+mod client;
+mod harness;
+mod record;
+
+mod byte_by_byte;
+mod cut_off;
+mod disconnect_exactly_once;
+mod dropped_handshake;
+mod headers;
+mod inbound_bound;
+mod one_deployment_per_event;
+mod order;
+mod panic;
+mod slow_reader;
+mod thousand_at_once;
+mod timers;

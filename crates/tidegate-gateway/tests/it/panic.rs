@@ -1,0 +1,24 @@
+//! A fault inside one connection ends that connection alone, and its backend still hears of the end.
+
+use std::sync::atomic::Ordering;
+
+use tidegate_core::notice::Notice;
+
+use crate::harness::Plane;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_backend_hears_of_it_and_others_live_on() {
+    let plane = Plane::start().await;
+    let mut unlucky = plane.connect().await;
+    let mut other = plane.connect().await;
+    let id = plane.id_of(&unlucky).await;
+    plane.notices.panics_at_size.store("fatal message".len(), Ordering::Relaxed);
+    unlucky.send("fatal message").await;
+    assert_eq!(unlucky.closed().await.expect("a close frame").code.as_u16(), 1011);
+    assert_eq!(plane.disconnect_of(&id).await, (1011, "Internal server error".to_owned()));
+    other.send("fine").await;
+    let is_handled = |notice: &Notice| matches!(notice, Notice::MessageHandled { .. });
+    plane.notices.record.until("MessageHandled", 1, is_handled).await;
+    other.close(1000, "").await;
+    plane.end_with(1).await;
+}
