@@ -2,10 +2,11 @@
 
 use std::hint::black_box;
 use std::io::Write as _;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
+use rustix::time::{ClockId, clock_gettime};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -79,11 +80,17 @@ fn request(received: &[u8]) -> Option<(usize, usize)> {
     (received.len() >= head_len + body_len).then_some((head_len, body_len))
 }
 
-/// Uses the processor, as an application would.
+/// Uses the processor for `work`, as an application would: time in which others had it does not count.
 fn busy(work: Duration) {
-    let started = Instant::now();
-    while started.elapsed() < work {
-        black_box(());
+    let used = || {
+        let now = clock_gettime(ClockId::ThreadCPUTime);
+        Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or(0))
+    };
+    let started = used();
+    while used().saturating_sub(started) < work {
+        for step in 0..100 {
+            black_box(step);
+        }
     }
 }
 

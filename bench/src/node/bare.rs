@@ -18,6 +18,9 @@ const WAKER: Token = Token(usize::MAX - 1);
 /// Bytes of one read.
 const READ_BUFFER: usize = 64 * 1024;
 
+/// Answer to a handshake, without the proof that a real client would want.
+const SWITCHING: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\n\r\n";
+
 /// The frame a server sends for a payload of `size` bytes.
 fn frame(size: usize) -> Vec<u8> {
     [server_head(size), payload(size).into_bytes()].concat()
@@ -63,6 +66,7 @@ pub(super) fn fanout() -> Result<()> {
         }
     });
     let mut events = Events::with_capacity(1024);
+    let mut buffer = vec![0; READ_BUFFER];
     let mut waiting: Vec<Bytes> = Vec::new();
     loop {
         wait(&mut node.poll, &mut events)?;
@@ -82,9 +86,13 @@ pub(super) fn fanout() -> Result<()> {
                     }
                 }
                 token => {
-                    if let (Some(rest), Some(Some(stream))) =
-                        (waiting.get_mut(token.0), node.streams.get_mut(token.0))
-                    {
+                    let Some(Some(stream)) = node.streams.get_mut(token.0) else { continue };
+                    // The only thing that clients send is their handshake. Its answer tells them that they have
+                    // been accepted, which a finished TCP connect does not.
+                    if event.is_readable() && matches!(stream.read(&mut buffer), Ok(1..)) {
+                        stream.write_all(SWITCHING).context("answer a handshake")?;
+                    }
+                    if let Some(rest) = waiting.get_mut(token.0) {
                         write(stream, rest);
                     }
                 }

@@ -46,8 +46,10 @@ pub(super) fn run() -> Result<()> {
         let Some(push) = Push::parse(&line.context("read a command")?) else { continue };
         let text = Bytes::from(payload(push.payload));
         for _ in 0..push.count {
-            let _ = &text;
-            anyhow::bail!("fan-out is not there yet");
+            let counts = gateway.push_to_all(API_ID, STAGE, text.clone());
+            if counts.gone + counts.slow > 0 {
+                eprintln!("a push was not taken by all: {counts:?}");
+            }
         }
     }
     Ok(())

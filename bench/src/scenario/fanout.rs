@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::Args;
 
 use super::{micros_each, with_cpu};
@@ -74,6 +74,7 @@ impl Comparison {
 
 /// A node with its connected clients.
 struct Side {
+    kind: NodeKind,
     node: Helper,
     clients: Swarm,
 }
@@ -81,16 +82,17 @@ struct Side {
 impl Side {
     fn start(kind: NodeKind, connections: usize) -> Result<Self> {
         let node = Helper::start(&node::arguments(kind, 0))?;
-        let path = (kind == NodeKind::Gateway).then(|| node::GATEWAY_PATH.to_owned());
+        let path = Some(if kind == NodeKind::Gateway { node::GATEWAY_PATH } else { "/" }.to_owned());
         let clients = Swarm::open(&Target { address: node.address, path }, connections)?;
-        Ok(Self { node, clients })
+        Ok(Self { kind, node, clients })
     }
 
     /// Pushes, and waits until every client has every byte.
     fn push(&mut self, count: usize, size: usize) -> Result<Duration> {
         let started = Instant::now();
         self.node.tell(&format!("push {count} {size}"))?;
-        let ended = self.clients.receive(count * (server_head(size).len() + size))?;
+        let n_bytes = count * (server_head(size).len() + size);
+        let ended = self.clients.receive(n_bytes).with_context(|| format!("push to {:?}", self.kind))?;
         Ok(ended - started)
     }
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use clap::Args;
 
 use super::{micros_each, with_cpu};
-use crate::control::{create_api, signed_post, signer};
+use crate::control::{ECHO_URI, RouteSpec, create_api, signed_post, signer};
 use crate::gateway_process::GatewayProcess;
 use crate::http_exchange::exchange;
 use crate::report::{Budget, Report, median};
@@ -54,8 +54,9 @@ impl Arguments {
 /// Runs the benchmark.
 pub fn run(arguments: &Arguments) -> Result<Report> {
     let gateway = GatewayProcess::start(&arguments.gateway)?;
-    // Without routes every message is answered with an error frame, which names the connection.
-    let path = create_api(&gateway, &[])?;
+    // No message selects the route, so each is answered with an error frame, which names the connection.
+    let route = RouteSpec { key: "unused", uri: ECHO_URI, is_two_way: false };
+    let path = create_api(&gateway, &[route])?;
     let target = Target { address: gateway.public, path: Some(path.clone()) };
     let mut receivers = Swarm::open(&target, arguments.connections)?;
     let ask = tidegate_ws::ClientEncoder::new(None).text("who am I?");
