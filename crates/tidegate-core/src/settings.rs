@@ -224,13 +224,36 @@ impl Default for Management {
 
 /// `management.invalid_id`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "NumberOrText")]
 pub enum InvalidId {
-    /// `"400"`: as the real service.
-    #[serde(rename = "400")]
+    /// `400`: as the real service.
     BadRequest,
-    /// `"410"`: clean-up code that knows only Gone then ends.
-    #[serde(rename = "410")]
+    /// `410`: clean-up code that knows only Gone then ends.
     Gone,
+}
+
+/// A status may be written with or without quotes.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum NumberOrText {
+    Number(u16),
+    Text(String),
+}
+
+impl TryFrom<NumberOrText> for InvalidId {
+    type Error = &'static str;
+
+    fn try_from(value: NumberOrText) -> Result<Self, Self::Error> {
+        let status = match value {
+            NumberOrText::Number(number) => Some(number),
+            NumberOrText::Text(text) => text.parse().ok(),
+        };
+        match status {
+            Some(400) => Ok(Self::BadRequest),
+            Some(410) => Ok(Self::Gone),
+            _ => Err("400 or 410 expected"),
+        }
+    }
 }
 
 /// `management.pending_posts`.

@@ -136,15 +136,18 @@ pub(crate) async fn disconnect(gateway: &Gateway, handle: &Handle, status_code: 
         is_json: false,
         forwarded_for: None,
     };
+    let mut lost = None;
     for attempt in 0..=stage.settings.data_plane.disconnect_retries {
         if attempt > 0 {
             tokio::time::sleep(std::time::Duration::from_secs(1 << attempt.min(6))).await;
         }
-        let (diagnosis, detail) = match call(gateway, &route.integration, &one_call).await {
+        lost = Some(match call(gateway, &route.integration, &one_call).await {
             Ok(answer) if answer.status < 500 => return,
             Ok(answer) => (Diagnosis::INTEGRATION_ERROR_STATUS, format!("status {}", answer.status)),
             Err(failure) => (failure.diagnosis, failure.detail.into_owned()),
-        };
+        });
+    }
+    if let Some((diagnosis, detail)) = lost {
         let mut place = gateway.place(handle);
         place.request_id = Some(event.request_id);
         place.route_key = Some(Arc::clone(&route.key));

@@ -289,7 +289,14 @@ fn check_table(table: &Table, problems: &mut Vec<Problem>) -> Option<Config> {
         }
     }
     let credentials = check.credentials();
-    let api_keys = check.secret("api_key").map(|key| ApiKey::of(&key)).into_iter().collect();
+    let api_key = check.secret("api_key");
+    if api_key.as_ref().is_some_and(|key| {
+        !key.expose().bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~+/=".contains(&b))
+    }) {
+        // RFC 6750, section 2.1: another one could never be presented.
+        check.problem("api_key", "letters, digits and -._~+/= expected");
+    }
+    let api_keys = api_key.map(|key| ApiKey::of(&key)).into_iter().collect();
     let settings = check.settings(table, "", &Settings::default());
     let mut settings_by_api = HashMap::new();
     if let Some(Value::Table(apis)) = table.get("apis") {
@@ -316,6 +323,9 @@ fn check_table(table: &Table, problems: &mut Vec<Problem>) -> Option<Config> {
         check.problem("tls", "certificate and key, or local_ca = true, expected");
     }
     let proxy = check.section::<Proxy>("proxy").and_then(|proxy| proxy.listen);
+    if tls.as_ref().is_some_and(|tls| tls.listen.is_none()) && proxy.is_none() {
+        check.problem("tls.listen", "missing: without it, and without [proxy], nothing uses the certificate");
+    }
     if proxy.is_some() && tls.is_none() {
         check.problem("proxy", "the proxy leads to the TLS side, so [tls] is needed too");
     }
@@ -466,6 +476,15 @@ impl Checker<'_> {
 
     /// A secret in the value or in a file of its own.
     fn secret(&mut self, key: &str) -> Option<Secret> {
+        let secret = self.secret_or_file(key)?;
+        if secret.expose().is_empty() {
+            self.problem(key, "is empty");
+            return None;
+        }
+        Some(secret)
+    }
+
+    fn secret_or_file(&mut self, key: &str) -> Option<Secret> {
         if let Some(text) = self.value::<String>(key) {
             return Some(Secret::new(text));
         }
@@ -504,10 +523,17 @@ impl Checker<'_> {
             };
             let secret = match (&raw.secret_access_key, &raw.secret_access_key_file) {
                 (Some(text), None) => Some(text.clone()),
-                (None, Some(file)) => {
-                    std::fs::read_to_string(file).ok().map(|text| text.trim_end().to_owned())
+                (None, Some(file)) => match std::fs::read_to_string(file) {
+                    Ok(text) => Some(text.trim_end_matches(['\r', '\n']).to_owned()),
+                    Err(error) => {
+                        self.problem(&path, &format!("{}: {error}", file.display()));
+                        None
+                    }
+                },
+                _ => {
+                    self.problem(&path, "one of secret_access_key and secret_access_key_file expected");
+                    None
                 }
-                _ => None,
             };
             match secret {
                 // An empty list would be the root credential; whoever lists rules means rules.
@@ -517,12 +543,18 @@ impl Checker<'_> {
                         "allow is empty: list what this credential may do, `*` for everything",
                     );
                 }
+                Some(secret) if secret.is_empty() => self.problem(&path, "the secret is empty"),
                 Some(secret) => credentials.push(Credential {
                     access_key_id: raw.access_key_id,
                     secret: Secret::new(secret),
-                    allow: raw.allow,
+                    // A rule without an action is about pushes only; a lone star means everything.
+                    allow: raw
+                        .allow
+                        .into_iter()
+                        .map(|rule| if rule == "*" { "* *".to_owned() } else { rule })
+                        .collect(),
                 }),
-                None => self.problem(&path, "one of secret_access_key and secret_access_key_file expected"),
+                None => {}
             }
         }
         credentials

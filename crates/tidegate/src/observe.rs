@@ -3,6 +3,7 @@
 use std::io::IsTerminal as _;
 use std::sync::Arc;
 
+use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::Level;
 use tidegate_core::notice::{Notice, NoticeSink, Place};
 use tokio::sync::broadcast;
@@ -112,12 +113,13 @@ fn log(notice: &Notice) {
             "handshake refused"
         ),
         Notice::SubprotocolTrouble { place, diagnosis } => {
-            let is_clients = *diagnosis == tidegate_core::diagnosis::Diagnosis::SUBPROTOCOL_NOT_CONFIRMED;
+            let is_clients = *diagnosis == Diagnosis::SUBPROTOCOL_NOT_CONFIRMED;
             let level = if is_clients { Level::Info } else { Level::Warn };
             line!(level, place, diag = diagnosis.as_str(), "subprotocol not agreed");
         }
         Notice::MessageHandled { place, size, status, dropped_reply } => {
-            line!(Level::Debug, place, size, status, dropped_reply, "message handled");
+            let diag = dropped_reply.then(|| Diagnosis::REPLY_NO_ROUTE_RESPONSE.as_str());
+            line!(Level::Debug, place, size, status, diag, "message handled");
         }
         Notice::MessageFailed { place, size, code, diagnosis, detail } => line!(
             code.row().level,

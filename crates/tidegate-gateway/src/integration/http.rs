@@ -106,7 +106,8 @@ async fn build(
                 .map(|(name, value)| (name.clone(), value.clone())),
         );
     } else if let Some(kept) = call.headers {
-        headers.extend(kept.iter().map(|(name, value)| (name.clone(), value.clone())));
+        let kept = kept.iter().filter(|(name, _)| is_forwarded(name));
+        headers.extend(kept.map(|(name, value)| (name.clone(), value.clone())));
     }
     let gateway_agent = || format!("AmazonAPIGateway_{}", facts.api_id);
     let client_agent = facts.user_agent.as_deref();

@@ -239,18 +239,14 @@ fn closed(args: &ConnectArgs, frame: Option<CloseFrame>) -> ExitCode {
 fn meaning_of_close(code: u16) -> &'static str {
     match code {
         1000 => "closed normally; nothing is wrong",
-        1001 => {
-            "the gateway goes away: idle limit (10 minutes), age limit (2 hours), restart, or the API was deleted; reconnect"
-        }
+        1001 => "the gateway goes away: idle limit, age limit, restart, or the API was deleted; reconnect",
         1002 => "somebody broke the WebSocket protocol, often a proxy in between",
         1003 => "binary messages are not supported; send text, or set data_plane.binary = \"base64\"",
         1005 => "closed without a code",
         1006 => "no close frame came: the network or the server was lost",
         1007 => "a text message was not UTF-8",
         1008 => "refused by policy: too slow a reader, or a right was lost",
-        1009 => {
-            "a frame over 32 KB or a message over 128 KB; fragment it, or raise data_plane.max_frame_bytes"
-        }
+        1009 => "a frame over data_plane.max_frame_bytes or a message over data_plane.max_message_bytes",
         1011 => "the server failed",
         1012 => "the server restarts; reconnect",
         1013 => "the server is too busy; try again later",
