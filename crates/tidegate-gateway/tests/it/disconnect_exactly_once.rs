@@ -127,12 +127,8 @@ async fn delete_by_the_backend() {
     assert_eq!(manage(plane.address, "DELETE", &id).await, 204);
     let frame = client.closed().await.expect("a close frame");
     assert_eq!((frame.code.as_u16(), frame.reason.as_str()), (1000, "Connection Closed Normally"));
-    let cause = expected(
-        1000,
-        "Connection Closed Normally",
-        ClosedBy::Backend,
-        Diagnosis::CLOSE_BACKEND_REQUESTED,
-    );
+    let cause =
+        expected(1000, "Connection Closed Normally", ClosedBy::Backend, Diagnosis::CLOSE_BACKEND_REQUESTED);
     check(plane, &id, cause).await;
 }
 

@@ -4,6 +4,8 @@
 //! Every test ends with [`harness::Plane::end`], which drains the gateway and checks what must hold always: nobody
 //! is left, nothing panicked, and each accepted connection had exactly one `$disconnect`.
 
+#![expect(clippy::unwrap_used, reason = "a failure here is the failure of a test")]
+
 mod backend;
 mod client;
 mod harness;
@@ -11,7 +13,9 @@ mod record;
 
 mod byte_by_byte;
 mod cut_off;
+mod deletion_race;
 mod disconnect_exactly_once;
+mod drain;
 mod dropped_handshake;
 mod headers;
 mod inbound_bound;
