@@ -86,7 +86,9 @@ async fn http_phase(
 ) -> Option<(super::upgrade::OpenConnection, Socket, bytes::Bytes)> {
     let is_tls = tls.is_some();
     // 0x16 opens a TLS handshake, and no HTTP method.
-    let speaks_tls = first_byte(&stream).await? == 0x16;
+    let stop = gateway.stop_accepting.clone();
+    // Nobody who has not asked for anything yet holds up a drain.
+    let speaks_tls = stop.run_until_cancelled(first_byte(&stream)).await?? == 0x16;
     let socket = match tls {
         None if speaks_tls => {
             let detail = "a TLS handshake came to a listener without TLS";
@@ -104,7 +106,7 @@ async fn http_phase(
         }
         Some(acceptor) => {
             let handshake = tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, acceptor.accept(stream));
-            Socket::Tls(Box::new(handshake.await.ok()?.ok()?))
+            Socket::Tls(Box::new(stop.run_until_cancelled(handshake).await?.ok()?.ok()?))
         }
     };
     let peer = Arc::new(Peer { address, is_tls, listener_port, has_asked: AtomicBool::new(false) });
@@ -126,7 +128,6 @@ async fn http_phase(
         .keep_alive(true)
         .title_case_headers(false);
     let mut connection = builder.serve_connection(TokioIo::new(socket), service);
-    let stop = gateway.stop_accepting.clone();
     let mut stopped = pin!(stop.cancelled());
     let mut is_stopping = false;
     // The first head has less time than an idle caller who has shown what it wants.
@@ -136,10 +137,15 @@ async fn http_phase(
             is_stopping = true;
             std::pin::Pin::new(&mut connection).graceful_shutdown();
         }
-        if !peer.has_asked.load(Ordering::Relaxed) && first_head.as_mut().poll(context).is_ready() {
+        let polled = connection.poll_without_shutdown(context).map(Some);
+        // A head that was complete has been seen by now; the first one has no claim on a drain before that.
+        if polled.is_pending()
+            && !peer.has_asked.load(Ordering::Relaxed)
+            && (is_stopping || first_head.as_mut().poll(context).is_ready())
+        {
             return Poll::Ready(None);
         }
-        connection.poll_without_shutdown(context).map(Some)
+        polled
     });
     let result = ended.await?;
     if let Err(error) = &result

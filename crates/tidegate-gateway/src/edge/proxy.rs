@@ -29,9 +29,9 @@ pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener, tls: TlsAccepto
                 let (gateway, tls) = (Arc::clone(&gateway), tls.clone());
                 let tasks = gateway.tasks.clone();
                 tasks.spawn(async move {
-                    let opened =
-                        tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, open_tunnel(&mut stream)).await;
-                    if matches!(opened, Ok(true)) {
+                    let opened = tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, open_tunnel(&mut stream));
+                    let opened = gateway.stop_accepting.run_until_cancelled(opened).await;
+                    if matches!(opened, Some(Ok(true))) {
                         listener::handle(gateway, stream, address, 443, Some(tls)).await;
                     }
                 });

@@ -29,7 +29,6 @@ async fn with_a_caller_that_keeps_its_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a drain waits 10 s for the first head of a silent peer"]
 async fn with_a_connection_that_says_nothing() {
     let plane = Plane::start().await;
     let client = Client::dial(plane.address, None).await;
@@ -40,7 +39,6 @@ async fn with_a_connection_that_says_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a drain waits 10 s for the first head of a silent peer"]
 async fn with_half_a_head() {
     let plane = Plane::start().await;
     let mut client = Client::dial(plane.address, None).await;
