@@ -85,6 +85,6 @@ fn definitions() -> Live {
     };
     let deployment = ApiDefinition { api: api.clone(), ..ApiDefinition::default() };
     let stage = Stage { stage_name: STAGE.to_owned(), ..Stage::default() };
-    let stages = vec![LiveStage { stage, deployment: Some(Arc::new(deployment)) }];
+    let stages = vec![LiveStage { stage, deployment: Some(Arc::new(deployment)), policy: None }];
     Live { apis: vec![Arc::new(LiveApi { api, stages })], ..Live::default() }
 }

@@ -178,6 +178,7 @@ impl ApiState {
                     .as_ref()
                     .and_then(|id| self.contents.get(id))
                     .map(|(_, content)| Arc::clone(content)),
+                policy: None,
             })
             .collect();
         self.live = Arc::new(LiveApi { api: self.api.clone(), stages });

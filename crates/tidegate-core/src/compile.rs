@@ -77,7 +77,7 @@ fn compile_api(
     let stages = live
         .stages
         .iter()
-        .map(|LiveStage { stage, deployment }| {
+        .map(|LiveStage { stage, deployment, .. }| {
             let name: Arc<str> = stage.stage_name.as_str().into();
             used.extend(deployment.iter().cloned());
             let compiled = Stage {

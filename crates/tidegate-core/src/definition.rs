@@ -455,4 +455,6 @@ pub struct LiveStage {
     pub stage: Stage,
     /// The frozen definition; shared, so that compiling can recognise it.
     pub deployment: Option<std::sync::Arc<ApiDefinition>>,
+    /// What Tidegate demands and offers beyond API Gateway; live.
+    pub policy: Option<std::sync::Arc<crate::policy::Policy>>,
 }

@@ -86,3 +86,120 @@ pub trait DefinitionSink: Send + Sync + std::fmt::Debug {
     /// Makes `live` what the next event runs on. Must not block for long: it runs inside the write.
     fn publish(&self, live: crate::definition::Live);
 }
+
+/// What a record is about. The text is its name in the store and never changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum RecordKind {
+    /// A connect token that may still be presented; the key is its keyed hash.
+    Token,
+    /// A connect token that was used, for as long as it would have lived: so that a second use is told apart.
+    SpentToken,
+    /// A user, session or token id that is refused until [`Record::expires_at`].
+    Ban,
+    /// A connection whose `$disconnect` the backend has not confirmed; the key is the connection id.
+    Disconnect,
+    /// One handshake: address, user, outcome, reason.
+    Attempt,
+    /// One change by an administrator.
+    Audit,
+}
+
+impl RecordKind {
+    /// Every kind.
+    pub const ALL: [Self; 6] =
+        [Self::Token, Self::SpentToken, Self::Ban, Self::Disconnect, Self::Attempt, Self::Audit];
+
+    /// Its name in the store.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::SpentToken => "spent-token",
+            Self::Ban => "ban",
+            Self::Disconnect => "disconnect",
+            Self::Attempt => "attempt",
+            Self::Audit => "audit",
+        }
+    }
+}
+
+/// A small fact that outlives a connection or the process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// What it is about.
+    pub kind: RecordKind,
+    /// Unique within its kind.
+    pub key: String,
+    /// Milliseconds since 1970.
+    pub created_at: u64,
+    /// Milliseconds since 1970 from which on it may be removed.
+    pub expires_at: u64,
+    /// JSON text.
+    pub body: String,
+}
+
+/// One step of a write of records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RecordChange {
+    /// Inserts or replaces.
+    Put(Record),
+    /// Removes; absent is fine.
+    Delete(RecordKind, String),
+}
+
+/// Where a listing of records goes on: after this creation time and key, towards older ones.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordCursor {
+    /// [`Record::created_at`] of the last record of the page before.
+    pub created_at: u64,
+    /// Its [`Record::key`].
+    pub key: String,
+}
+
+/// Durable storage of [`Record`]s. Apart from the definitions, so that neither waits for the other.
+pub trait RecordStore: Send + Sync + std::fmt::Debug {
+    /// Writes all changes or none; answers after they are durable.
+    fn write(&self, changes: Vec<RecordChange>) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Takes changes that nobody waits for; they become durable with the next group. False when the queue is full and
+    /// they were dropped.
+    fn write_later(&self, changes: Vec<RecordChange>) -> bool;
+
+    /// Removes `key` and puts `instead`, if `key` was there. True for exactly one of any number of callers, on any
+    /// node; answers after it is durable.
+    fn take(
+        &self,
+        kind: RecordKind,
+        key: String,
+        instead: Option<Record>,
+    ) -> BoxFuture<'_, Result<bool, StoreError>>;
+
+    /// Every record of a kind, oldest first.
+    fn load(&self, kind: RecordKind) -> BoxFuture<'_, Result<Vec<Record>, StoreError>>;
+
+    /// At most `limit` records of a kind, newest first, beginning behind `after`.
+    fn list(
+        &self,
+        kind: RecordKind,
+        after: Option<RecordCursor>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Record>, StoreError>>;
+
+    /// Removes at most `limit` records of a kind that had expired at `now`; answers how many. With `is_dry_run` it
+    /// only counts, without the limit.
+    fn expire(
+        &self,
+        kind: RecordKind,
+        now: u64,
+        limit: usize,
+        is_dry_run: bool,
+    ) -> BoxFuture<'_, Result<usize, StoreError>>;
+
+    /// Removes the oldest records of a kind until at most `max_bytes` of bodies are left, at most `limit` of them;
+    /// answers how many.
+    fn shrink(
+        &self,
+        kind: RecordKind,
+        max_bytes: u64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<usize, StoreError>>;
+}

@@ -209,7 +209,10 @@ mod tests {
         };
         let domain = |name: &str| DomainName { domain_name: name.to_owned(), ..DomainName::default() };
         let live = Live {
-            apis: vec![Arc::new(LiveApi { api, stages: vec![LiveStage { stage, deployment: definition }] })],
+            apis: vec![Arc::new(LiveApi {
+                api,
+                stages: vec![LiveStage { stage, deployment: definition, policy: None }],
+            })],
             domains: vec![
                 (domain("ws.example.com"), vec![mapping("")]),
                 (domain("*.tenant.example.com"), vec![mapping("chat")]),

@@ -106,7 +106,7 @@ impl Plane {
     pub(crate) fn publish(&self, target: &str) {
         let definition = Arc::new(definition(self.backend.address, target));
         let stage = Stage { stage_name: STAGE.to_owned(), ..Stage::default() };
-        let stages = vec![LiveStage { stage, deployment: Some(definition) }];
+        let stages = vec![LiveStage { stage, deployment: Some(definition), policy: None }];
         self.publish_stages(stages);
     }
 
