@@ -87,6 +87,18 @@ error_table! {
     ReplyTooLarge 413 "PayloadTooLargeException" "Message too long" "REQUEST_TOO_LARGE" Warn MESSAGE_TOO_LARGE_OUT "A two-way answer is over the message limit."
     Draining 503 "ServiceUnavailableException" "Service Unavailable" "DEFAULT_5XX" Info NODE_DRAINING "The node is shutting down."
     ConnectionsExhausted 503 "ServiceUnavailableException" "Service Unavailable" "DEFAULT_5XX" Warn LIMIT_CONNECTIONS "The node holds as many connections as it may."
+    StageFull 503 "ServiceUnavailableException" "Service Unavailable" "DEFAULT_5XX" Info LIMIT_CONNECTIONS "The stage holds as many connections as its policy permits."
+    IdentityUnavailable 503 "ServiceUnavailableException" "Service Unavailable" "DEFAULT_5XX" Warn JWT_JWKS_UNREACHABLE "What is needed to establish the identity cannot be had now."
+    PolicyBroken 500 "InternalServerErrorException" "Internal server error" "API_CONFIGURATION_ERROR" Warn CONFIG_INVALID_VALUE "The stage's policy has errors; it admits nobody."
+    OriginRejected 403 "ForbiddenException" "Forbidden" "ACCESS_DENIED" Info ORIGIN_NOT_ALLOWED "The page's origin is not on the stage's list."
+    IdentityRejected 403 "ForbiddenException" "Forbidden" "ACCESS_DENIED" Info TOKEN_MISSING "The proof of identity is missing or does not hold."
+    ChannelRejected 403 "ForbiddenException" "Forbidden" "ACCESS_DENIED" Info CHANNEL_FORBIDDEN "The channel's rules do not admit this identity."
+    InvalidChannel 400 "BadRequestException" "Bad Request" "BAD_REQUEST_PARAMETERS" Info CHANNEL_INVALID "The text is no channel name, or too many channels are named."
+    AttemptsExceeded 429 "TooManyRequestsException" "Too Many Requests" "THROTTLED" Info RATELIMIT_CONNECT "Too many handshakes of one address or user."
+    ConnectionsExceeded 429 "TooManyRequestsException" "Too Many Requests" "THROTTLED" Info LIMIT_CONNECTIONS "Too many connections of one address or user at a time."
+    MessagesExceeded 429 "TooManyRequestsException" "Too Many Requests" "THROTTLED" Info RATELIMIT_MESSAGES "Too many messages on one connection."
+    TokenRequestRejected 403 "ForbiddenException" "Forbidden" "ACCESS_DENIED" Info TOKENREQ_ANONYMOUS "Who asks for a connect token may not have one."
+    TokenRequestsExceeded 429 "TooManyRequestsException" "Too Many Requests" "THROTTLED" Info RATELIMIT_TOKEN_REQUESTS "Too many connect tokens for one user."
     Gone 410 "GoneException" "" "DEFAULT_4XX" Debug GONE_UNKNOWN_ID "The connection does not exist, any more or yet."
     InvalidConnectionId 400 "BadRequestException" "Invalid connectionId" "DEFAULT_4XX" Info GONE_MALFORMED_ID "The text is no connection id."
     PayloadTooLarge 413 "PayloadTooLargeException" "Message too long" "REQUEST_TOO_LARGE" Info MESSAGE_TOO_LARGE_OUT "A pushed message is over the limit."
@@ -112,6 +124,33 @@ mod tests {
             // The SDKs know these three without members, so their bodies are empty.
             let is_empty = matches!(row.aws_name, "GoneException" | "LimitExceededException");
             assert_eq!(row.message.is_empty(), is_empty, "{code:?}");
+        }
+    }
+
+    #[test]
+    fn refusals_of_the_session_layer_have_one_status_for_each_reason() {
+        // S0-42
+        for (code, status) in [
+            (ErrorCode::OriginRejected, 403),
+            (ErrorCode::IdentityRejected, 403),
+            (ErrorCode::ChannelRejected, 403),
+            (ErrorCode::InvalidChannel, 400),
+            (ErrorCode::AttemptsExceeded, 429),
+            (ErrorCode::ConnectionsExceeded, 429),
+            (ErrorCode::TokenRequestsExceeded, 429),
+            (ErrorCode::StageFull, 503),
+            (ErrorCode::IdentityUnavailable, 503),
+        ] {
+            let row = code.row();
+            assert_eq!(row.status, status, "{code:?}");
+            // Which check it was, is for operators: clients of one status read one text.
+            let generic = match status {
+                400 => ErrorCode::BadRequest,
+                403 => ErrorCode::Forbidden,
+                429 => ErrorCode::Throttled,
+                _ => ErrorCode::Draining,
+            };
+            assert_eq!(row.message, generic.row().message, "{code:?}");
         }
     }
 }
