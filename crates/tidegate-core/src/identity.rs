@@ -1,5 +1,6 @@
 //! Who is at the other end of a connection, as far as the gateway's own checks have established it.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -58,9 +59,14 @@ pub struct Identity {
 impl Identity {
     /// A claim as text: text itself, numbers and booleans as JSON writes them, nothing else.
     pub fn claim(&self, name: &str) -> Option<String> {
+        self.claim_text(name).map(Cow::into_owned)
+    }
+
+    /// [`Self::claim`] without a copy where the claim is text.
+    pub fn claim_text(&self, name: &str) -> Option<Cow<'_, str>> {
         match self.claims.get(name)? {
-            Value::String(text) => Some(text.clone()),
-            value @ (Value::Number(_) | Value::Bool(_)) => Some(value.to_string()),
+            Value::String(text) => Some(Cow::Borrowed(text)),
+            value @ (Value::Number(_) | Value::Bool(_)) => Some(Cow::Owned(value.to_string())),
             _ => None,
         }
     }

@@ -4,6 +4,7 @@
 //! Start with [`snapshot`] (what the data plane runs on), [`select`] (which route a message takes) and
 //! [`mapping`] (what a backend is told).
 
+pub mod channel;
 pub mod compile;
 pub mod context;
 pub mod definition;
@@ -14,6 +15,7 @@ pub mod identity;
 pub mod json_path;
 pub mod limits;
 pub mod mapping;
+pub mod nearest;
 pub mod notice;
 pub mod policy;
 pub mod port;

@@ -4,9 +4,13 @@
 //! beside the stage and live, as stage settings are; no deployment is needed. These are the wire types, the same in
 //! TOML and in JSON; [`crate::compile`] makes [`crate::snapshot::StagePolicy`] of them.
 
+mod check;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+
+pub use check::PolicyProblem;
 
 /// Everything that a stage demands and offers beyond API Gateway.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
