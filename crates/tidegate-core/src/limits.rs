@@ -41,6 +41,19 @@ pub const MAX_OUTBOX_FRAMES: usize = 4096;
 /// Source: API Gateway payload quota of HTTP integrations.
 pub const MAX_BACKEND_BODY_BYTES: usize = 10 * 1024 * 1024;
 
+/// Longest head of a backend's answer, in bytes, interim answers included.
+pub const MAX_BACKEND_HEAD_BYTES: usize = 64 * 1024;
+
+/// Headers in a backend's answer.
+pub const MAX_BACKEND_HEADERS: usize = 100;
+
+/// Idle connections to one backend (scheme, host and port) that are kept. More may be in use: there is one for
+/// each call under way.
+pub const MAX_IDLE_PER_BACKEND: usize = 1024;
+
+/// Idle connections to all backends that are kept.
+pub const MAX_IDLE_TO_BACKENDS: usize = 4096;
+
 /// Default and longest time for one integration call. Source: API Gateway quotas.
 pub const INTEGRATION_TIMEOUT: Duration = Duration::from_secs(29);
 

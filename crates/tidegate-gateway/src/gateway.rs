@@ -174,6 +174,7 @@ impl Gateway {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
+            self.backends.sweep(std::time::Instant::now());
             let now = now_millis();
             for (id, kind) in self.wheel.turn(now) {
                 if let Some(handle) = self.registry.find(id) {

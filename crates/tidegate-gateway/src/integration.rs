@@ -83,7 +83,8 @@ pub(crate) async fn call(
         }
         IntegrationKind::Http(backend) => {
             // The timeout drops the request and its connection: the answer would be nobody's.
-            match tokio::time::timeout(integration.timeout, http::call(gateway, backend, call)).await {
+            match tokio::time::timeout(integration.timeout, http::call(gateway, backend, call, started)).await
+            {
                 Ok(result) => result,
                 Err(_) => Err(Failure::new(
                     ErrorCode::IntegrationTimeout,

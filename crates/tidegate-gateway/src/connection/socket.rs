@@ -26,6 +26,24 @@ thread_local! {
     static READ: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BUFFER]);
 }
 
+/// Reads what is there into the buffer of this thread and hands it to `take`, which must not keep the slice and
+/// must not read itself. `Ok(0)` is the end.
+pub(crate) fn poll_read_shared(
+    stream: Pin<&mut impl AsyncRead>,
+    context: &mut Context<'_>,
+    take: &mut dyn FnMut(&mut [u8]),
+) -> Poll<io::Result<usize>> {
+    READ.with_borrow_mut(|buffer| {
+        let mut read_buf = ReadBuf::new(buffer);
+        ready!(stream.poll_read(context, &mut read_buf))?;
+        let n_read = read_buf.filled().len();
+        if n_read > 0 {
+            take(read_buf.filled_mut());
+        }
+        Poll::Ready(Ok(n_read))
+    })
+}
+
 /// A client's socket, with or without TLS.
 #[derive(Debug)]
 pub(crate) enum Socket {
@@ -41,15 +59,10 @@ impl Socket {
         context: &mut Context<'_>,
         take: &mut dyn FnMut(&mut [u8]),
     ) -> Poll<io::Result<usize>> {
-        READ.with_borrow_mut(|buffer| {
-            let mut read_buf = ReadBuf::new(buffer);
-            ready!(Pin::new(&mut *self).poll_read(context, &mut read_buf))?;
-            let n_read = read_buf.filled().len();
-            if n_read > 0 {
-                take(read_buf.filled_mut());
-            }
-            Poll::Ready(Ok(n_read))
-        })
+        match self {
+            Self::Plain(stream) => poll_read_shared(Pin::new(stream), context, take),
+            Self::Tls(stream) => poll_read_shared(Pin::new(stream), context, take),
+        }
     }
 
     /// Writes frames until they are gone or the socket takes no more; returns how many bytes it took.
@@ -58,12 +71,17 @@ impl Socket {
         context: &mut Context<'_>,
         frames: &mut VecDeque<Bytes>,
     ) -> Poll<io::Result<usize>> {
-        let mut slices = [IoSlice::new(&[]); MAX_SLICES];
-        let n_slices = frames.len().min(MAX_SLICES);
-        for (slice, frame) in slices.iter_mut().zip(frames.iter()) {
-            *slice = IoSlice::new(frame);
-        }
-        let n_written = ready!(Pin::new(&mut *self).poll_write_vectored(context, &slices[..n_slices]))?;
+        let n_written = if let (1, Some(frame)) = (frames.len(), frames.front()) {
+            // What a message usually is; one slice is cheaper to write than a list of one.
+            ready!(Pin::new(&mut *self).poll_write(context, frame))?
+        } else {
+            let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+            let n_slices = frames.len().min(MAX_SLICES);
+            for (slice, frame) in slices.iter_mut().zip(frames.iter()) {
+                *slice = IoSlice::new(frame);
+            }
+            ready!(Pin::new(&mut *self).poll_write_vectored(context, &slices[..n_slices]))?
+        };
         if n_written == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }

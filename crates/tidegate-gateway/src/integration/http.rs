@@ -3,145 +3,92 @@
 //! What is sent and why is in the header tables of the documentation. Redirects are not followed, bodies are
 //! not touched, and no request is repeated after its first byte has left.
 
-use std::collections::HashMap;
-use std::error::Error as _;
-use std::fmt::Write as _;
-use std::time::Duration;
+use std::io::Write as _;
+use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Extensions, Request, Uri};
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
-use parking_lot::RwLock;
+use http::header::HeaderName;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Method, Uri};
 use tidegate_core::context::EventKind;
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::ErrorCode;
 use tidegate_core::limits;
-use tidegate_core::mapping::{Inputs, Target};
+use tidegate_core::mapping::{Inputs, Mapping, Target};
 use tidegate_core::settings::UserAgent;
 use tidegate_core::snapshot::HttpIntegration;
 
+use self::answer_reader::{AnswerReader, BadAnswer};
+use self::dial::{DialError, Origin};
+pub(crate) use self::pool::Backends;
+use self::pool::{Broken, exchange};
 use super::{Answer, Call, Failure, answer};
 use crate::gateway::Gateway;
 
-/// Sets of mapped header names whose spelling is remembered.
-const MAX_SPELLINGS: usize = 1024;
+mod answer_reader;
+mod dial;
+mod pool;
 
-/// The pooled client for all backends.
+/// Room for the head of a usual request, in bytes.
+const USUAL_HEAD: usize = 768;
+
+/// A request as it goes out.
 #[derive(Debug)]
-pub(crate) struct Backends {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
-    spellings: RwLock<HashMap<String, Extensions>>,
+struct Outgoing {
+    /// Scheme and authority say where to.
+    uri: Uri,
+    /// Head and body.
+    bytes: Vec<u8>,
 }
 
-impl Backends {
-    /// `idle`: how long a pooled connection may have been idle to be used again.
-    pub(crate) fn new(tls: rustls::ClientConfig, idle: Duration) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.enforce_http(false);
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(limits::BACKEND_CONNECT_TIMEOUT));
-        let connector = hyper_rustls::HttpsConnectorBuilder::new()
-            .with_tls_config(tls)
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(connector);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_idle_timeout(idle)
-            .pool_timer(TokioTimer::new())
-            .http1_title_case_headers(true)
-            // Only a request of which no byte has left is given to another connection.
-            .retry_canceled_requests(true)
-            .set_host(true)
-            .build(connector);
-        Self { client, spellings: RwLock::default() }
-    }
-}
-
-/// Calls the backend. The caller sets the time limit.
+/// Calls the backend. The caller sets the time limit. `now`: when the call began.
+///
+/// # Cancel safety
+/// Dropping the future drops the connection that it uses; nothing is put back half-read.
 pub(super) async fn call(
     gateway: &Gateway,
     backend: &HttpIntegration,
     call: &Call<'_>,
+    now: Instant,
 ) -> Result<Answer, Failure> {
-    let backends = &gateway.backends;
-    let request = build(gateway, backend, call).await?;
-    let response = backends.client.request(request).await.map_err(|error| classify(&error))?;
-    let (parts, body) = response.into_parts();
-    let body = Limited::new(body, limits::MAX_BACKEND_BODY_BYTES).collect().await.map_err(|error| {
-        let detail = match error.is::<LengthLimitError>() {
-            true => format!("the answer has more than {} bytes", limits::MAX_BACKEND_BODY_BYTES),
-            false => "the answer broke off".to_owned(),
-        };
-        Failure::new(ErrorCode::IntegrationFailure, Diagnosis::INTEGRATION_BAD_ANSWER, detail)
-    })?;
-    let body = body.to_bytes();
-    let status = parts.status.as_u16();
     let is_connect = call.event.kind == EventKind::Connect;
-    let diagnosis = answer::diagnose(status, &body, is_connect, call.query.contains("ws_token="));
-    Ok(Answer { status, headers: parts.headers, body, diagnosis })
+    let request = build(gateway, backend, call)?;
+    let origin = Origin::of(&request.uri);
+    let received = loop {
+        let pooled = gateway.backends.take(origin, now);
+        let is_reused = pooled.is_some();
+        let mut stream = match pooled {
+            Some(stream) => stream,
+            // Boxed: rare and large.
+            None => Box::pin(gateway.backends.dial(origin)).await.map_err(|error| no_connection(&error))?,
+        };
+        let mut reader = AnswerReader::new(backend.method == Method::HEAD, is_connect);
+        match exchange(&mut stream, &request.bytes, &mut reader).await {
+            Ok(is_reusable) => {
+                if is_reusable {
+                    gateway.backends.put(origin, stream, Instant::now());
+                }
+                break reader.into_received();
+            }
+            // The backend had closed it, and no byte of the request has left.
+            Err(Broken::Unsent(_)) if is_reused => {}
+            Err(error) => return Err(no_answer(&error, reader.has_head())),
+        }
+    };
+    let body = Bytes::from(received.body);
+    let diagnosis = answer::diagnose(received.status, &body, is_connect, call.query.contains("ws_token="));
+    Ok(Answer { status: received.status, headers: received.headers, body, diagnosis })
 }
 
-async fn build(
-    gateway: &Gateway,
-    backend: &HttpIntegration,
-    call: &Call<'_>,
-) -> Result<Request<Full<Bytes>>, Failure> {
+/// The request of one event. Lines are written in the order of their precedence: what a client sent gives way to
+/// what the gateway says, and both to what is mapped; names that only the gateway speaks under come last.
+fn build(gateway: &Gateway, backend: &HttpIntegration, call: &Call<'_>) -> Result<Outgoing, Failure> {
     let event = call.event;
     let facts = &event.connection;
     let settings = &call.stage.settings.integration;
     let is_connect = event.kind == EventKind::Connect;
     let is_message = matches!(event.kind, EventKind::Message { .. });
-
-    let mut headers = HeaderMap::with_capacity(20);
-    if is_connect && let Some(client_headers) = call.headers {
-        headers.extend(
-            client_headers
-                .iter()
-                .filter(|(name, _)| is_forwarded(name))
-                .map(|(name, value)| (name.clone(), value.clone())),
-        );
-    } else if let Some(kept) = call.headers {
-        let kept = kept.iter().filter(|(name, _)| is_forwarded(name));
-        headers.extend(kept.map(|(name, value)| (name.clone(), value.clone())));
-    }
-    let gateway_agent = || format!("AmazonAPIGateway_{}", facts.api_id);
-    let client_agent = facts.user_agent.as_deref();
-    let user_agent = match (settings.user_agent, is_connect) {
-        (UserAgent::Gateway, _) => gateway_agent(),
-        (UserAgent::Client, _) | (UserAgent::Both, true) => {
-            client_agent.map_or_else(gateway_agent, str::to_owned)
-        }
-        (UserAgent::Both, false) => format!("{}, {}", client_agent.unwrap_or("Tidegate"), gateway_agent()),
-    };
-    set(&mut headers, header::USER_AGENT, &user_agent);
-    let source_ip = facts.source_ip.to_string();
-    set(&mut headers, HeaderName::from_static("x-forwarded-for"), call.forwarded_for.unwrap_or(&source_ip));
-    set(&mut headers, HeaderName::from_static("x-real-ip"), &source_ip);
-    let is_https = facts.is_secure || settings.forwarded_https;
-    let (scheme, port) = if settings.forwarded_https {
-        ("https", 443)
-    } else {
-        (if is_https { "https" } else { "http" }, facts.client_port)
-    };
-    set(&mut headers, HeaderName::from_static("x-forwarded-proto"), scheme);
-    headers.insert("x-forwarded-port", HeaderValue::from(port));
-    headers.insert(header::CONNECTION, HeaderValue::from_static("keep-alive"));
-    if is_message {
-        let content_type =
-            match call.is_json || serde_json::from_str::<serde::de::IgnoredAny>(call.body).is_ok() {
-                true => "application/json",
-                false => "text/plain; charset=utf-8",
-            };
-        set(&mut headers, header::CONTENT_TYPE, content_type);
-    }
-    if settings.default_headers.iter().any(|name| name.eq_ignore_ascii_case("connectionId")) {
-        set(&mut headers, HeaderName::from_static("connectionid"), &facts.connection_id.to_string());
-    }
+    let has_id = settings.default_headers.iter().any(|name| name.eq_ignore_ascii_case("connectionId"));
 
     let none = HeaderMap::new();
     let inputs = Inputs {
@@ -151,125 +98,202 @@ async fn build(
         body: call.body,
         stage_variables: &call.stage.variables,
     };
-    let mut query = String::new();
-    let mut path = HashMap::new();
-    let mut spelled = String::new();
-    for mapping in &backend.mappings {
-        let Some(value) = mapping.source.evaluate(&inputs) else {
-            // An absent source leaves the header out; what the client sent under that name must not pass for it.
-            if let Target::Header(name) = &mapping.target
-                && let Ok(name) = HeaderName::from_bytes(name.as_bytes())
-                && is_mappable(&name)
-            {
-                headers.remove(name);
+    let (uri, query) = address(backend, call, &inputs)?;
+
+    let mut head = Head::new(&backend.mappings, USUAL_HEAD + call.body.len());
+    let _ = write!(head.bytes, "{} ", backend.method);
+    match &query {
+        Some(target) => head.bytes.extend_from_slice(target.as_str().as_bytes()),
+        None => head
+            .bytes
+            .extend_from_slice(uri.path_and_query().map_or("/", |target| target.as_str()).as_bytes()),
+    }
+    head.bytes.extend_from_slice(b" HTTP/1.1\r\n");
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    head.own("Host", settings.host_header.as_deref().unwrap_or(authority));
+
+    head.overridable("User-Agent", |value| {
+        let client_agent = facts.user_agent.as_deref();
+        let _ = match (settings.user_agent, client_agent) {
+            (UserAgent::Client, Some(agent)) => write!(value, "{agent}"),
+            (UserAgent::Both, Some(agent)) if is_connect => write!(value, "{agent}"),
+            (UserAgent::Both, agent) if !is_connect => {
+                write!(value, "{}, AmazonAPIGateway_{}", agent.unwrap_or("Tidegate"), facts.api_id)
             }
-            continue;
+            _ => write!(value, "AmazonAPIGateway_{}", facts.api_id),
         };
-        match &mapping.target {
-            Target::Header(name) => {
-                if let (Ok(name), Ok(value)) =
-                    (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value.as_bytes()))
-                    && is_mappable(&name)
-                {
-                    headers.insert(name, value);
-                }
-                let _ = write!(spelled, "{name}: x\r\n");
-            }
-            Target::Query(name) => {
-                let encode =
-                    |text| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC);
-                let separator = if query.is_empty() { "" } else { "&" };
-                let _ = write!(query, "{separator}{}={}", encode(name), encode(&value));
-            }
-            Target::Path(name) => {
-                path.insert(name.clone(), value);
-            }
+    });
+    head.overridable("X-Forwarded-For", |value| match call.forwarded_for {
+        Some(forwarded_for) => value.extend_from_slice(forwarded_for.as_bytes()),
+        None => drop(write!(value, "{}", facts.source_ip)),
+    });
+    head.overridable("X-Real-Ip", |value| drop(write!(value, "{}", facts.source_ip)));
+    let (scheme, port) = match (settings.forwarded_https, facts.is_secure) {
+        (true, _) => ("https", 443),
+        (false, true) => ("https", facts.client_port),
+        (false, false) => ("http", facts.client_port),
+    };
+    head.overridable("X-Forwarded-Proto", |value| value.extend_from_slice(scheme.as_bytes()));
+    head.overridable("X-Forwarded-Port", |value| drop(write!(value, "{port}")));
+    head.own("Connection", "keep-alive");
+    if is_message {
+        let content_type =
+            match call.is_json || serde_json::from_str::<serde::de::IgnoredAny>(call.body).is_ok() {
+                true => "application/json",
+                false => "text/plain; charset=utf-8",
+            };
+        head.overridable("Content-Type", |value| value.extend_from_slice(content_type.as_bytes()));
+    }
+    if has_id {
+        head.overridable("Connectionid", |value| drop(write!(value, "{}", facts.connection_id)));
+    }
+    for (name, value) in call.headers.into_iter().flatten() {
+        let is_said = name == http::header::USER_AGENT
+            || (is_message && name == http::header::CONTENT_TYPE)
+            || (has_id && name == "connectionid");
+        if is_forwarded(name) && !is_said && !head.is_mapped(name.as_str()) {
+            head.title_cased(name.as_str());
+            head.value(value.as_bytes());
         }
     }
-    // Set last: neither a client nor a mapping may speak for the gateway.
-    set(&mut headers, HeaderName::from_static("x-amzn-apigateway-api-id"), &facts.api_id);
-    set(&mut headers, HeaderName::from_static("x-amzn-trace-id"), &gateway.trace_id(event.request_time));
-    let body = Bytes::from(call.body.to_owned());
-    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
-
-    let misconfigured =
-        |detail: String| Failure::new(ErrorCode::Misconfigured, Diagnosis::INTEGRATION_MISSING, detail);
-    let uri = backend
-        .uri
-        .resolve(&call.stage.variables, &|name| path.get(name).cloned())
-        .map_err(|error| misconfigured(error.to_string()))?;
-    let authority = uri.authority().map(ToString::to_string).unwrap_or_default();
-    set(&mut headers, header::HOST, settings.host_header.as_deref().unwrap_or(&authority));
-    let uri = with_query(uri, call.query, &query).map_err(|error| misconfigured(error.to_string()))?;
-
-    let mut request = Request::new(Full::new(body));
-    *request.method_mut() = backend.method.clone();
-    *request.uri_mut() = uri;
-    *request.headers_mut() = headers;
-    if !spelled.is_empty() {
-        *request.extensions_mut() = spelling(&gateway.backends, spelled).await;
-    }
-    Ok(request)
+    head.mapped(&inputs);
+    // Neither a client nor a mapping may speak for the gateway.
+    head.own("X-Amzn-Apigateway-Api-Id", &facts.api_id);
+    head.bytes.extend_from_slice(b"X-Amzn-Trace-Id: ");
+    let _ = write!(head.bytes, "{}", gateway.trace_id(event.request_time));
+    let _ = write!(head.bytes, "\r\nContent-Length: {}\r\n\r\n", call.body.len());
+    let mut bytes = head.bytes;
+    bytes.extend_from_slice(call.body.as_bytes());
+    Ok(Outgoing { uri, bytes })
 }
 
-/// Puts client query and mapped parameters behind the address's own query.
-fn with_query(uri: Uri, client: &str, mapped: &str) -> Result<Uri, http::Error> {
-    if client.is_empty() && mapped.is_empty() {
-        return Ok(uri);
+/// The backend's address, and the target of the request where it is not that of the address: client query and
+/// mapped parameters stand behind the address's own query.
+fn address(
+    backend: &HttpIntegration,
+    call: &Call<'_>,
+    inputs: &Inputs<'_>,
+) -> Result<(Uri, Option<PathAndQuery>), Failure> {
+    let misconfigured =
+        |detail: String| Failure::new(ErrorCode::Misconfigured, Diagnosis::INTEGRATION_MISSING, detail);
+    // The last mapping of a name counts, as for headers.
+    let path = |name: &str| {
+        let is_its = |mapping: &&Mapping| matches!(&mapping.target, Target::Path(known) if known == name);
+        let mapping = backend.mappings.iter().rev().find(is_its)?;
+        mapping.source.evaluate(inputs)
+    };
+    let uri = backend
+        .uri
+        .resolve(&call.stage.variables, &path)
+        .map_err(|error| misconfigured(error.to_string()))?;
+    let mut mapped = String::new();
+    for mapping in &backend.mappings {
+        if let Target::Query(name) = &mapping.target
+            && let Some(value) = mapping.source.evaluate(inputs)
+        {
+            let encode =
+                |text| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC);
+            let separator = if mapped.is_empty() { "" } else { "&" };
+            mapped.extend([separator]);
+            mapped.extend(encode(name));
+            mapped.push('=');
+            mapped.extend(encode(&value));
+        }
+    }
+    if call.query.is_empty() && mapped.is_empty() {
+        return Ok((uri, None));
     }
     let mut target = uri.path().to_owned();
     let own = uri.query().unwrap_or_default();
-    for (n_before, part) in [own, client, mapped].into_iter().filter(|part| !part.is_empty()).enumerate() {
+    let parts = [own, call.query, &mapped].into_iter().filter(|part| !part.is_empty());
+    for (n_before, part) in parts.enumerate() {
         target.push(if n_before == 0 { '?' } else { '&' });
         target.push_str(part);
     }
-    let mut parts = uri.into_parts();
-    parts.path_and_query = Some(target.parse()?);
-    Ok(Uri::from_parts(parts)?)
+    // Also what keeps blanks and line ends out of the request line.
+    let target = target.parse().map_err(|error: http::uri::InvalidUri| misconfigured(error.to_string()))?;
+    Ok((uri, Some(target)))
 }
 
-/// The spelling of mapped header names, in the form in which the HTTP library keeps it.
-///
-/// Names arrive at an HTTP/1 backend as their mapping spells them, but the library knows such spellings only
-/// of requests that it has read. So it is given one to read, once for each set of names.
-async fn spelling(backends: &Backends, spelled: String) -> Extensions {
-    if let Some(known) = backends.spellings.read().get(&spelled) {
-        return known.clone();
+/// The lines of a request as they are written.
+struct Head<'a> {
+    bytes: Vec<u8>,
+    mappings: &'a [Mapping],
+}
+
+impl<'a> Head<'a> {
+    fn new(mappings: &'a [Mapping], capacity: usize) -> Self {
+        Self { bytes: Vec::with_capacity(capacity), mappings }
     }
-    let head = format!("GET / HTTP/1.1\r\nhost: x\r\n{spelled}\r\n");
-    let found = read_spelling(head.into_bytes()).await;
-    let mut spellings = backends.spellings.write();
-    if spellings.len() >= MAX_SPELLINGS {
-        spellings.clear();
+
+    /// Whether a mapping speaks for this name: then nobody else does, even when its source is absent, because
+    /// what a client sent under that name must not pass for it.
+    fn is_mapped(&self, name: &str) -> bool {
+        let is_its = |mapping: &Mapping| matches!(&mapping.target, Target::Header(known) if known.eq_ignore_ascii_case(name));
+        is_mappable(name) && self.mappings.iter().any(is_its)
     }
-    spellings.insert(spelled, found.clone());
-    found
-}
 
-async fn read_spelling(head: Vec<u8>) -> Extensions {
-    use tokio::io::AsyncWriteExt as _;
-    let (mut ours, theirs) = tokio::io::duplex(head.len().max(1024));
-    let found = parking_lot::Mutex::new(Extensions::new());
-    let service = hyper::service::service_fn(|request: Request<hyper::body::Incoming>| {
-        *found.lock() = request.extensions().clone();
-        std::future::ready(Ok::<_, std::convert::Infallible>(http::Response::new(Full::<Bytes>::default())))
-    });
-    let _ = ours.write_all(&head).await;
-    let _ = ours.shutdown().await;
-    let serve = hyper::server::conn::http1::Builder::new()
-        .preserve_header_case(true)
-        .keep_alive(false)
-        .half_close(true)
-        .serve_connection(hyper_util::rt::TokioIo::new(theirs), service);
-    let _ = serve.await;
-    found.into_inner()
-}
+    /// A line that no mapping replaces; left out when the value is none of a header.
+    fn own(&mut self, name: &str, value: &str) {
+        self.line(name, |bytes| bytes.extend_from_slice(value.as_bytes()));
+    }
 
-fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
-    match HeaderValue::from_str(value) {
-        Ok(value) => headers.insert(name, value),
-        Err(_) => headers.remove(name),
-    };
+    /// A line that a mapping may replace.
+    fn overridable(&mut self, name: &str, write_value: impl FnOnce(&mut Vec<u8>)) {
+        if !self.is_mapped(name) {
+            self.line(name, write_value);
+        }
+    }
+
+    /// Values of the gateway's own are visible ASCII, or the line is left out.
+    fn line(&mut self, name: &str, write_value: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(name.as_bytes());
+        self.bytes.extend_from_slice(b": ");
+        let value_start = self.bytes.len();
+        write_value(&mut self.bytes);
+        let is_visible = |byte: &u8| matches!(byte, b' '..=b'~' | b'\t');
+        match self.bytes[value_start..].iter().all(is_visible) {
+            true => self.bytes.extend_from_slice(b"\r\n"),
+            false => self.bytes.truncate(start),
+        }
+    }
+
+    /// A name as HTTP/1.1 programs are used to see it: `X-Request-Id`.
+    fn title_cased(&mut self, name: &str) {
+        let mut is_first = true;
+        self.bytes.extend(name.bytes().map(|byte| {
+            let byte = if is_first { byte.to_ascii_uppercase() } else { byte };
+            is_first = byte == b'-';
+            byte
+        }));
+    }
+
+    /// What follows a name. The value has been checked.
+    fn value(&mut self, value: &[u8]) {
+        self.bytes.extend_from_slice(b": ");
+        self.bytes.extend_from_slice(value);
+        self.bytes.extend_from_slice(b"\r\n");
+    }
+
+    /// The lines of the mappings, their names spelled as the mappings spell them. The last mapping of a name
+    /// counts, however the others spell it.
+    fn mapped(&mut self, inputs: &Inputs<'_>) {
+        for (mapping_idx, mapping) in self.mappings.iter().enumerate() {
+            let Target::Header(name) = &mapping.target else { continue };
+            let is_again = |later: &Mapping| matches!(&later.target, Target::Header(known) if known.eq_ignore_ascii_case(name));
+            if !is_mappable(name) || self.mappings[mapping_idx + 1..].iter().any(is_again) {
+                continue;
+            }
+            let is_text = |byte: u8| matches!(byte, b'\t' | b' '..=b'~' | 0x80..);
+            if let Some(value) = mapping.source.evaluate(inputs)
+                && value.bytes().all(is_text)
+            {
+                self.bytes.extend_from_slice(name.as_bytes());
+                self.value(value.as_bytes());
+            }
+        }
+    }
 }
 
 /// Hop-by-hop headers, which end at a gateway. Source: RFC 9110, section 7.6.1.
@@ -297,60 +321,70 @@ fn is_forwarded(name: &HeaderName) -> bool {
         && !["x-forwarded-", "x-amzn-", "tidegate-"].iter().any(|prefix| text.starts_with(prefix))
 }
 
-/// Whether a mapping may set this header.
-fn is_mappable(name: &HeaderName) -> bool {
-    !is_hop_by_hop(name)
-        && !matches!(
-            name.as_str(),
-            "host" | "content-length" | "x-amzn-trace-id" | "x-amzn-apigateway-api-id"
-        )
+/// Whether a mapping may set this header, however it is spelled.
+fn is_mappable(name: &str) -> bool {
+    const RESERVED: [&str; 13] = [
+        "host",
+        "content-length",
+        "x-amzn-trace-id",
+        "x-amzn-apigateway-api-id",
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    ];
+    !RESERVED.iter().any(|reserved| reserved.eq_ignore_ascii_case(name))
 }
 
-/// What went wrong between the gateway and the backend.
-fn classify(error: &hyper_util::client::legacy::Error) -> Failure {
+/// Why there was no connection to send the request over.
+fn no_connection(error: &DialError) -> Failure {
     let failure = |code, diagnosis, detail: &'static str| Failure::new(code, diagnosis, detail);
-    let mut io_kind = None;
-    let mut is_tls = false;
-    let mut is_dns = false;
-    let mut source = error.source();
-    while let Some(cause) = source {
-        if let Some(io) = cause.downcast_ref::<std::io::Error>() {
-            io_kind = Some(io.kind());
-            is_tls |= io.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
-        }
-        is_tls |= cause.is::<rustls::Error>();
-        is_dns |= cause.to_string().starts_with("dns error");
-        source = cause.source();
-    }
-    use std::io::ErrorKind;
-    match io_kind {
-        _ if is_dns => {
+    match error {
+        DialError::Resolve => {
             failure(ErrorCode::IntegrationFailure, Diagnosis::INTEGRATION_DNS, "the host does not resolve")
         }
-        _ if is_tls => failure(
-            ErrorCode::IntegrationFailure,
-            Diagnosis::INTEGRATION_TLS,
-            "the certificate is not accepted",
-        ),
-        Some(ErrorKind::TimedOut) if error.is_connect() => failure(
+        DialError::Connect(error) if is_tls(error) => untrusted(),
+        DialError::Connect(error) if error.kind() == std::io::ErrorKind::TimedOut => failure(
             ErrorCode::IntegrationTimeout,
             Diagnosis::INTEGRATION_CONNECT_TIMEOUT,
             "the address does not answer",
         ),
-        _ if error.is_connect() => failure(
+        DialError::Connect(_) => failure(
             ErrorCode::IntegrationFailure,
             Diagnosis::INTEGRATION_REFUSED,
             "the connection was refused",
         ),
-        Some(ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => failure(
-            ErrorCode::IntegrationFailure,
-            Diagnosis::INTEGRATION_BAD_ANSWER,
-            "the connection was reset before an answer",
-        ),
-        _ => failure(
-            ErrorCode::IntegrationFailure,
-            Diagnosis::INTEGRATION_BAD_ANSWER,
-            "no valid HTTP answer came",
-        ),
     }
+}
+
+/// Why there is no answer to a request that was sent. `has_head`: the answer had begun.
+fn no_answer(error: &Broken, has_head: bool) -> Failure {
+    use std::io::ErrorKind;
+    let detail = match error {
+        Broken::Bad(BadAnswer::TooLarge) => {
+            format!("the answer has more than {} bytes", limits::MAX_BACKEND_BODY_BYTES).into()
+        }
+        _ if has_head => "the answer broke off".into(),
+        Broken::Lost(error) | Broken::Unsent(error) if is_tls(error) => return untrusted(),
+        Broken::Lost(error) | Broken::Unsent(error)
+            if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) =>
+        {
+            "the connection was reset before an answer".into()
+        }
+        _ => std::borrow::Cow::Borrowed("no valid HTTP answer came"),
+    };
+    Failure::new(ErrorCode::IntegrationFailure, Diagnosis::INTEGRATION_BAD_ANSWER, detail)
+}
+
+fn is_tls(error: &std::io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
+}
+
+fn untrusted() -> Failure {
+    Failure::new(ErrorCode::IntegrationFailure, Diagnosis::INTEGRATION_TLS, "the certificate is not accepted")
 }
