@@ -12,6 +12,7 @@ use tidegate_core::compile::{self, Cache};
 use tidegate_core::definition::Live;
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::id::{ConnectionId, RequestId};
+use tidegate_core::network::Network;
 use tidegate_core::notice::{ClosedBy, Notice, NoticeSink, Place};
 use tidegate_core::port::DefinitionSink;
 use tidegate_core::settings::Settings;
@@ -22,7 +23,6 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::now_millis;
 use crate::connection::handle::{CloseCause, Handle, PushRefusal};
-use crate::edge::client_address::Network;
 use crate::integration::http::Backends;
 use crate::registry::Registry;
 use crate::throttle::Throttles;

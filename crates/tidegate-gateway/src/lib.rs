@@ -16,5 +16,5 @@ mod registry;
 mod throttle;
 mod timer_wheel;
 
-pub use edge::client_address::{Network, NetworkError};
 pub use gateway::{Gateway, GatewayConfig, PushCounts, SettingsOf};
+pub use tidegate_core::network::{Network, NetworkError};
