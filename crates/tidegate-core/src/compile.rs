@@ -3,32 +3,36 @@
 //! Never fails: a definition that cannot work becomes an integration that answers as misconfigured and says
 //! why, because refusing the whole API for one bad route would take the others down with it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::channel::ChannelRules;
 use crate::definition::{self, ApiDefinition, Live, LiveApi, LiveStage};
 use crate::mapping::Mapping;
+use crate::origin::OriginList;
+use crate::policy::Policy;
 use crate::select::Expression;
 use crate::settings::Settings;
 use crate::snapshot::{
     Api, Authorization, Deployment, Domain, HttpIntegration, Integration, IntegrationKind, MockIntegration,
-    Passthrough, ResponseKey, Route, Snapshot, Stage, Throttle, UriTemplate,
+    Passthrough, ResponseKey, Route, Snapshot, Stage, StagePolicy, Throttle, UriTemplate,
 };
 use crate::template::Template;
 
 /// Address of the gateway's own echo, as an integration URI.
 pub const ECHO_URI: &str = "tidegate://echo";
 
-/// Compiles everything. Deployments that `previous` has already compiled are recognised by `cache`.
+/// Compiles everything. Deployments and policies that were compiled before are recognised by `cache`.
 pub fn compile(live: &Live, settings: &dyn Fn(&str) -> Arc<Settings>, cache: &mut Cache) -> Snapshot {
     let mut snapshot = Snapshot::default();
-    let mut used = Vec::new();
+    let mut used = Used::default();
     for api in &live.apis {
         let compiled = compile_api(api, settings(&api.api.api_id), cache, &mut used);
         snapshot.apis.insert(Arc::clone(&compiled.api_id), Arc::new(compiled));
     }
-    cache.entries.retain(|(source, _)| used.iter().any(|used| Arc::ptr_eq(used, source)));
+    cache.entries.retain(|(source, _)| used.definitions.iter().any(|used| Arc::ptr_eq(used, source)));
+    cache.policies.retain(|(source, _)| used.policies.iter().any(|used| Arc::ptr_eq(used, source)));
     for (domain, mappings) in &live.domains {
         let mut mappings: Vec<(String, Arc<str>, Arc<str>)> = mappings
             .iter()
@@ -50,10 +54,18 @@ pub fn compile(live: &Live, settings: &dyn Fn(&str) -> Arc<Settings>, cache: &mu
     snapshot
 }
 
-/// Compiled deployments by the identity of their definition.
+/// Compiled deployments by the identity of their definition, and policies likewise.
 #[derive(Debug, Default)]
 pub struct Cache {
     entries: Vec<(Arc<ApiDefinition>, Arc<Deployment>)>,
+    policies: Vec<(Arc<Policy>, Arc<StagePolicy>)>,
+}
+
+/// What one run of [`compile`] met; everything else leaves the cache.
+#[derive(Default)]
+struct Used {
+    definitions: Vec<Arc<ApiDefinition>>,
+    policies: Vec<Arc<Policy>>,
 }
 
 impl Cache {
@@ -65,21 +77,26 @@ impl Cache {
         self.entries.push((Arc::clone(definition), Arc::clone(&compiled)));
         compiled
     }
+
+    fn policy(&mut self, policy: &Arc<Policy>) -> Arc<StagePolicy> {
+        if let Some((_, compiled)) = self.policies.iter().find(|(source, _)| Arc::ptr_eq(source, policy)) {
+            return Arc::clone(compiled);
+        }
+        let compiled = Arc::new(compile_policy(policy));
+        self.policies.push((Arc::clone(policy), Arc::clone(&compiled)));
+        compiled
+    }
 }
 
-fn compile_api(
-    live: &LiveApi,
-    settings: Arc<Settings>,
-    cache: &mut Cache,
-    used: &mut Vec<Arc<ApiDefinition>>,
-) -> Api {
+fn compile_api(live: &LiveApi, settings: Arc<Settings>, cache: &mut Cache, used: &mut Used) -> Api {
     let api_id: Arc<str> = live.api.api_id.as_str().into();
     let stages = live
         .stages
         .iter()
-        .map(|LiveStage { stage, deployment, .. }| {
+        .map(|LiveStage { stage, deployment, policy }| {
             let name: Arc<str> = stage.stage_name.as_str().into();
-            used.extend(deployment.iter().cloned());
+            used.definitions.extend(deployment.iter().cloned());
+            used.policies.extend(policy.iter().cloned());
             let compiled = Stage {
                 api_id: Arc::clone(&api_id),
                 name: Arc::clone(&name),
@@ -92,6 +109,7 @@ fn compile_api(
                     .collect(),
                 deployment: deployment.as_ref().map(|definition| cache.deployment(definition)),
                 settings: Arc::clone(&settings),
+                policy: policy.as_ref().map(|policy| cache.policy(policy)),
             };
             (name, Arc::new(compiled))
         })
@@ -107,6 +125,55 @@ fn throttle(settings: &definition::RouteSettings) -> Option<Throttle> {
         (Some(rate), None) => Some(Throttle { rate, burst: rate.max(1.0) }),
         (rate, Some(burst)) => Some(Throttle { rate: rate.unwrap_or(0.0), burst: f64::from(burst) }),
     }
+}
+
+/// Compiles a policy. One with errors becomes one that admits nobody, because without its rules everybody would be
+/// let in.
+pub fn compile_policy(policy: &Arc<Policy>) -> StagePolicy {
+    let parts = policy_parts(policy);
+    let errors: Vec<String> = policy
+        .problems()
+        .into_iter()
+        .filter(|problem| problem.is_error)
+        .map(|problem| format!("{}: {}", problem.path, problem.message))
+        .collect();
+    match (parts, errors.first()) {
+        (Some(parts), None) => parts,
+        (_, first) => StagePolicy {
+            policy: Arc::clone(policy),
+            broken: Some(match first {
+                Some(first) if errors.len() > 1 => format!("{first}, and {} more", errors.len() - 1),
+                Some(first) => first.clone(),
+                None => "the policy does not compile".to_owned(),
+            }),
+            channels: ChannelRules::default(),
+            origins: OriginList::default(),
+            token_origins: OriginList::default(),
+            exempt: Vec::new(),
+            select: Vec::new(),
+            allowed_handlers: HashSet::new(),
+        },
+    }
+}
+
+fn policy_parts(policy: &Arc<Policy>) -> Option<StagePolicy> {
+    let endpoint = policy.connect_tokens.endpoint.as_ref();
+    let token_origins = endpoint.map_or(&[][..], |endpoint| &endpoint.origins);
+    Some(StagePolicy {
+        policy: Arc::clone(policy),
+        broken: None,
+        channels: ChannelRules::compile(&policy.channels).ok()?,
+        origins: OriginList::parse(&policy.admission.origins).ok()?,
+        token_origins: OriginList::parse(token_origins).ok()?,
+        exempt: policy.attempts.exempt.iter().map(|text| text.parse().ok()).collect::<Option<_>>()?,
+        select: policy
+            .handlers
+            .select
+            .iter()
+            .map(|text| Expression::parse(text).ok())
+            .collect::<Option<_>>()?,
+        allowed_handlers: policy.handlers.allowed.iter().map(|name| name.as_str().into()).collect(),
+    })
 }
 
 fn compile_deployment(definition: &ApiDefinition) -> Deployment {
@@ -255,4 +322,151 @@ fn compile_mock(
         },
         responses,
     })))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::channel::{ChannelName, Decision, Right};
+    use crate::diagnosis::Diagnosis;
+    use crate::identity::Identity;
+
+    fn policy(json: serde_json::Value) -> Arc<Policy> {
+        Arc::new(serde_json::from_value(json).unwrap())
+    }
+
+    fn live(policy: Option<&Arc<Policy>>, routes: &[&str]) -> Live {
+        let routes = routes
+            .iter()
+            .map(|key| definition::Route { route_key: (*key).to_owned(), ..definition::Route::default() })
+            .collect();
+        let mut definition = ApiDefinition { routes, ..ApiDefinition::default() };
+        definition.api.route_selection_expression = "$request.body.api".to_owned();
+        let mut stage = LiveStage { policy: policy.cloned(), ..LiveStage::default() };
+        stage.stage.stage_name = "s".to_owned();
+        stage.deployment = Some(Arc::new(definition));
+        let mut api = LiveApi { stages: vec![stage], ..LiveApi::default() };
+        api.api.api_id = "a".to_owned();
+        Live { apis: vec![Arc::new(api)], ..Live::default() }
+    }
+
+    fn stage(live: &Live, cache: &mut Cache) -> Arc<Stage> {
+        let snapshot = compile(live, &|_| Arc::new(Settings::default()), cache);
+        Arc::clone(&snapshot.apis["a"].stages["s"])
+    }
+
+    #[test]
+    fn policies_are_compiled_once() {
+        let mut cache = Cache::default();
+        let first = policy(json!({}));
+        let compiled = stage(&live(Some(&first), &[]), &mut cache).policy.clone().unwrap();
+        let again = stage(&live(Some(&first), &[]), &mut cache).policy.clone().unwrap();
+        assert!(Arc::ptr_eq(&compiled, &again));
+        // An equal one is another one, and what is not live any more is forgotten.
+        let other = stage(&live(Some(&policy(json!({}))), &[]), &mut cache).policy.clone().unwrap();
+        assert!(!Arc::ptr_eq(&compiled, &other));
+        assert_eq!(cache.policies.len(), 1);
+        assert!(stage(&live(None, &[]), &mut cache).policy.is_none());
+        assert_eq!(cache.policies.len(), 0);
+    }
+
+    #[test]
+    fn a_policy_with_errors_admits_nobody() {
+        let broken = compile_policy(&policy(json!({
+            "admission": { "origins": ["https://a.example"] },
+            "attempts": { "window": 0, "exempt": ["10.0.0.0/8"] },
+            "channels": { "unlisted": "allow", "rules": [{ "match": "a", "join": "allow" }] },
+            "push": { "wait_ms": 30_001 },
+        })));
+        assert_eq!(broken.broken.as_deref(), Some("attempts.window: 0: 1 to 86400 expected, and 1 more"));
+        let name = ChannelName::parse("a").unwrap();
+        let denied = Decision::Deny { diagnosis: Diagnosis::CHANNEL_UNLISTED, rule: None };
+        assert_eq!(broken.channels.decide(&name, &Identity::default(), Right::Join), denied);
+        assert!(!broken.admits_origin(Some("https://a.example")) && !broken.admits_origin(None));
+        assert!(!broken.is_exempt("10.0.0.1".parse().unwrap()));
+        assert!(!broken.allows_handler("join"));
+    }
+
+    #[test]
+    fn what_needs_compiling_is_compiled() {
+        // S0-42, S0-82
+        let compiled = compile_policy(&policy(json!({
+            "admission": { "origins": ["https://*.a.example"], "allow_missing_origin": false },
+            "attempts": { "exempt": ["10.0.0.0/8"] },
+            "connect_tokens": { "endpoint": { "url": "https://b.example/", "origins": ["https://c.example"] } },
+        })));
+        assert_eq!(compiled.broken, None);
+        assert!(compiled.admits_origin(Some("https://x.a.example")));
+        assert!(!compiled.admits_origin(Some("https://a.example")) && !compiled.admits_origin(None));
+        assert!(compiled.is_exempt("10.1.1.1".parse().unwrap()));
+        assert!(!compiled.is_exempt("11.1.1.1".parse().unwrap()));
+        assert!(compiled.token_origins.contains("https://c.example"));
+        let open = compile_policy(&policy(json!({})));
+        assert!(open.admits_origin(None) && open.admits_origin(Some("null")));
+        let programs = compile_policy(&policy(json!({ "admission": { "origins": ["https://a.example"] } })));
+        assert!(programs.admits_origin(None) && !programs.admits_origin(Some("null")));
+    }
+
+    #[test]
+    fn handlers_are_chosen_by_several_expressions_and_a_list() {
+        // S0-53, D-6
+        let select = json!(["$request.body.handler", "$request.body.action"]);
+        let listed = json!({ "select": select, "allowed": ["join", "send_message", "gone"] });
+        let open = json!({ "select": select });
+        let routes = [
+            "$connect",
+            "$default",
+            "join",
+            "send_message",
+            "secret",
+            "tidegate.x",
+            "default_x",
+            "$disconnect",
+        ];
+        let check = |handlers: &serde_json::Value, message: &str, key: &str, is_refused: bool| {
+            let stage =
+                stage(&live(Some(&policy(json!({ "handlers": handlers }))), &routes), &mut Cache::default());
+            let deployment = stage.deployment.as_ref().unwrap();
+            let choice = deployment.select_route_with(stage.policy.as_deref(), message);
+            assert_eq!(choice.route.map(|route| &*route.key), Some(key), "{message}");
+            let diagnosis = is_refused.then_some(Diagnosis::HANDLER_NOT_ALLOWED);
+            assert_eq!(choice.diagnosis, diagnosis, "{message}");
+        };
+        check(&listed, r#"{"handler":"join"}"#, "join", false);
+        check(&listed, r#"{"action":"join"}"#, "join", false);
+        check(&listed, r#"{"handler":"","action":"join"}"#, "join", false);
+        check(&listed, r#"{"handler":"join","action":"secret"}"#, "join", false);
+        check(&listed, r#"{"handler":"default","action":"join"}"#, "$default", false);
+        check(&listed, r#"{"handler":"$default","action":"join"}"#, "$default", false);
+        check(&listed, r#"{"handler":"secret","action":"join"}"#, "$default", true);
+        check(&listed, r#"{"handler":"nope"}"#, "$default", true);
+        // Permitted, and nobody has made a route for it.
+        check(&listed, r#"{"handler":"gone"}"#, "$default", false);
+        check(&listed, r#"{"other":"join"}"#, "$default", false);
+        check(&listed, "join", "$default", false);
+        check(&listed, r#"{"handler":"$connect"}"#, "$default", true);
+        check(&open, r#"{"action":"secret"}"#, "secret", false);
+        check(&open, r#"{"handler":"$connect"}"#, "$default", false);
+        check(&open, r#"{"handler":"$disconnect"}"#, "$default", false);
+        check(&open, r#"{"handler":"tidegate.x"}"#, "$default", false);
+        // Without expressions of its own the list is about the API's.
+        check(&json!({ "allowed": ["join"] }), r#"{"api":"secret"}"#, "$default", true);
+        check(&json!({ "allowed": ["join"] }), r#"{"api":"join"}"#, "join", false);
+        check(&json!({}), r#"{"api":"secret"}"#, "secret", false);
+        // A policy that is broken runs nothing by name.
+        check(&json!({ "select": ["$"] }), r#"{"api":"secret"}"#, "$default", true);
+
+        let stage =
+            stage(&live(Some(&policy(json!({ "handlers": listed }))), &routes), &mut Cache::default());
+        let (deployment, policy) = (stage.deployment.as_ref().unwrap(), stage.policy.as_deref().unwrap());
+        assert_eq!(deployment.nearest_handler(policy, "sendMessage"), Some("send_message"));
+        assert_eq!(deployment.nearest_handler(policy, "secrets"), None);
+        assert_eq!(
+            deployment.select_route_with(None, r#"{"api":"secret"}"#).route.unwrap().key,
+            "secret".into()
+        );
+        assert_eq!(deployment.select_route(r#"{"api":"tidegate.x"}"#).0.unwrap().key, "$default".into());
+    }
 }

@@ -18,6 +18,7 @@ pub mod mapping;
 pub mod nearest;
 pub mod network;
 pub mod notice;
+pub mod origin;
 pub mod policy;
 pub mod port;
 pub mod select;

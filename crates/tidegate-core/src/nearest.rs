@@ -1,7 +1,7 @@
 //! Hints for people: which of the names that exist comes closest to one that does not.
 
 /// Longest text, in bytes, that is compared: what clients send must not cost much.
-const MAX_COMPARED: usize = 256;
+const MAX_COMPARED: usize = 128;
 
 /// Edits that still count as a misspelling.
 const MAX_EDITS: usize = 3;
@@ -27,6 +27,10 @@ fn edits(left: &[char], right: &str) -> usize {
     let right: Vec<char> = right.to_lowercase().chars().collect();
     let mut row: Vec<usize> = (0..=right.len()).collect();
     for (left_idx, left_char) in left.iter().enumerate() {
+        if row.iter().all(|edits| *edits > MAX_EDITS) {
+            // It only grows from here.
+            return MAX_EDITS + 1;
+        }
         let mut diagonal = row[0];
         row[0] = left_idx + 1;
         for (right_idx, right_char) in right.iter().enumerate() {

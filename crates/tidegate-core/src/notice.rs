@@ -123,7 +123,7 @@ pub enum Notice {
         event_type: &'static str,
         /// Status of the answer, none when there was none.
         status: Option<u16>,
-        /// From the first byte out to the last byte in.
+        /// From the decision to call to the last byte of the answer; zero for integrations that ask nobody.
         duration: Duration,
     },
     /// A connection ended. Emitted once for each [`Self::ConnectionOpened`].

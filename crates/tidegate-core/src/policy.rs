@@ -10,7 +10,11 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use check::PolicyProblem;
+use crate::snapshot::Throttle;
+
+pub use check::{
+    NO_BACKEND_SECRET, OPEN_PREFIX, ORIGINS_OPEN, PolicyProblem, REDACTED, UNLISTED_OPEN, WEAK_SECRET,
+};
 
 /// Everything that a stage demands and offers beyond API Gateway.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -293,6 +297,15 @@ pub struct Messages {
     pub burst: f64,
     /// What happens to a message over the limit.
     pub excess: Excess,
+}
+
+impl Messages {
+    /// The bucket of one connection, for [`crate::throttle::Bucket`]; absent without a limit. It holds one message
+    /// at least, or a rate under one a second would never let any pass.
+    pub fn throttle(&self) -> Option<Throttle> {
+        let burst = if self.burst > 0.0 { self.burst } else { self.rate };
+        (self.rate > 0.0).then_some(Throttle { rate: self.rate, burst: burst.max(1.0) })
+    }
 }
 
 impl Default for Messages {

@@ -3,12 +3,17 @@
 //! An event loads the snapshot once and keeps it to its reply, so no event sees two deployments. Whatever
 //! could be prepared at deployment is: expressions are parsed, mappings resolved, routes keyed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use crate::channel::ChannelRules;
 use crate::definition::Map;
+use crate::diagnosis::Diagnosis;
 use crate::mapping::Mapping;
-use crate::select::Expression;
+use crate::network::Network;
+use crate::origin::OriginList;
+use crate::policy::Policy;
+use crate::select::{Expression, Selected};
 use crate::settings::Settings;
 use crate::template::Template;
 
@@ -58,6 +63,66 @@ pub struct Stage {
     pub deployment: Option<Arc<Deployment>>,
     /// Settings of the API.
     pub settings: Arc<Settings>,
+    /// What Tidegate demands and offers beyond API Gateway; live. Absent: nothing.
+    pub policy: Option<Arc<StagePolicy>>,
+}
+
+/// The policy of a stage, compiled.
+#[derive(Debug)]
+pub struct StagePolicy {
+    /// As it is written, for values that need no compiling.
+    pub policy: Arc<Policy>,
+    /// Why the policy cannot be used, for operators. Then every handshake is refused, and everything below admits
+    /// nobody: no channels, no origins, no networks, no handlers.
+    pub broken: Option<String>,
+    /// Who may use which channel.
+    pub channels: ChannelRules,
+    /// Origins of pages that may connect; empty: any, see [`Self::admits_origin`].
+    pub origins: OriginList,
+    /// Origins of pages that may ask for a connect token; empty: only that of the gateway's own host.
+    pub token_origins: OriginList,
+    /// Networks whose attempts are not counted.
+    pub exempt: Vec<Network>,
+    /// Expressions that choose a route, in order; empty: the API's.
+    pub select: Vec<Expression>,
+    /// Names that a message may choose; empty: all.
+    pub allowed_handlers: HashSet<Box<str>>,
+}
+
+impl StagePolicy {
+    /// Whether a handshake with this `Origin` may go on. A program sends none.
+    pub fn admits_origin(&self, origin: Option<&str>) -> bool {
+        if self.broken.is_some() {
+            return false;
+        }
+        match origin {
+            _ if self.origins.is_empty() => true,
+            None => self.policy.admission.allow_missing_origin,
+            Some(origin) => self.origins.contains(origin),
+        }
+    }
+
+    /// Whether attempts of this address are not counted.
+    pub fn is_exempt(&self, address: std::net::IpAddr) -> bool {
+        self.exempt.iter().any(|network| network.contains(address))
+    }
+
+    /// Whether a message may choose this name.
+    pub fn allows_handler(&self, name: &str) -> bool {
+        self.broken.is_none() && (self.allowed_handlers.is_empty() || self.allowed_handlers.contains(name))
+    }
+
+    fn select(&self, api_selection: &Expression, message: &str) -> Selected {
+        let mut first = None;
+        for expression in &self.select {
+            let selected = expression.select(message);
+            if selected.is_json && !selected.value.is_empty() {
+                return selected;
+            }
+            first.get_or_insert(selected);
+        }
+        first.unwrap_or_else(|| api_selection.select(message))
+    }
 }
 
 /// A token bucket's size and speed.
@@ -304,14 +369,65 @@ fn check_uri(text: &str) -> Result<http::Uri, UriError> {
     Ok(uri)
 }
 
+/// What [`Deployment::select_route_with`] found.
+#[derive(Debug)]
+pub struct RouteChoice<'a> {
+    /// Absent: nothing fits and there is no `$default`.
+    pub route: Option<&'a Arc<Route>>,
+    /// What the message said.
+    pub selected: Selected,
+    /// `handler.not-allowed`: the message named a handler that is not on the stage's list, and went to `$default`. For
+    /// a hint see [`Deployment::nearest_handler`].
+    pub diagnosis: Option<Diagnosis>,
+}
+
+/// Routes that no message can choose.
+pub(crate) fn is_reserved(route_key: &str) -> bool {
+    matches!(route_key, "$connect" | "$disconnect") || route_key.starts_with("tidegate.")
+}
+
 impl Deployment {
+    /// The route of a message as the stage's policy has it.
+    ///
+    /// The expressions of the policy are tried in order, and the first that gives a value counts, whatever it is: an
+    /// explicit `default` is not overruled by a later expression. `default` means `$default` unless there is a route
+    /// of that name, and needs not to be on the list of allowed names; other names that are not go to `$default` too.
+    pub fn select_route_with(&self, policy: Option<&StagePolicy>, message: &str) -> RouteChoice<'_> {
+        let Some(policy) = policy else {
+            let (route, selected) = self.select_route(message);
+            return RouteChoice { route, selected, diagnosis: None };
+        };
+        let selected = policy.select(&self.route_selection, message);
+        let name = selected.value.as_str();
+        let is_name = selected.is_json && !name.is_empty();
+        let is_allowed = is_name && policy.allows_handler(name);
+        let is_refused = is_name && !is_allowed && !matches!(name, "default" | "$default");
+        let route = match is_allowed && !is_reserved(name) {
+            true => self.routes.get(name),
+            false => None,
+        };
+        RouteChoice {
+            route: route.or_else(|| self.routes.get("$default")),
+            selected,
+            diagnosis: is_refused.then_some(Diagnosis::HANDLER_NOT_ALLOWED),
+        }
+    }
+
+    /// The route that a message could choose and whose key looks most like a name, as a hint for operators. Compares
+    /// with all routes: to be asked once for each name, not for each message.
+    pub fn nearest_handler(&self, policy: &StagePolicy, name: &str) -> Option<&str> {
+        let keys = self.routes.keys().map(String::as_str);
+        let can_be_chosen =
+            |key: &&str| !is_reserved(key) && !key.starts_with('$') && policy.allows_handler(key);
+        crate::nearest::nearest(name, keys.filter(can_be_chosen))
+    }
+
     /// The route of a message, and whether the message was JSON.
     ///
-    /// `$connect` and `$disconnect` are never chosen by a message.
-    pub fn select_route(&self, message: &str) -> (Option<&Arc<Route>>, crate::select::Selected) {
+    /// `$connect`, `$disconnect` and everything that starts with `tidegate.` are never chosen by a message.
+    pub fn select_route(&self, message: &str) -> (Option<&Arc<Route>>, Selected) {
         let selected = self.route_selection.select(message);
-        let is_reserved = matches!(selected.value.as_str(), "$connect" | "$disconnect");
-        let route = match selected.is_json && !is_reserved {
+        let route = match selected.is_json && !is_reserved(&selected.value) {
             true => self.routes.get(&selected.value),
             false => None,
         };

@@ -32,6 +32,7 @@ impl Bucket {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::Messages;
 
     #[test]
     fn a_burst_passes_and_the_next_waits() {
@@ -42,5 +43,14 @@ mod tests {
         assert!(!bucket.take(throttle, 1499));
         assert!(bucket.take(throttle, 1500));
         assert!(!bucket.take(throttle, 1400));
+    }
+
+    #[test]
+    fn messages_of_a_connection_have_a_bucket_that_lets_some_pass() {
+        let bucket = |rate, burst| Messages { rate, burst, ..Messages::default() }.throttle();
+        assert_eq!(bucket(0.0, 0.0), None);
+        assert_eq!(bucket(10.0, 0.0), Some(Throttle { rate: 10.0, burst: 10.0 }));
+        assert_eq!(bucket(10.0, 30.0), Some(Throttle { rate: 10.0, burst: 30.0 }));
+        assert_eq!(bucket(0.1, 0.0), Some(Throttle { rate: 0.1, burst: 1.0 }));
     }
 }

@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tidegate_core::context::{Event, EventKind};
@@ -68,32 +68,49 @@ impl Failure {
     }
 }
 
-/// Calls an integration.
-pub(crate) async fn call(
+/// The answer of an integration that asks nobody; nothing for those that do.
+pub(crate) fn answer_at_once(
     gateway: &Gateway,
     integration: &Integration,
     call: &Call<'_>,
-) -> Result<Answer, Failure> {
-    let started = Instant::now();
+) -> Option<Result<Answer, Failure>> {
     let result = match &integration.kind {
         IntegrationKind::Echo => Ok(Answer::ok(Bytes::from(call.body.to_owned()))),
         IntegrationKind::Mock(mock) => mock::call(mock, call),
         IntegrationKind::Broken(reason) => {
             Err(Failure::new(ErrorCode::Misconfigured, Diagnosis::INTEGRATION_MISSING, reason.clone()))
         }
-        IntegrationKind::Http(backend) => {
-            // The timeout drops the request and its connection: the answer would be nobody's.
-            match tokio::time::timeout(integration.timeout, http::call(gateway, backend, call, started)).await
-            {
-                Ok(result) => result,
-                Err(_) => Err(Failure::new(
-                    ErrorCode::IntegrationTimeout,
-                    Diagnosis::INTEGRATION_TIMEOUT,
-                    format!("no answer within {} ms", integration.timeout.as_millis()),
-                )),
-            }
-        }
+        IntegrationKind::Http(_) => return None,
     };
+    note(gateway, call, &result, Duration::ZERO);
+    Some(result)
+}
+
+/// Calls an integration.
+pub(crate) async fn call(
+    gateway: &Gateway,
+    integration: &Integration,
+    call: &Call<'_>,
+) -> Result<Answer, Failure> {
+    let IntegrationKind::Http(backend) = &integration.kind else {
+        let answer = answer_at_once(gateway, integration, call);
+        return answer.expect("whatever is not a backend answers at once");
+    };
+    let started = Instant::now();
+    // The timeout drops the request and its connection: the answer would be nobody's.
+    let answering = http::call(gateway, backend, call, started);
+    let result = tokio::time::timeout(integration.timeout, answering).await.unwrap_or_else(|_| {
+        Err(Failure::new(
+            ErrorCode::IntegrationTimeout,
+            Diagnosis::INTEGRATION_TIMEOUT,
+            format!("no answer within {} ms", integration.timeout.as_millis()),
+        ))
+    });
+    note(gateway, call, &result, started.elapsed());
+    result
+}
+
+fn note(gateway: &Gateway, call: &Call<'_>, result: &Result<Answer, Failure>, duration: Duration) {
     let event = call.event;
     gateway.notice(Notice::IntegrationCalled {
         place: Place {
@@ -105,9 +122,8 @@ pub(crate) async fn call(
         },
         event_type: event.event_type(),
         status: result.as_ref().ok().map(|answer| answer.status),
-        duration: started.elapsed(),
+        duration,
     });
-    result
 }
 
 /// Runs `$disconnect`, if the API has it: the last thing that happens to a connection. All attempts carry the
@@ -140,7 +156,7 @@ pub(crate) async fn disconnect(gateway: &Gateway, handle: &Handle, status_code: 
     let mut lost = None;
     for attempt in 0..=stage.settings.data_plane.disconnect_retries {
         if attempt > 0 {
-            tokio::time::sleep(std::time::Duration::from_secs(1 << attempt.min(6))).await;
+            tokio::time::sleep(Duration::from_secs(1 << attempt.min(6))).await;
         }
         lost = Some(match call(gateway, &route.integration, &one_call).await {
             Ok(answer) if answer.status < 500 => return,

@@ -1,12 +1,16 @@
-//! Durable storage of what the control plane defines: the only crate with SQL.
+//! Durable storage of what the control plane defines and of what outlives a connection: the only crate with SQL.
 //!
-//! [`SqliteStore`] implements [`tidegate_core::port::DefinitionStore`] on one file. Start with `sqlite.rs` (opening,
-//! and who does what), then `sqlite/writer.rs` (how a write becomes durable).
+//! [`SqliteStore`] implements [`tidegate_core::port::DefinitionStore`] on one file, [`SqliteRecords`] implements
+//! [`tidegate_core::port::RecordStore`] on another. Start with `engine.rs` (opening a file, and who does what), then
+//! `engine/writer.rs` (how a write becomes durable); `sqlite.rs` and `records.rs` say what is written.
 
+mod engine;
 mod lock;
+mod records;
 mod sqlite;
 
-pub use lock::InUse;
 #[doc(hidden)]
-pub use sqlite::Options;
+pub use engine::Options;
+pub use lock::InUse;
+pub use records::SqliteRecords;
 pub use sqlite::SqliteStore;

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Waker};
 
 use bytes::Bytes;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tidegate_core::context::ConnectionFacts;
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::limits;
@@ -127,6 +127,25 @@ impl Handle {
     /// # Errors
     /// [`PushRefusal`]; nothing was queued.
     pub(crate) fn push(&self, message: &OutboundMessage, now: u64) -> Result<(), PushRefusal> {
+        let mut outbox = self.enqueue(message, now)?;
+        let waker = outbox.waker.take();
+        drop(outbox);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        Ok(())
+    }
+
+    /// As [`Self::push`], for the connection's own task only: it is awake and looks at its outbox before it sleeps,
+    /// so waking it would be one more turn for nothing, and often another thread that looks for work.
+    ///
+    /// # Errors
+    /// [`PushRefusal`]; nothing was queued.
+    pub(crate) fn push_reply(&self, message: &OutboundMessage, now: u64) -> Result<(), PushRefusal> {
+        self.enqueue(message, now).map(drop)
+    }
+
+    fn enqueue(&self, message: &OutboundMessage, now: u64) -> Result<MutexGuard<'_, Outbox>, PushRefusal> {
         // Compressing may take a while: not under the lock.
         let frames = message.frames(self.deflate.get().copied());
         let mut outbox = self.outbox.lock();
@@ -147,13 +166,8 @@ impl Handle {
         outbox.messages_out += 1;
         outbox.bytes_out += message.len() as u64;
         outbox.frames.push_back(frames);
-        let waker = outbox.waker.take();
-        drop(outbox);
         self.touch(now);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-        Ok(())
+        Ok(outbox)
     }
 
     /// Puts a control frame into the outbox; dropped when the outbox is at its bound, because a peer that does

@@ -11,7 +11,6 @@ use tidegate_core::settings::Binary;
 use tidegate_ws::{CloseCode, CloseFrame, DecodeError, Decoder, DeflateParams, Incoming, Role};
 
 use super::handle::{CloseCause, Handle};
-use crate::clock::now_millis;
 
 /// A message that waits for its turn.
 pub(crate) struct Queued {
@@ -51,14 +50,18 @@ impl Intake {
 
     /// The next message in turn.
     pub(crate) fn next(&mut self) -> Option<Queued> {
-        let queued = self.inbox.pop_front();
-        if let Some(queued) = &queued {
-            self.inbox_bytes -= queued.text.len();
-        } else if self.inbox.capacity() > 0 {
+        let queued = self.inbox.pop_front()?;
+        self.inbox_bytes -= queued.text.len();
+        if self.inbox.is_empty() {
             // An idle connection holds no buffer.
             self.inbox = VecDeque::new();
         }
-        queued
+        Some(queued)
+    }
+
+    /// Whether a message waits for its turn.
+    pub(crate) fn has_queued(&self) -> bool {
+        !self.inbox.is_empty()
     }
 
     /// Whether the socket must not be read for now.
@@ -73,14 +76,14 @@ impl Intake {
     }
 
     /// Decodes what waits from an earlier read.
-    pub(crate) fn take_unread(&mut self) -> Option<Box<CloseCause>> {
+    pub(crate) fn take_unread(&mut self, now: u64) -> Option<Box<CloseCause>> {
         let mut unread = std::mem::take(&mut self.unread);
-        self.take(&mut unread)
+        self.take(&mut unread, now)
     }
 
     /// Decodes `bytes`; what no longer fits into the inbox is kept for later. Returns why the connection is to
     /// end, if it is.
-    pub(crate) fn take(&mut self, bytes: &mut [u8]) -> Option<Box<CloseCause>> {
+    pub(crate) fn take(&mut self, bytes: &mut [u8], now: u64) -> Option<Box<CloseCause>> {
         self.handle.heard();
         let mut rest = bytes;
         loop {
@@ -95,7 +98,7 @@ impl Intake {
             rest = &mut rest[decoded.consumed..];
             match decoded.event {
                 Some(event) => {
-                    if let Some(cause) = self.on_event(event) {
+                    if let Some(cause) = self.on_event(event, now) {
                         return Some(cause);
                     }
                 }
@@ -105,13 +108,13 @@ impl Intake {
         }
     }
 
-    fn on_event(&mut self, event: Incoming) -> Option<Box<CloseCause>> {
+    fn on_event(&mut self, event: Incoming, now: u64) -> Option<Box<CloseCause>> {
         let settings = &self.handle.stage.settings.data_plane;
         match event {
-            Incoming::Text(text) => self.queue(Queued { text, is_base64: false }),
+            Incoming::Text(text) => self.queue(Queued { text, is_base64: false }, now),
             Incoming::Binary(bytes) if settings.binary == Binary::Base64 => {
                 let text = base64::engine::general_purpose::STANDARD.encode(&bytes);
-                self.queue(Queued { text, is_base64: true });
+                self.queue(Queued { text, is_base64: true }, now);
             }
             Incoming::Binary(_) => {
                 let reason = "Binary messages are not supported";
@@ -119,13 +122,13 @@ impl Intake {
             }
             Incoming::Ping(payload) => {
                 if settings.ping_counts_as_activity {
-                    self.handle.touch(now_millis());
+                    self.handle.touch(now);
                 }
                 self.handle.push_control(tidegate_ws::pong(&payload));
             }
             Incoming::Pong(_) => {
                 if settings.ping_counts_as_activity {
-                    self.handle.touch(now_millis());
+                    self.handle.touch(now);
                 }
             }
             Incoming::Close(frame) => return Some(closed_by_client(frame)),
@@ -133,8 +136,8 @@ impl Intake {
         None
     }
 
-    fn queue(&mut self, queued: Queued) {
-        self.handle.touch(now_millis());
+    fn queue(&mut self, queued: Queued, now: u64) {
+        self.handle.touch(now);
         self.messages_in += 1;
         self.bytes_in += queued.text.len() as u64;
         self.inbox_bytes += queued.text.len();

@@ -1,5 +1,7 @@
 //! One message: choose the route, call its integration, answer.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -19,48 +21,80 @@ use crate::clock::now_millis;
 use crate::gateway::Gateway;
 use crate::integration::{self, Answer, Failure};
 
-/// Handles one message from its route to its reply. Never fails: whatever goes wrong is told to the client as
-/// a frame and to the operator as a notice.
-pub(crate) async fn handle(gateway: Arc<Gateway>, handle: Arc<Handle>, queued: Queued) {
-    let now = now_millis();
+/// A message whose answer is awaited.
+pub(crate) type Call = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Handles one message from its route to its reply, which is over at once unless somebody has to be asked; then
+/// the rest is returned. Never fails: whatever goes wrong is told to the client as a frame and to the operator
+/// as a notice. To be called and polled by the connection's own task.
+pub(crate) fn begin(gateway: &Arc<Gateway>, handle: &Arc<Handle>, queued: Queued, now: u64) -> Option<Call> {
     let request_id = gateway.request_id(now);
-    let mut place = gateway.place(&handle);
+    let mut place = gateway.place(handle);
     place.request_id = Some(request_id);
     let size = queued.text.len();
 
     // One load: this message sees one deployment from its route to its reply.
-    let Some(stage) = gateway.stage(&handle.facts.api_id, &handle.facts.stage) else { return };
-    let outcome = match choose(&gateway, &stage, &queued, now) {
-        Err(failure) => Err((failure, None)),
-        Ok((route, is_json)) => {
-            place.route_key = Some(Arc::clone(&route.key));
-            let message_id = gateway.request_id(now);
-            let event = Event {
-                connection: Arc::clone(&handle.facts),
-                request_id,
-                route_key: Arc::clone(&route.key),
-                request_time: now,
-                kind: EventKind::Message { message_id },
-            };
-            let call = integration::Call {
-                event: &event,
-                stage: &stage,
-                headers: handle.kept_headers.as_deref(),
-                query: "",
-                body: &queued.text,
-                is_json,
-                forwarded_for: None,
-            };
-            match integration::call(&gateway, &route.integration, &call).await {
-                Ok(answer) => Ok((route, answer)),
-                Err(failure) => Err((failure, Some(route))),
-            }
+    let stage = gateway.stage(&handle.facts.api_id, &handle.facts.stage)?;
+    let (route, is_json) = match choose(gateway, &stage, &queued, now) {
+        Ok(chosen) => chosen,
+        Err(failure) => {
+            refuse(gateway, handle, &stage, None, place, size, failure, request_id, now);
+            return None;
         }
     };
-    match outcome {
-        Ok((route, answer)) => reply(&gateway, &handle, &stage, &route, place, size, answer),
-        Err((failure, route)) => {
-            refuse(&gateway, &handle, &stage, route.as_deref(), place, size, failure, request_id)
+    place.route_key = Some(Arc::clone(&route.key));
+    let event = Event {
+        connection: Arc::clone(&handle.facts),
+        request_id,
+        route_key: Arc::clone(&route.key),
+        request_time: now,
+        kind: EventKind::Message { message_id: gateway.request_id(now) },
+    };
+    let message = Message { stage, route, place, event, is_json, text: queued.text };
+    if let Some(result) =
+        integration::answer_at_once(gateway, &message.route.integration, &message.call(handle))
+    {
+        message.conclude(gateway, handle, result, now);
+        return None;
+    }
+    let (gateway, handle) = (Arc::clone(gateway), Arc::clone(handle));
+    Some(Box::pin(async move {
+        let result = integration::call(&gateway, &message.route.integration, &message.call(&handle)).await;
+        message.conclude(&gateway, &handle, result, now_millis());
+    }))
+}
+
+/// A message on its way from its route to its reply.
+struct Message {
+    stage: Arc<Stage>,
+    route: Arc<Route>,
+    place: Place,
+    event: Event,
+    is_json: bool,
+    text: String,
+}
+
+impl Message {
+    fn call<'a>(&'a self, handle: &'a Handle) -> integration::Call<'a> {
+        integration::Call {
+            event: &self.event,
+            stage: &self.stage,
+            headers: handle.kept_headers.as_deref(),
+            query: "",
+            body: &self.text,
+            is_json: self.is_json,
+            forwarded_for: None,
+        }
+    }
+
+    fn conclude(self, gateway: &Gateway, handle: &Handle, result: Result<Answer, Failure>, now: u64) {
+        let Self { stage, route, place, event, text, .. } = self;
+        let size = text.len();
+        match result {
+            Ok(answer) => reply(gateway, handle, &stage, &route, place, size, answer, now),
+            Err(failure) => {
+                refuse(gateway, handle, &stage, Some(&route), place, size, failure, event.request_id, now);
+            }
         }
     }
 }
@@ -103,6 +137,7 @@ fn choose(
     Ok((Arc::clone(route), selected.is_json))
 }
 
+#[expect(clippy::too_many_arguments, reason = "everything that a reply and its notice say")]
 fn reply(
     gateway: &Gateway,
     handle: &Handle,
@@ -111,6 +146,7 @@ fn reply(
     place: Place,
     size: usize,
     answer: Answer,
+    now: u64,
 ) {
     let is_error = answer.status >= 400;
     let is_wanted = !(is_error && stage.settings.integration.two_way_errors == TwoWayErrors::Drop);
@@ -129,11 +165,11 @@ fn reply(
             let failure = Failure::new(ErrorCode::ReplyTooLarge, Diagnosis::MESSAGE_TOO_LARGE_OUT, detail);
             let request_id = place.request_id;
             if let Some(request_id) = request_id {
-                refuse(gateway, handle, stage, Some(route), place, size, failure, request_id);
+                refuse(gateway, handle, stage, Some(route), place, size, failure, request_id, now);
             }
             return;
         }
-        let _ = handle.push(&OutboundMessage::text(answer.body), now_millis());
+        let _ = handle.push_reply(&OutboundMessage::text(answer.body), now);
     }
     let dropped_reply = !route.is_two_way && has_body && route.lacks_route_response;
     gateway.notice(Notice::MessageHandled { place, size, status: answer.status, dropped_reply });
@@ -150,6 +186,7 @@ fn refuse(
     size: usize,
     failure: Failure,
     request_id: RequestId,
+    now: u64,
 ) {
     let row = failure.code.row();
     // Backends' troubles are one text to clients, as the real service words them for messages.
@@ -169,7 +206,7 @@ fn refuse(
     };
     if let Some(frame) = frame {
         // A client that reads too slowly misses the frame as it misses everything else.
-        let _ = handle.push(&OutboundMessage::text(Bytes::from(frame)), now_millis());
+        let _ = handle.push_reply(&OutboundMessage::text(Bytes::from(frame)), now);
     }
     let Failure { code, diagnosis, detail } = failure;
     gateway.notice(Notice::MessageFailed { place, size, code, diagnosis, detail: detail.into_owned() });

@@ -8,9 +8,8 @@
 //! socket, its decoder and its handle, nothing else.
 
 use std::collections::VecDeque;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -35,8 +34,6 @@ use crate::timer_wheel::Kind;
 /// its end.
 const MAX_DISCARDED: usize = 1024 * 1024;
 
-type Call = Pin<Box<dyn Future<Output = ()> + Send>>;
-
 struct Connection {
     gateway: Arc<Gateway>,
     handle: Arc<Handle>,
@@ -44,7 +41,9 @@ struct Connection {
     intake: Intake,
     /// Frames on their way into the socket.
     writing: VecDeque<Bytes>,
-    calls: Vec<Call>,
+    calls: Vec<message::Call>,
+    /// When bytes were read in this turn of the loop; 0 = none were. One look at the clock for all that follows.
+    read_at: u64,
 }
 
 /// What one turn of the loop brought.
@@ -70,6 +69,7 @@ pub(crate) async fn run(
         socket,
         writing: VecDeque::new(),
         calls: Vec::new(),
+        read_at: 0,
     };
     drop(early);
     // A panic ends this connection and nothing else: it is counted, and the backend still hears of the end.
@@ -91,31 +91,39 @@ impl Connection {
     /// Reads, dispatches and writes until there is a reason to end.
     async fn serve(&mut self) -> Box<CloseCause> {
         loop {
-            self.dispatch();
-            match poll_fn(|context| self.poll_step(context)).await {
+            let is_progress = self.dispatch();
+            match poll_fn(|context| self.poll_step(context, is_progress)).await {
                 Step::Progress => {}
                 Step::End(cause) => return cause,
             }
         }
     }
 
-    /// Starts as many queued messages as may run at a time: one by default, which keeps their order.
-    fn dispatch(&mut self) {
+    /// Starts as many queued messages in one turn as may run at a time: one by default, which keeps their order.
+    /// True when there are more whose turn has come, because none of these has to wait for anybody.
+    fn dispatch(&mut self) -> bool {
         let concurrency = self.handle.stage.settings.data_plane.per_connection_concurrency.max(1);
-        while self.calls.len() < concurrency
+        let mut n_answered = 0;
+        while self.calls.len() + n_answered < concurrency
             && let Some(queued) = self.intake.next()
         {
-            let call = message::handle(Arc::clone(&self.gateway), Arc::clone(&self.handle), queued);
-            self.calls.push(Box::pin(call));
+            let now = if self.read_at == 0 { now_millis() } else { self.read_at };
+            match message::begin(&self.gateway, &self.handle, queued, now) {
+                Some(call) => self.calls.push(call),
+                None => n_answered += 1,
+            }
         }
+        n_answered > 0 && self.intake.has_queued()
     }
 
-    /// Every source of progress is polled in every turn, so none can starve another.
-    fn poll_step(&mut self, context: &mut Context<'_>) -> Poll<Step> {
+    /// Every source of progress is polled in every turn, so none can starve another. `is_progress`: there is
+    /// something to dispatch already.
+    fn poll_step(&mut self, context: &mut Context<'_>, is_progress: bool) -> Poll<Step> {
+        self.read_at = 0;
         if let Poll::Ready(cause) = self.poll_write(context) {
             return Poll::Ready(Step::End(cause));
         }
-        let is_progress = self.poll_calls(context);
+        let is_progress = self.poll_calls(context) || is_progress;
         match self.poll_read(context) {
             Poll::Ready(Some(cause)) => Poll::Ready(Step::End(cause)),
             Poll::Ready(None) => Poll::Ready(Step::Progress),
@@ -184,11 +192,16 @@ impl Connection {
             return Poll::Pending;
         }
         if self.intake.has_unread() {
-            return Poll::Ready(self.intake.take_unread());
+            self.read_at = now_millis();
+            return Poll::Ready(self.intake.take_unread(self.read_at));
         }
-        let Self { socket, intake, .. } = self;
+        let Self { socket, intake, read_at, .. } = self;
         let mut cause = None;
-        match socket.poll_read_with(context, &mut |bytes| cause = intake.take(bytes)) {
+        let mut take = |bytes: &mut [u8]| {
+            *read_at = now_millis();
+            cause = intake.take(bytes, *read_at);
+        };
+        match socket.poll_read_with(context, &mut take) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Some(lost())),
             Poll::Ready(Ok(_)) => Poll::Ready(cause),
@@ -197,7 +210,7 @@ impl Connection {
 
     /// From the reason to end to the last event. Runs once, whoever ended the connection.
     async fn finish(self, cause: Box<CloseCause>) {
-        let Self { gateway, handle, mut socket, mut intake, mut writing, mut calls } = self;
+        let Self { gateway, handle, mut socket, mut intake, mut writing, mut calls, .. } = self;
         let now = now_millis();
         let facts = Arc::clone(&handle.facts);
         // First of all the id is gone: whoever posts from now on is told so.
@@ -230,11 +243,7 @@ impl Connection {
                 loop {
                     while calls.is_empty() {
                         let Some(queued) = intake.next() else { return };
-                        calls.push(Box::pin(message::handle(
-                            Arc::clone(&gateway),
-                            Arc::clone(&handle),
-                            queued,
-                        )));
+                        calls.extend(message::begin(&gateway, &handle, queued, now_millis()));
                     }
                     futures_util::future::join_all(calls.drain(..)).await;
                 }

@@ -23,6 +23,8 @@ pub(crate) struct Request {
     pub(crate) status: u16,
     /// Requests that were answered before this one arrived.
     pub(crate) n_answered: usize,
+    /// Number of the TCP connection that it came over, from 1 on.
+    pub(crate) connection: usize,
 }
 
 impl Request {
@@ -76,6 +78,15 @@ pub(crate) enum Answer {
     Reset,
     /// Bytes that are no HTTP.
     Garbage,
+    /// These bytes; then the connection is closed or kept.
+    Wire(String, After),
+}
+
+/// What becomes of a connection after an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum After {
+    Keep,
+    Close,
 }
 
 type Plan = Arc<dyn Fn(&Request) -> Answer + Send + Sync>;
@@ -85,6 +96,8 @@ pub(crate) struct Backend {
     pub(crate) address: SocketAddr,
     pub(crate) requests: Record<Request>,
     n_answered: AtomicUsize,
+    /// Connections that this side has closed.
+    pub(crate) n_closed: AtomicUsize,
     plan: Mutex<Plan>,
 }
 
@@ -96,12 +109,15 @@ impl Backend {
             address: listener.local_addr().unwrap(),
             requests: Record::default(),
             n_answered: AtomicUsize::new(0),
+            n_closed: AtomicUsize::new(0),
             plan: Mutex::new(Arc::new(|_| Answer::Status(200))),
         });
         let accepting = Arc::clone(&backend);
         tokio::spawn(async move {
+            let mut n_accepted = 0;
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(Arc::clone(&accepting).serve(stream));
+                n_accepted += 1;
+                tokio::spawn(Arc::clone(&accepting).serve(stream, n_accepted));
             }
         });
         backend
@@ -117,22 +133,24 @@ impl Backend {
         self.requests.until(event_type, wanted, |request| request.is_event(event_type)).await
     }
 
-    async fn serve(self: Arc<Self>, mut stream: TcpStream) {
+    async fn serve(self: Arc<Self>, mut stream: TcpStream, connection: usize) {
         let _ = stream.set_nodelay(true);
         let mut buffer = Vec::new();
         while let Some(mut request) = read_request(&mut stream, &mut buffer).await {
             request.n_answered = self.n_answered.load(Ordering::SeqCst);
+            request.connection = connection;
             let plan = Arc::clone(&self.plan.lock());
             let answer = plan(&request);
             request.status = match &answer {
                 Answer::Status(status) | Answer::Late(status, _) | Answer::Gated(status, _) => *status,
                 Answer::Reset | Answer::Garbage => 0,
+                Answer::Wire(bytes, _) => bytes.get(9..12).and_then(|code| code.parse().ok()).unwrap_or(0),
             };
             let status = request.status;
             self.requests.push(request);
-            match answer {
-                Answer::Status(_) => {}
-                Answer::Late(_, delay) => tokio::time::sleep(delay).await,
+            match &answer {
+                Answer::Status(_) | Answer::Wire(..) => {}
+                Answer::Late(_, delay) => tokio::time::sleep(*delay).await,
                 Answer::Gated(_, gate) => gate.pass().await,
                 Answer::Reset => {
                     let _ = stream.set_zero_linger();
@@ -144,6 +162,18 @@ impl Backend {
                 }
             }
             self.n_answered.fetch_add(1, Ordering::SeqCst);
+            if let Answer::Wire(bytes, after) = answer {
+                let written = stream.write_all(bytes.as_bytes()).await;
+                if after == After::Close {
+                    drop(stream);
+                    self.n_closed.fetch_add(1, Ordering::SeqCst);
+                    return;
+                }
+                if written.is_err() {
+                    return;
+                }
+                continue;
+            }
             let reply = format!("HTTP/1.1 {status} Planned\r\nContent-Length: 0\r\n\r\n");
             if stream.write_all(reply.as_bytes()).await.is_err() {
                 return;
@@ -168,7 +198,8 @@ async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Re
         .filter_map(|line| line.split_once(':'))
         .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
         .collect();
-    let mut request = Request { target, headers, body: String::new(), status: 0, n_answered: 0 };
+    let mut request =
+        Request { target, headers, body: String::new(), status: 0, n_answered: 0, connection: 0 };
     let whole = head_len + request.value("content-length").parse::<usize>().unwrap_or(0);
     while buffer.len() < whole {
         if stream.read_buf(buffer).await.ok()? == 0 {

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_auth::{ApiKey, Secret};
-use tidegate_core::definition::{Api, ApiDefinition, Integration, Live, LiveApi, LiveStage, Route, Stage};
+use tidegate_core::definition::{
+    Api, ApiDefinition, Integration, Live, LiveApi, LiveStage, Route, RouteResponse, Stage,
+};
 use tidegate_core::notice::{Notice, NoticeSink};
 use tidegate_core::port::DefinitionSink as _;
 use tidegate_core::settings::Settings;
@@ -104,7 +106,12 @@ impl Plane {
 
     /// Deploys anew; the backend is called with this target.
     pub(crate) fn publish(&self, target: &str) {
-        let definition = Arc::new(definition(self.backend.address, target));
+        self.publish_at(self.backend.address, target);
+    }
+
+    /// Deploys anew, with a backend elsewhere.
+    pub(crate) fn publish_at(&self, backend: SocketAddr, target: &str) {
+        let definition = Arc::new(definition(backend, target));
         let stage = Stage { stage_name: STAGE.to_owned(), ..Stage::default() };
         let stages = vec![LiveStage { stage, deployment: Some(definition), policy: None }];
         self.publish_stages(stages);
@@ -196,6 +203,10 @@ fn definition(backend: SocketAddr, target: &str) -> ApiDefinition {
         target: Some("integrations/backend".to_owned()),
         ..Route::default()
     };
+    // Messages are answered with the body of the backend, where it sends one.
+    let mut routes = ["$connect", "$disconnect", "$default"].map(route).to_vec();
+    routes[2].route_response_selection_expression = Some("$default".to_owned());
+    let response = RouteResponse { route_response_key: "$default".to_owned(), ..RouteResponse::default() };
     let name = |name: &str| format!("integration.request.header.{name}");
     ApiDefinition {
         api: Api {
@@ -203,7 +214,8 @@ fn definition(backend: SocketAddr, target: &str) -> ApiDefinition {
             route_selection_expression: "$request.body.action".to_owned(),
             ..Api::default()
         },
-        routes: ["$connect", "$disconnect", "$default"].map(route).to_vec(),
+        route_responses: [(routes[2].route_id.clone(), vec![response])].into_iter().collect(),
+        routes,
         integrations: vec![Integration {
             integration_id: "backend".to_owned(),
             integration_type: "HTTP_PROXY".to_owned(),

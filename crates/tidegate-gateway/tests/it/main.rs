@@ -11,6 +11,7 @@ mod client;
 mod harness;
 mod record;
 
+mod backend_connections;
 mod byte_by_byte;
 mod cut_off;
 mod deletion_race;

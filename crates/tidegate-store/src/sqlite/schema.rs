@@ -3,10 +3,10 @@
 use rusqlite::{Connection, params};
 use tidegate_core::port::{Change, Document, StoreError};
 
-use super::unavailable;
+use crate::engine::unavailable;
 
-/// One step per version; `user_version` counts the steps that were made. Steps are never edited, only added.
-const MIGRATIONS: [&str; 1] = ["
+/// One step per version, see [`crate::engine::Write::MIGRATIONS`].
+pub(super) const MIGRATIONS: [&str; 1] = ["
     CREATE TABLE document (
         kind     TEXT    NOT NULL,
         parent   TEXT    NOT NULL,
@@ -24,33 +24,6 @@ const DELETE: &str = "DELETE FROM document WHERE kind = ?1 AND parent = ?2 AND i
 const DELETE_TREE: &str =
     "DELETE FROM document WHERE parent = ?1 OR (parent >= ?1 || '/' AND parent < ?1 || '0')";
 const READ_ALL: &str = "SELECT kind, parent, id, sequence, body FROM document ORDER BY sequence, rowid";
-
-/// Refuses a file whose structure is damaged: better at the start than at some write.
-pub(super) fn check(connection: &Connection) -> Result<(), StoreError> {
-    let failed = |error: rusqlite::Error| unavailable("open", error);
-    let verdict: String =
-        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).map_err(failed)?;
-    if verdict == "ok" { Ok(()) } else { Err(unavailable("open", format!("the file is damaged: {verdict}"))) }
-}
-
-/// Brings the file to the latest version.
-pub(super) fn migrate(connection: &Connection) -> Result<(), StoreError> {
-    let failed = |error: rusqlite::Error| unavailable("open", error);
-    let found: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(failed)?;
-    let supported = u32::try_from(MIGRATIONS.len()).unwrap_or(u32::MAX);
-    if found > supported {
-        return Err(StoreError::TooNew { found, supported });
-    }
-    for (version, step) in (1_u32..).zip(MIGRATIONS).skip(found as usize) {
-        let sql = format!("BEGIN IMMEDIATE; {step} PRAGMA user_version = {version}; COMMIT;");
-        if let Err(error) = connection.execute_batch(&sql) {
-            // Without a transaction, because the step failed before it began one, this fails too, and may.
-            let _ = connection.execute_batch("ROLLBACK");
-            return Err(failed(error));
-        }
-    }
-    Ok(())
-}
 
 /// Makes one change; the caller has opened a transaction.
 pub(super) fn make(connection: &Connection, change: &Change) -> Result<(), StoreError> {

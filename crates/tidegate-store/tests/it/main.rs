@@ -1,5 +1,7 @@
-//! What the stores promise, in one suite for every implementation, and what only SQLite has to prove.
+//! What the stores promise, in one suite for every implementation, and what only SQLite has to prove; and the
+//! records.
 
 mod crash;
+mod records;
 mod sqlite;
 mod suite;

@@ -160,8 +160,63 @@ impl BackendStream {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
     use super::*;
+
+    pub(in super::super) fn self_signed(name: &str) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
+        let certified = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+        let key = PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
+        (certified.cert.der().clone(), key)
+    }
+
+    /// Trusts `root` and nobody else.
+    pub(in super::super) fn client_config(root: Option<CertificateDer<'static>>) -> rustls::ClientConfig {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add_parsable_certificates(root);
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = rustls::ClientConfig::builder_with_provider(provider);
+        let builder = builder.with_safe_default_protocol_versions().unwrap();
+        builder.with_root_certificates(roots).with_no_client_auth()
+    }
+
+    /// Gives this answer to everything that it reads.
+    pub(in super::super) async fn tls_server(
+        certificate: CertificateDer<'static>,
+        key: PrivateKeyDer<'static>,
+        answer: &'static [u8],
+    ) -> SocketAddr {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = rustls::ServerConfig::builder_with_provider(provider);
+        let builder = builder.with_safe_default_protocol_versions().unwrap();
+        let config = builder.with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+                let mut buffer = [0; 1024];
+                while stream.read(&mut buffer).await.is_ok_and(|n_read| n_read > 0) {
+                    stream.write_all(answer).await.unwrap();
+                }
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn a_certificate_that_nobody_trusts() {
+        let (certificate, key) = self_signed("127.0.0.1");
+        let address = tls_server(certificate, key, b"").await;
+        let uri: Uri = format!("https://{address}/").parse().unwrap();
+        let tls = Arc::new(client_config(None));
+        let error = dial(Origin::of(&uri), &tls).await.unwrap_err();
+        let failure = super::super::no_connection(&error);
+        assert_eq!(failure.diagnosis, tidegate_core::diagnosis::Diagnosis::INTEGRATION_TLS);
+    }
 
     #[test]
     fn origins_of_addresses() {

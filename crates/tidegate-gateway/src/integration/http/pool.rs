@@ -184,3 +184,145 @@ pub(super) async fn exchange(
     })
     .await
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::super::answer_reader::Received;
+    use super::super::dial::tests::{client_config, self_signed, tls_server};
+    use super::*;
+
+    const IDLE: Duration = Duration::from_secs(60);
+
+    async fn listen() -> (TcpListener, http::Uri) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let uri = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+        (listener, uri)
+    }
+
+    async fn ask(stream: &mut BackendStream, request: &[u8]) -> Result<(bool, Received), Broken> {
+        let mut reader = AnswerReader::new(false, true);
+        let is_reusable = exchange(stream, request, &mut reader).await?;
+        Ok((is_reusable, reader.into_received()))
+    }
+
+    async fn read_at_least(stream: &mut TcpStream, mut n_bytes: usize) {
+        let mut buffer = vec![0; 64 * 1024];
+        while n_bytes > 0 {
+            let n_read = stream.read(&mut buffer).await.unwrap();
+            assert!(n_read > 0);
+            n_bytes = n_bytes.saturating_sub(n_read);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_larger_than_the_sockets_buffers() {
+        let (listener, uri) = listen().await;
+        let backends = Backends::new(client_config(None), IDLE);
+        let request = vec![b'x'; 16 * 1024 * 1024];
+        let n_bytes = request.len();
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            read_at_least(&mut stream, n_bytes).await;
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
+            stream
+        });
+        let mut stream = backends.dial(Origin::of(&uri)).await.unwrap();
+        let (is_reusable, received) = ask(&mut stream, &request).await.unwrap();
+        assert_eq!((is_reusable, received.status, &*received.body), (true, 200, &b"ok"[..]));
+        drop(server.await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn an_answer_to_half_a_request_counts() {
+        let (listener, uri) = listen().await;
+        let backends = Backends::new(client_config(None), IDLE);
+        let request = vec![b'x'; 16 * 1024 * 1024];
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            read_at_least(&mut stream, 10).await;
+            stream.write_all(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+            stream
+        });
+        let mut stream = backends.dial(Origin::of(&uri)).await.unwrap();
+        let (is_reusable, received) = ask(&mut stream, &request).await.unwrap();
+        // The rest of the request is still owed.
+        assert_eq!((is_reusable, received.status), (false, 413));
+        drop(server.await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn closed_and_talkative_connections_are_not_used_again() {
+        let (listener, uri) = listen().await;
+        let origin = Origin::of(&uri);
+        let backends = Backends::new(client_config(None), IDLE);
+        let now = Instant::now();
+        let mut peers = Vec::new();
+        for _ in 0..3 {
+            let (stream, peer) = tokio::join!(backends.dial(origin), listener.accept());
+            backends.put(origin, stream.unwrap(), now);
+            peers.push(peer.unwrap().0);
+        }
+        let mut talkative = peers.pop().unwrap();
+        talkative.write_all(b"HTTP/1.1 408 Request Timeout\r\n\r\n").await.unwrap();
+        drop(peers.pop());
+        // Lets the runtime hear of both.
+        let is_found = || backends.idle.lock().by_authority[0][origin.authority].len() == 1;
+        for _ in 0..1000 {
+            backends.sweep(now);
+            if is_found() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert!(is_found());
+        assert!(backends.take(origin, now).is_some());
+        assert!(backends.take(origin, now).is_none());
+        assert_eq!(backends.idle.lock().n_connections, 0);
+    }
+
+    #[tokio::test]
+    async fn idle_connections_age_and_are_swept() {
+        let (listener, uri) = listen().await;
+        let origin = Origin::of(&uri);
+        let backends = Backends::new(client_config(None), IDLE);
+        let now = Instant::now();
+        let mut peers = Vec::new();
+        for age in [0, 1, 2] {
+            let (stream, peer) = tokio::join!(backends.dial(origin), listener.accept());
+            backends.put(origin, stream.unwrap(), now + Duration::from_secs(age));
+            peers.push(peer.unwrap());
+        }
+        backends.sweep(now + IDLE + Duration::from_millis(500));
+        assert_eq!(backends.idle.lock().n_connections, 2);
+        // The newest is still good; the one behind it is not.
+        let late = now + IDLE + Duration::from_millis(1500);
+        assert!(backends.take(origin, late).is_some());
+        assert!(backends.take(origin, late).is_none());
+        backends.sweep(late);
+        let idle = backends.idle.lock();
+        assert!(idle.n_connections == 0 && idle.by_authority[0].is_empty());
+    }
+
+    #[tokio::test]
+    async fn https_and_http_do_not_share() {
+        let (certificate, key) = self_signed("127.0.0.1");
+        let address =
+            tls_server(certificate.clone(), key, b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecret").await;
+        let uri: http::Uri = format!("https://{address}/").parse().unwrap();
+        let origin = Origin::of(&uri);
+        let backends = Backends::new(client_config(Some(certificate)), IDLE);
+        let now = Instant::now();
+        let mut stream = backends.dial(origin).await.unwrap();
+        for _ in 0..2 {
+            let (is_reusable, received) = ask(&mut stream, b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+            assert_eq!((is_reusable, &*received.body), (true, &b"secret"[..]));
+            backends.put(origin, stream, now);
+            let plain: http::Uri = format!("http://{address}/").parse().unwrap();
+            assert!(backends.take(Origin::of(&plain), now).is_none());
+            stream = backends.take(origin, now).expect("session tickets do not count as talk");
+        }
+    }
+}

@@ -3,38 +3,47 @@
 //! Each write is a savepoint, so that one that fails takes no other with it. A full disk may end the whole
 //! transaction; then each write is tried once more on its own, so that small ones and removals still succeed.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
-use tidegate_core::port::{Change, Document, StoreError};
+use tidegate_core::port::StoreError;
 use tokio::sync::oneshot;
 
-use super::{schema, unavailable};
+use super::{Write, unavailable};
 
 /// Writes of one transaction at most.
 const GROUP: usize = 256;
 
+/// Losses of writes that nobody waits for are logged at most this often.
+const LOSS_LOG_INTERVAL: Duration = Duration::from_secs(10);
+
 type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 
 /// What the thread is asked to do.
-#[derive(Debug)]
-pub(super) enum Job {
-    Read { answer: Answer<Vec<Document>> },
-    Write { changes: Vec<Change>, answer: Answer<()> },
+pub(super) enum Job<W: Write> {
+    /// Answers for itself.
+    Read(Box<dyn FnOnce(&Connection) + Send>),
+    /// Without `answer` nobody waits for it.
+    Write { write: W, answer: Option<Answer<W::Answer>> },
 }
 
-/// Works until every sender is gone and the queue is empty. An answer that nobody waits for is dropped.
-pub(super) fn run(connection: Connection, jobs: &Receiver<Job>) {
+/// Works until every sender is gone and the queue is empty. An answer that nobody waits for is dropped. `n_waiting` goes
+/// down by one for each job that is taken out of the queue.
+pub(super) fn run<W: Write>(connection: Connection, jobs: &Receiver<Job<W>>, n_waiting: &AtomicUsize) {
+    let mut losses = Losses::default();
     while let Ok(first) = jobs.recv() {
         let mut group = Vec::new();
         let mut next = Some(first);
         let mut read = None;
         while let Some(job) = next.take() {
+            n_waiting.fetch_sub(1, Ordering::Relaxed);
             match job {
-                Job::Write { changes, answer } => group.push((changes, answer)),
+                Job::Write { write, answer } => group.push((write, answer)),
                 // Reads see every write that was asked for before them.
-                Job::Read { answer } => {
-                    read = Some(answer);
+                Job::Read(job) => {
+                    read = Some(job);
                     break;
                 }
             }
@@ -42,41 +51,46 @@ pub(super) fn run(connection: Connection, jobs: &Receiver<Job>) {
                 next = jobs.try_recv().ok();
             }
         }
-        write(&connection, group);
-        if let Some(answer) = read {
-            let _ = answer.send(schema::read_all(&connection));
+        write(&connection, group, &mut losses);
+        if let Some(read) = read {
+            read(&connection);
         }
     }
 }
 
-fn write(connection: &Connection, group: Vec<(Vec<Change>, Answer<()>)>) {
+fn write<W: Write>(connection: &Connection, group: Vec<(W, Option<Answer<W::Answer>>)>, losses: &mut Losses) {
     if group.is_empty() {
         return;
     }
-    let writes: Vec<&[Change]> = group.iter().map(|(changes, _)| changes.as_slice()).collect();
+    let writes: Vec<&W> = group.iter().map(|(write, _)| write).collect();
     let results = match together(connection, &writes) {
         Ok(results) => results,
         Err(error) if writes.len() == 1 => vec![Err(error)],
-        Err(_) => writes.iter().map(|changes| alone(connection, changes)).collect(),
+        Err(_) => writes.iter().map(|write| alone(connection, *write)).collect(),
     };
     for ((_, answer), result) in group.into_iter().zip(results) {
-        let _ = answer.send(result);
+        match (answer, result) {
+            (Some(answer), result) => drop(answer.send(result)),
+            (None, Ok(_)) => {}
+            (None, Err(error)) => losses.report(&error),
+        }
     }
 }
 
-fn alone(connection: &Connection, changes: &[Change]) -> Result<(), StoreError> {
-    together(connection, &[changes])?.into_iter().collect()
+fn alone<W: Write>(connection: &Connection, write: &W) -> Result<W::Answer, StoreError> {
+    let ended = || unavailable("write", "the transaction had no result");
+    together(connection, &[write])?.pop().ok_or_else(ended)?
 }
 
 /// One transaction for all. An error means that none of them happened.
-fn together(
+fn together<W: Write>(
     connection: &Connection,
-    writes: &[&[Change]],
-) -> Result<Vec<Result<(), StoreError>>, StoreError> {
+    writes: &[&W],
+) -> Result<Vec<Result<W::Answer, StoreError>>, StoreError> {
     let transaction = Transaction::begin(connection)?;
     let mut results = Vec::with_capacity(writes.len());
-    for changes in writes {
-        let result = savepoint(connection, changes);
+    for write in writes {
+        let result = savepoint(connection, *write);
         if connection.is_autocommit() {
             // The engine has given up the whole transaction, with the writes before this one.
             let ended = || unavailable("write", "the transaction was ended by the engine");
@@ -88,9 +102,9 @@ fn together(
     Ok(results)
 }
 
-fn savepoint(connection: &Connection, changes: &[Change]) -> Result<(), StoreError> {
+fn savepoint<W: Write>(connection: &Connection, write: &W) -> Result<W::Answer, StoreError> {
     execute(connection, "SAVEPOINT one")?;
-    let result = changes.iter().try_for_each(|change| schema::make(connection, change));
+    let result = write.make(connection);
     if result.is_err() && !connection.is_autocommit() {
         execute(connection, "ROLLBACK TO one")?;
     }
@@ -127,5 +141,24 @@ impl Drop for Transaction<'_> {
         {
             tracing::error!(%error, "a failed write could not be rolled back");
         }
+    }
+}
+
+/// Failed writes that nobody waited for, since they were last logged. A full disk fails thousands in a second.
+#[derive(Default)]
+struct Losses {
+    n_lost: u64,
+    logged: Option<Instant>,
+}
+
+impl Losses {
+    fn report(&mut self, error: &StoreError) {
+        self.n_lost += 1;
+        if self.logged.is_some_and(|logged| logged.elapsed() < LOSS_LOG_INTERVAL) {
+            return;
+        }
+        let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+        tracing::error!(writes = self.n_lost, %error, cause, "records were lost");
+        *self = Self { n_lost: 0, logged: Some(Instant::now()) };
     }
 }
