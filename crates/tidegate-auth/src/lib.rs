@@ -6,14 +6,17 @@
 //! - [`sigv4`]: verify and make AWS Signature Version 4, in headers and in the query string.
 //! - [`bearer`]: API keys that are stored as a hash.
 //! - [`credential`]: what an access key may do, resource ARNs, the text of a denial.
+//! - [`role`]: what an administrator may do, with a bearer key or an access key.
 
 pub mod bearer;
 pub mod credential;
+pub mod role;
 pub mod secret;
 pub mod sigv4;
 
 pub use bearer::{ApiKey, bearer_token};
 pub use credential::{Credential, ResourceScope, access_denied_message};
+pub use role::{AdminKey, AdminKeys, Role};
 pub use secret::Secret;
 pub use sigv4::error::{MismatchReason, SignatureError};
 pub use sigv4::keys::SigningKeyCache;
