@@ -7,13 +7,18 @@
 //! - [`bearer`]: API keys that are stored as a hash.
 //! - [`credential`]: what an access key may do, resource ARNs, the text of a denial.
 //! - [`role`]: what an administrator may do, with a bearer key or an access key.
+//! - [`backend_signature`]: the signature of requests to a backend.
 
+pub mod backend_signature;
 pub mod bearer;
 pub mod credential;
 pub mod role;
 pub mod secret;
 pub mod sigv4;
 
+pub use backend_signature::{
+    BackendSignatureError, SignedRequest, TIDEGATE_SIGNATURE, sign_backend_request, verify_backend_request,
+};
 pub use bearer::{ApiKey, bearer_token};
 pub use credential::{Credential, ResourceScope, access_denied_message};
 pub use role::{AdminKey, AdminKeys, Role};
