@@ -20,7 +20,11 @@ pub struct ApiKey {
 impl ApiKey {
     /// The stored form of a new key.
     pub fn of(key: &Secret) -> Self {
-        Self { hash: sha256(key.expose().as_bytes()) }
+        Self::of_text(key.expose())
+    }
+
+    pub(crate) fn of_text(text: &str) -> Self {
+        Self { hash: sha256(text.as_bytes()) }
     }
 
     /// Reads what [`ApiKey::to_hash_hex`] wrote: 64 hexadecimal digits of either case. `None` for anything else.
@@ -37,7 +41,12 @@ impl ApiKey {
 
     /// Whether `presented` is the key; constant time with respect to the stored hash.
     pub fn verify(&self, presented: &str) -> bool {
-        is_equal(&self.hash, &sha256(presented.as_bytes()))
+        self.is(&Self::of_text(presented))
+    }
+
+    /// Whether both are the same key, in constant time.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        is_equal(&self.hash, &other.hash)
     }
 }
 
