@@ -7,6 +7,7 @@
 //! - [`bearer`]: API keys that are stored as a hash.
 //! - [`credential`]: what an access key may do, resource ARNs, the text of a denial.
 //! - [`role`]: what an administrator may do, with a bearer key or an access key.
+//! - [`jwt`]: JSON Web Tokens of clients: find, verify, sign; key sets.
 //! - [`connect_token`]: one-time tokens and the keyed hashes under which they are stored.
 //! - [`subprotocol`]: the pair `tidegate.bearer, {token}`, which both kinds of token may use.
 //! - [`backend_signature`]: the signature of requests to a backend.
@@ -15,6 +16,7 @@ pub mod backend_signature;
 pub mod bearer;
 pub mod connect_token;
 pub mod credential;
+pub mod jwt;
 pub mod role;
 pub mod secret;
 pub mod sigv4;
@@ -28,6 +30,7 @@ pub use connect_token::{
     ConnectToken, ConnectTokenProblem, FoundConnectToken, TokenHash, TokenKeys, find_connect_token,
 };
 pub use credential::{Credential, ResourceScope, access_denied_message};
+pub use jwt::{FoundToken, JwtRefusal, JwtVerifier, VerifiedJwt, find_token};
 pub use role::{AdminKey, AdminKeys, Role};
 pub use secret::Secret;
 pub use sigv4::error::{MismatchReason, SignatureError};

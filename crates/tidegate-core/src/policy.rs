@@ -225,7 +225,7 @@ pub struct JwtKey {
     pub algorithms: Vec<String>,
 }
 
-/// `[jwt.claims]`: names of claims.
+/// `[jwt.claims]`: names of claims. A name with dots that no claim has is a path: `realm_access.roles`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct JwtClaims {
