@@ -27,6 +27,10 @@ const QUEUE: usize = 1024;
 /// How long a statement waits for another connection's lock before it fails.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
 
+/// Pages that the writing connection keeps in memory at most, in KiB. A group of writes at random places dirties a page
+/// for each and more; what does not fit is written in the middle of the transaction and read again.
+const CACHE_KIB: i64 = 8192;
+
 /// Settings that only tests change.
 #[doc(hidden)]
 #[derive(Debug, Clone)]
@@ -225,6 +229,7 @@ fn prepare(connection: &Connection, options: &Options, is_file: bool) -> Result<
         }
     }
     connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
+    connection.pragma_update(None, "cache_size", -CACHE_KIB).map_err(failed)?;
     if let Some(pages) = options.max_page_count {
         connection.query_row(&format!("PRAGMA max_page_count={pages}"), [], |_| Ok(())).map_err(failed)?;
     }

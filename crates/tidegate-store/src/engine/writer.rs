@@ -115,7 +115,11 @@ fn savepoint<W: Write>(connection: &Connection, write: &W) -> Result<W::Answer, 
 }
 
 fn execute(connection: &Connection, sql: &str) -> Result<(), StoreError> {
-    connection.execute_batch(sql).map_err(|error| unavailable("write", error))
+    connection
+        .prepare_cached(sql)
+        .and_then(|mut statement| statement.execute([]))
+        .map(drop)
+        .map_err(|error| unavailable("write", error))
 }
 
 /// Rolls back unless it was committed.

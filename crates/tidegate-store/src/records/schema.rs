@@ -58,7 +58,7 @@ const OLDEST: &str =
 pub(super) fn put(connection: &Connection, record: &Record) -> Result<(), StoreError> {
     let Record { kind, key, created_at, expires_at, body } = record;
     connection
-        .prepare(PUT)
+        .prepare_cached(PUT)
         .and_then(|mut statement| {
             statement.execute(params![kind.as_str(), key, time(*created_at), time(*expires_at), body])
         })
@@ -69,7 +69,7 @@ pub(super) fn put(connection: &Connection, record: &Record) -> Result<(), StoreE
 /// Removes one record; answers 1, or 0 if it was absent. The caller has opened a transaction.
 pub(super) fn delete(connection: &Connection, kind: RecordKind, key: &str) -> Result<usize, StoreError> {
     connection
-        .prepare(DELETE)
+        .prepare_cached(DELETE)
         .and_then(|mut statement| statement.execute(params![kind.as_str(), key]))
         .map_err(|error| unavailable("write", error))
 }
@@ -119,7 +119,7 @@ pub(super) fn shrink(
     let mut excess = bytes(connection, kind)?.saturating_sub(max_bytes);
     let mut keys = Vec::new();
     {
-        let mut statement = connection.prepare(OLDEST).map_err(failed)?;
+        let mut statement = connection.prepare_cached(OLDEST).map_err(failed)?;
         let mut rows = statement.query(params![kind.as_str(), count(limit)]).map_err(failed)?;
         while excess > 0
             && let Some(row) = rows.next().map_err(failed)?
@@ -138,7 +138,7 @@ pub(super) fn shrink(
 /// Every record of a kind, oldest first.
 pub(super) fn load(connection: &Connection, kind: RecordKind) -> Result<Vec<Record>, StoreError> {
     connection
-        .prepare(LOAD)
+        .prepare_cached(LOAD)
         .and_then(|mut statement| {
             statement.query_map([kind.as_str()], |row| record(kind, row))?.collect::<Result<_, _>>()
         })
@@ -154,15 +154,17 @@ pub(super) fn list(
 ) -> Result<Vec<Record>, StoreError> {
     let failed = |error: rusqlite::Error| unavailable("read", error);
     let records = match after {
-        None => connection.prepare(LIST).and_then(|mut statement| {
+        None => connection.prepare_cached(LIST).and_then(|mut statement| {
             statement
                 .query_map(params![kind.as_str(), count(limit)], |row| record(kind, row))?
                 .collect::<Result<_, _>>()
         }),
-        Some(RecordCursor { created_at, key }) => connection.prepare(LIST_AFTER).and_then(|mut statement| {
-            let place = params![kind.as_str(), count(limit), time(*created_at), key];
-            statement.query_map(place, |row| record(kind, row))?.collect::<Result<_, _>>()
-        }),
+        Some(RecordCursor { created_at, key }) => {
+            connection.prepare_cached(LIST_AFTER).and_then(|mut statement| {
+                let place = params![kind.as_str(), count(limit), time(*created_at), key];
+                statement.query_map(place, |row| record(kind, row))?.collect::<Result<_, _>>()
+            })
+        }
     };
     records.map_err(failed)
 }
