@@ -7,6 +7,7 @@
 mod check;
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -206,7 +207,7 @@ impl Default for Jwt {
 }
 
 /// One source of keys; exactly one of `secret`, `secret_file`, `jwks_url` and `jwks_file`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct JwtKey {
     /// HMAC secret as text. Shown as `****` to everyone who reads a policy.
@@ -223,6 +224,18 @@ pub struct JwtKey {
     pub jwks_file: Option<String>,
     /// Permitted values of `alg`: `HS256`, `HS384`, `HS512`, `RS256` ..., `PS256` ..., `ES256`, `ES384`, `EdDSA`.
     pub algorithms: Vec<String>,
+}
+
+impl fmt::Debug for JwtKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JwtKey")
+            .field("secret", &self.secret.as_ref().map(|_| REDACTED))
+            .field("secret_file", &self.secret_file)
+            .field("jwks_url", &self.jwks_url)
+            .field("jwks_file", &self.jwks_file)
+            .field("algorithms", &self.algorithms)
+            .finish()
+    }
 }
 
 /// `[jwt.claims]`: names of claims. A name with dots that no claim has is a path: `realm_access.roles`.
@@ -541,7 +554,7 @@ pub struct Handlers {
 }
 
 /// `[backend]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Backend {
     /// Sent in [`Self::secret_header`]: the first; the others are those that a backend may still accept. Shown as
@@ -553,6 +566,17 @@ pub struct Backend {
     pub sign: bool,
     /// `$disconnect` survives the gateway: it is kept on disk and repeated for up to 15 minutes.
     pub durable_disconnect: bool,
+}
+
+impl fmt::Debug for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Backend")
+            .field("secrets", &vec![REDACTED; self.secrets.len()])
+            .field("secret_header", &self.secret_header)
+            .field("sign", &self.sign)
+            .field("durable_disconnect", &self.durable_disconnect)
+            .finish()
+    }
 }
 
 impl Default for Backend {

@@ -132,7 +132,9 @@ impl Pattern {
                 Segment::Session => Cow::Borrowed(identity.session.as_deref()?),
                 Segment::Claim(name) => identity.claim_text(name)?,
             };
-            if !is_name_part(&value) {
+            // Of a value that could not be part of a name only the empty one could still fit: the name itself is
+            // legal.
+            if value.is_empty() {
                 return None;
             }
             rest = rest.strip_prefix(&*value)?;

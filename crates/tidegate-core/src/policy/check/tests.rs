@@ -228,6 +228,8 @@ fn with_secrets(jwt: &[&str], backend: &[&str]) -> Policy {
 fn secrets_are_never_shown() {
     // S0-97
     let secret = "not-for-anyone.not-for-anyone.not";
+    let debug = format!("{:?}", with_secrets(&[secret], &[secret]));
+    assert!(!debug.contains("anyone") && debug.matches("****").count() == 2, "{debug}");
     let shown =
         serde_json::to_string(&with_secrets(&[secret, secret], &[secret, secret]).redacted()).unwrap();
     assert!(!shown.contains("anyone"), "{shown}");
