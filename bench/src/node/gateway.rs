@@ -1,14 +1,16 @@
 //! The gateway's data plane inside this process: one API without routes, its public listener, a fan-out to all.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use tidegate_core::definition::{Api, ApiDefinition, Live, LiveApi, LiveStage, Stage};
+use tidegate_core::notice::Place;
 use tidegate_core::notice::{Notice, NoticeSink};
 use tidegate_core::port::DefinitionSink as _;
-use tidegate_gateway::{Gateway, GatewayConfig, SettingsOf};
+use tidegate_gateway::{Gateway, GatewayConfig, Publish, SettingsOf, Target};
 use tokio::net::TcpListener;
 
 use super::{Push, print_address};
@@ -42,13 +44,16 @@ pub(super) fn run() -> Result<()> {
     // Both end with the process.
     runtime.spawn(Arc::clone(&gateway).run_timers());
     runtime.spawn(tidegate_gateway::edge::listener::serve(Arc::clone(&gateway), listener, None));
+    let stage = gateway.find_stage(API_ID, STAGE).context("find the stage")?;
     for line in std::io::stdin().lines() {
         let Some(push) = Push::parse(&line.context("read a command")?) else { continue };
         let text = Bytes::from(payload(push.payload));
         for _ in 0..push.count {
-            let counts = gateway.push_to_all(API_ID, STAGE, text.clone());
-            if counts.gone + counts.slow > 0 {
-                eprintln!("a push was not taken by all: {counts:?}");
+            let publish =
+                Publish { targets: vec![Target::Everyone], payload: text.clone(), except: HashSet::new() };
+            let result = runtime.block_on(gateway.push_to_many(&stage, publish, &Place::default()));
+            if result.gone.len() + result.slow.len() > 0 {
+                eprintln!("a push was not taken by all: {result:?}");
             }
         }
     }
@@ -74,6 +79,9 @@ fn config() -> GatewayConfig {
         clock_skew: Duration::from_secs(300),
         signature_hosts: Vec::new(),
         max_connections: 100_000,
+        records: Arc::new(tidegate_store::SqliteRecords::open_in_memory().expect("memory")),
+        token_keys: tidegate_auth::TokenKeys::new(&[[7; 32]]).expect("a key of 32 bytes"),
+        read_file: tidegate_gateway::ReadFile(Arc::new(|path| std::fs::read(path))),
     }
 }
 

@@ -103,6 +103,13 @@ impl ResourceScope<'_> {
         self.arn(self.account, &format!("{method}/@connections/{{connectionId}}"))
     }
 
+    /// The resource of [`MANAGE_CONNECTIONS`] for what Tidegate has beside connections: `@channels`, `@users`,
+    /// `@broadcast`. Rules can single out one channel or user.
+    pub fn push_arn(&self, method: &str, collection: &str, name: Option<&str>) -> String {
+        let name = name.map(|name| format!("/{name}")).unwrap_or_default();
+        self.arn(self.account, &format!("{method}/{collection}{name}"))
+    }
+
     /// The resource of [`INVOKE`] for a handshake.
     pub fn connect_arn(&self) -> String {
         self.arn(self.account, "$connect")

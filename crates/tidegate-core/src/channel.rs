@@ -299,6 +299,32 @@ impl ChannelRules {
         best.map(|(_, idx)| idx)
     }
 
+    /// The rule that says how messages of a channel are delivered: the same for everybody, whoever they are, so
+    /// placeholders stand for any text here.
+    pub fn delivery(&self, name: &ChannelName) -> Option<&Rule> {
+        let text = name.as_str();
+        let exact = self.literals.get(text).copied();
+        let template = || {
+            let fits = |(pattern, _): &&(Pattern, usize)| pattern.could_fit(text).is_some();
+            self.templates.iter().find(fits).map(|(_, idx)| *idx)
+        };
+        let prefix = || {
+            let literal = self
+                .prefix_lengths
+                .iter()
+                .find_map(|length| Some((*length, *self.literal_prefixes.get(text.get(..*length)?)?)));
+            let templates = self.template_prefixes.iter();
+            let template = templates.filter_map(|(pattern, idx)| Some((pattern.could_fit(text)?, *idx)));
+            // At the same length the one without placeholders, and the first.
+            let longest = literal
+                .into_iter()
+                .chain(template)
+                .reduce(|best, next| if next.0 > best.0 { next } else { best });
+            longest.map(|(_, idx)| idx)
+        };
+        self.rules.get(exact.or_else(template).or_else(prefix)?)
+    }
+
     /// Whether an identity has a right.
     ///
     /// A token's own list of channels ([`Identity::channels`]) restricts joins beside the rules, and is asked

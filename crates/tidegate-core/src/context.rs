@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use crate::id::{ConnectionId, RequestId};
+use crate::identity::Identity;
 
 /// What is known of a connection from its handshake on; the same for all its events.
 #[derive(Debug)]
@@ -62,6 +63,17 @@ pub struct Event {
     pub request_time: u64,
     /// Which event.
     pub kind: EventKind,
+    /// What the gateway itself knows of the client, where the stage has a policy.
+    pub session: Option<SessionFacts>,
+}
+
+/// Who the client is and where it belongs, at the time of an event.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SessionFacts {
+    /// As the handshake established it.
+    pub identity: Arc<Identity>,
+    /// Names of the connection's channels, joined by a comma.
+    pub channels: String,
 }
 
 impl Event {
@@ -103,8 +115,21 @@ impl Event {
                 EventKind::Disconnect { reason, .. } => reason.clone(),
                 _ => return None,
             },
-            _ => return None,
+            _ => return self.authorizer_variable(name.strip_prefix("authorizer.")?),
         })
+    }
+
+    /// `$context.authorizer.{name}`: what the gateway's own checks established stands where an authorizer's answer does.
+    fn authorizer_variable(&self, name: &str) -> Option<String> {
+        let SessionFacts { identity, channels } = self.session.as_ref()?;
+        match name {
+            "principalId" | "user" => identity.user.as_deref().map(str::to_owned),
+            "session" => identity.session.as_deref().map(str::to_owned),
+            "auth" => Some(identity.auth.as_str().to_owned()),
+            "roles" => Some(identity.roles.join(",")),
+            "channels" => Some(channels.clone()),
+            name => identity.claim(name),
+        }
     }
 }
 

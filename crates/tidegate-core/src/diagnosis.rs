@@ -10,6 +10,11 @@ use std::fmt;
 pub struct Diagnosis(&'static str);
 
 impl Diagnosis {
+    /// The diagnosis of an id.
+    pub fn find(id: &str) -> Option<Self> {
+        Self::ALL.iter().map(|(diagnosis, _)| *diagnosis).find(|diagnosis| diagnosis.as_str() == id)
+    }
+
     /// The id, as `explain` takes it.
     pub const fn as_str(self) -> &'static str {
         self.0
@@ -181,6 +186,10 @@ diagnoses! {
     CLOSE_BACKEND_REQUESTED "close.backend-requested" "The backend deleted the connection."
     CLOSE_TOKEN_EXPIRED "close.token-expired" "The token of the connection expired."
     CLOSE_ACCESS_REVOKED "close.access-revoked" "The user or the token was revoked."
+    CHANNEL_TOO_MANY "channel.too-many" "The connection is in as many channels as it may."
+    CONTROL_MALFORMED "control.malformed" "A message to the gateway itself cannot be understood."
+    APIKEY_UNKNOWN "apikey.unknown" "The API key is not one of the stage's."
+    PUSH_KEY_REUSED "push.key-reused" "An idempotency key was used for another push."
     CLOSE_SESSION_ENDED "close.session-ended" "The session that the connection belongs to was ended."
     PUSH_CONNECTION_CLOSED "push.connection-closed" "The connection that was pushed to is closed."
     PUSH_WRONG_CHANNEL "push.wrong-channel" "The channel that was sent to does not have this connection."

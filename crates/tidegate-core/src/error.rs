@@ -106,6 +106,7 @@ error_table! {
     PushThrottled 429 "LimitExceededException" "" "THROTTLED" Info RATELIMIT_STAGE "Too many management calls."
     MissingAuthentication 403 "MissingAuthenticationTokenException" "Missing Authentication Token" "MISSING_AUTHENTICATION_TOKEN" Info MANAGEMENT_UNSIGNED "No signature, or another method than the resource has."
     NotMapped 404 "NotFoundException" "No method found matching route" "RESOURCE_NOT_FOUND" Info DOMAIN_NO_MAPPING "The path below a custom domain matches no mapping."
+    Conflict 409 "ConflictException" "Conflict" "DEFAULT_4XX" Info PUSH_KEY_REUSED "The call contradicts an earlier one."
     BadRequest 400 "BadRequestException" "Bad Request" "BAD_REQUEST_BODY" Info HANDSHAKE_MALFORMED "The request cannot be understood."
     Internal 500 "InternalServerErrorException" "Internal server error" "DEFAULT_5XX" Error INTERNAL "A fault of the gateway itself."
 }

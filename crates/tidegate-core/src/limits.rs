@@ -67,5 +67,8 @@ pub const BACKEND_IDLE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Closed connections that are remembered, so that a 410 can be explained; the oldest are forgotten first.
 pub const MAX_GONE_MEMORY: usize = 100_000;
 
+/// Bytes of all channel histories of a node. At the bound the oldest messages of the channel published to go first.
+pub const MAX_HISTORY_BYTES: usize = 64 * 1024 * 1024;
+
 /// Longest close reason, in bytes. Source: RFC 6455, section 5.5 less the two bytes of the code.
 pub const MAX_CLOSE_REASON: usize = 123;

@@ -218,6 +218,7 @@ mod tests {
             route_key: "$connect".into(),
             request_time: 1_736_942_400_001,
             kind: EventKind::Connect,
+            session: None,
         }
     }
 

@@ -163,6 +163,59 @@ pub enum Notice {
         /// Bytes.
         size: usize,
     },
+    /// A message to many was taken for delivery.
+    Published {
+        /// Where.
+        place: Place,
+        /// `channel`, `user`, `session`, `connection` or `broadcast`.
+        target: &'static str,
+        /// Bytes.
+        size: usize,
+        /// Connections that took it.
+        delivered: usize,
+        /// Connections that were ending.
+        gone: usize,
+        /// Connections that read too slowly.
+        slow: usize,
+    },
+    /// Somebody may not use a channel, or no longer.
+    ChannelRefused {
+        /// Where.
+        place: Place,
+        /// The channel, cut to 128 characters.
+        channel: Arc<str>,
+        /// Why.
+        diagnosis: Diagnosis,
+        /// For the operator: the rule.
+        detail: String,
+    },
+    /// A limit was reached whose policy says `dry_run`.
+    WouldBeLimited {
+        /// Where.
+        place: Place,
+        /// Which.
+        diagnosis: Diagnosis,
+        /// For the operator; names and numbers only.
+        detail: String,
+    },
+    /// A message named a handler that is not on the policy's list; it went to `$default`.
+    HandlerNotAllowed {
+        /// Where.
+        place: Place,
+        /// The name, cut to 128 characters.
+        handler: String,
+        /// The name on the list that looks most like it.
+        nearest: Option<String>,
+    },
+    /// A set of keys could not be fetched; the last good one stays.
+    KeySetNotFetched {
+        /// Where.
+        place: Place,
+        /// Why.
+        diagnosis: Diagnosis,
+        /// For the operator.
+        detail: String,
+    },
     /// A management call was refused.
     PushRefused {
         /// Where.

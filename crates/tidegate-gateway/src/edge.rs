@@ -6,6 +6,7 @@ pub mod listener;
 pub mod proxy;
 mod reply;
 pub(crate) mod service;
+mod token_endpoint;
 pub(crate) mod upgrade;
 
 pub(crate) use reply::{Reply, aws_error, empty};

@@ -1,32 +1,42 @@
 //! What all connections share, and what the binary holds of the data plane.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use tidegate_auth::{ApiKey, Credential, Verifier};
+use tidegate_auth::{ApiKey, Credential, TokenKeys, Verifier};
 use tidegate_core::compile::{self, Cache};
 use tidegate_core::definition::Live;
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::id::{ConnectionId, RequestId};
 use tidegate_core::network::Network;
 use tidegate_core::notice::{ClosedBy, Notice, NoticeSink, Place};
-use tidegate_core::port::DefinitionSink;
+use tidegate_core::port::{DefinitionSink, RecordKind, RecordStore, StoreError};
 use tidegate_core::settings::Settings;
 use tidegate_core::snapshot::{Snapshot, Stage};
 use tidegate_ws::{CloseCode, CloseFrame};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admission::{Attempts, JwtKeys};
+use crate::bans::Bans;
+use crate::channels::Answers;
 use crate::clock::now_millis;
-use crate::connection::handle::{CloseCause, Handle, PushRefusal};
+use crate::connection::handle::{CloseCause, Handle};
+use crate::connection::unlisted_handlers::UnlistedHandlers;
+use crate::disconnects::Disconnects;
+use crate::groups::Groups;
 use crate::integration::http::Backends;
+use crate::push::idempotency::Idempotency;
 use crate::registry::Registry;
 use crate::throttle::Throttles;
 use crate::timer_wheel::{Kind, TICK, TimerWheel};
+use crate::tokens::Tokens;
 
 /// Connections closed at a time while draining, so that their clients do not all come back at once.
 const DRAIN_SLICE: usize = 500;
@@ -61,6 +71,31 @@ pub struct GatewayConfig {
     pub signature_hosts: Vec<String>,
     /// Connections this node may hold.
     pub max_connections: usize,
+    /// Where tokens, bans, attempts and undelivered events are kept.
+    pub records: Arc<dyn RecordStore>,
+    /// Keys under which tokens and sessions are hashed.
+    pub token_keys: TokenKeys,
+    /// Reads the files that policies name.
+    pub read_file: ReadFile,
+}
+
+/// Reads a whole file. The data plane opens none itself.
+#[derive(Clone)]
+pub struct ReadFile(pub Arc<Read>);
+
+/// As [`std::fs::read`].
+type Read = dyn Fn(&Path) -> std::io::Result<Vec<u8>> + Send + Sync;
+
+impl ReadFile {
+    pub(crate) fn read(&self, path: &Path) -> std::io::Result<Vec<u8>> {
+        (self.0)(path)
+    }
+}
+
+impl std::fmt::Debug for ReadFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ReadFile")
+    }
 }
 
 /// Settings by API id: those of all APIs, or of one where the configuration names it.
@@ -78,17 +113,6 @@ impl SettingsOf {
     }
 }
 
-/// What became of a push to many.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct PushCounts {
-    /// In the connection's outbox.
-    pub taken: usize,
-    /// The connection was ending.
-    pub gone: usize,
-    /// The connection's outbox was full.
-    pub slow: usize,
-}
-
 /// The data plane.
 #[derive(Debug)]
 pub struct Gateway {
@@ -100,6 +124,18 @@ pub struct Gateway {
     pub(crate) verifier: Verifier,
     /// Pending posts that wait for a handshake to end look again when this is notified.
     pub(crate) handshake_over: tokio::sync::Notify,
+    pub(crate) records: Arc<dyn RecordStore>,
+    pub(crate) groups: Groups,
+    pub(crate) tokens: Tokens,
+    pub(crate) bans: Bans,
+    pub(crate) attempts: Attempts,
+    pub(crate) jwt: JwtKeys,
+    pub(crate) answers: Answers,
+    pub(crate) idempotency: Idempotency,
+    pub(crate) disconnects: Disconnects,
+    pub(crate) unlisted_handlers: UnlistedHandlers,
+    /// For work that definitions start; itself, while it lives.
+    this: Weak<Self>,
     pub(crate) tasks: TaskTracker,
     /// Listeners stop when it is cancelled.
     pub(crate) stop_accepting: CancellationToken,
@@ -123,7 +159,19 @@ impl Gateway {
         verifier.explain_mismatch = config.explain_mismatch;
         verifier.allowed_hosts.clone_from(&config.signature_hosts);
         let idle = Duration::from_millis(config.settings.all.integration.pool_idle_ms);
-        Ok(Arc::new(Self {
+        let records = Arc::clone(&config.records);
+        Ok(Arc::new_cyclic(|this| Self {
+            groups: Groups::new(),
+            tokens: Tokens::new(config.token_keys.clone(), Arc::clone(&records)),
+            bans: Bans::new(Arc::clone(&records)),
+            attempts: Attempts::new(Arc::clone(&records)),
+            jwt: JwtKeys::new(config.read_file.clone()),
+            answers: Answers::default(),
+            idempotency: Idempotency::default(),
+            disconnects: Disconnects::new(Arc::clone(&records)),
+            unlisted_handlers: UnlistedHandlers::default(),
+            records,
+            this: Weak::clone(this),
             registry: Registry::new(config.node),
             wheel: TimerWheel::new(now_millis()),
             backends: Backends::new(config.backend_tls.clone(), idle),
@@ -151,21 +199,21 @@ impl Gateway {
         self.is_draining.load(Ordering::Relaxed)
     }
 
-    /// Pushes one text message to every open connection of a stage. It is encoded once; nobody waits for anybody.
-    pub fn push_to_all(&self, api_id: &str, stage: &str, payload: bytes::Bytes) -> PushCounts {
-        let message = tidegate_ws::OutboundMessage::text(payload);
-        let now = now_millis();
-        let mut counts = PushCounts::default();
-        self.registry.for_each(|handle| {
-            if *handle.facts.api_id == *api_id && *handle.facts.stage == *stage {
-                match handle.push(&message, now) {
-                    Ok(()) => counts.taken += 1,
-                    Err(PushRefusal::Full) => counts.slow += 1,
-                    Err(PushRefusal::Gone | PushRefusal::Pending) => counts.gone += 1,
-                }
-            }
-        });
-        counts
+    /// Takes in what an earlier process left: tokens, bans. Call it before the first handshake.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn restore(&self) -> Result<(), StoreError> {
+        for kind in [RecordKind::SpentToken, RecordKind::Token] {
+            self.tokens.restore(self.records.load(kind).await?);
+        }
+        self.bans.restore(self.records.load(RecordKind::Ban).await?);
+        Ok(())
+    }
+
+    /// Fetches key sets and removes what is old until the gateway stops.
+    pub async fn run_session_layer(self: Arc<Self>) {
+        tokio::join!(self.jwt.run(&self), self.run_clean_up());
     }
 
     /// Turns the timer wheel until the gateway stops.
@@ -304,6 +352,22 @@ impl Gateway {
             return;
         }
         let mut next = handle.age_deadline;
+        let expires_at = handle.membership_if_any().and_then(|membership| membership.identity().expires_at);
+        if let Some(expires_at) = expires_at {
+            if now >= expires_at {
+                let reason = "Token expired";
+                handle.close(CloseCause {
+                    frame: Some(CloseFrame::new(CloseCode::POLICY_VIOLATION, reason)),
+                    code: 1008,
+                    reason: reason.to_owned(),
+                    by: ClosedBy::Gateway,
+                    diagnosis: Diagnosis::CLOSE_TOKEN_EXPIRED,
+                    gone: Diagnosis::GONE_SERVER_CLOSED,
+                });
+                return;
+            }
+            next = next.min(expires_at);
+        }
         if let Some(idle) = settings.idle() {
             let deadline = handle.last_active() + idle.as_millis() as u64;
             if now >= deadline {
@@ -341,10 +405,12 @@ impl Gateway {
     pub(crate) fn first_deadline(&self, handle: &Handle) -> u64 {
         let settings = &handle.stage.settings.data_plane;
         let opened = handle.facts.connected_at;
+        let expires_at = handle.membership_if_any().and_then(|membership| membership.identity().expires_at);
         [settings.idle(), settings.ping()]
             .into_iter()
             .flatten()
             .map(|limit| opened + limit.as_millis() as u64)
+            .chain(expires_at)
             .fold(handle.age_deadline, u64::min)
     }
 
@@ -352,6 +418,24 @@ impl Gateway {
     pub(crate) fn gone(&self, id: ConnectionId, now: u64) -> Option<crate::registry::Gone> {
         self.registry.gone(id, now, self.config.settings.all.management.gone_memory * 1000)
     }
+}
+
+/// Stages whose policy is another one than before.
+fn changed_policies(before: &Snapshot, after: &Snapshot) -> HashSet<(Arc<str>, Arc<str>)> {
+    let policy_of = |snapshot: &Snapshot, stage: &Stage| {
+        let stage = snapshot.apis.get(&stage.api_id)?.stages.get(&stage.name)?;
+        stage.policy.as_ref().map(|policy| Arc::clone(&policy.policy))
+    };
+    let is_same = |stage: &Stage| match (policy_of(before, stage), policy_of(after, stage)) {
+        (None, None) => true,
+        (Some(before), Some(after)) => Arc::ptr_eq(&before, &after),
+        _ => false,
+    };
+    let stages = before.apis.values().flat_map(|api| api.stages.values());
+    stages
+        .filter(|stage| !is_same(stage))
+        .map(|stage| (Arc::clone(&stage.api_id), Arc::clone(&stage.name)))
+        .collect()
 }
 
 /// A close by the gateway with 1001.
@@ -370,7 +454,12 @@ impl DefinitionSink for Gateway {
     fn publish(&self, live: Live) {
         let settings = |api_id: &str| self.config.settings.get(api_id);
         let snapshot = Arc::new(compile::compile(&live, &settings, &mut self.compiled.lock()));
+        self.jwt.update(&snapshot);
         let before = self.snapshot.swap(Arc::clone(&snapshot));
+        let changed = changed_policies(&before, &snapshot);
+        if let Some(this) = self.this.upgrade().filter(|_| !changed.is_empty()) {
+            this.policies_changed(changed);
+        }
         let is_removed = |api_id: &str, stage: &str| {
             !snapshot.apis.get(api_id).is_some_and(|api| api.stages.contains_key(stage))
         };

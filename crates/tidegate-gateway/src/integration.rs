@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tidegate_core::context::{Event, EventKind};
+use tidegate_core::context::{ConnectionFacts, Event, EventKind, SessionFacts};
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::ErrorCode;
+use tidegate_core::id::RequestId;
 use tidegate_core::notice::{Notice, Place};
 use tidegate_core::snapshot::{Integration, IntegrationKind, Stage};
 
@@ -126,48 +127,82 @@ fn note(gateway: &Gateway, call: &Call<'_>, result: &Result<Answer, Failure>, du
     });
 }
 
-/// Runs `$disconnect`, if the API has it: the last thing that happens to a connection. All attempts carry the
-/// same request id, so that a backend can tell a repetition.
-pub(crate) async fn disconnect(gateway: &Gateway, handle: &Handle, status_code: u16, reason: &str) {
-    let facts = &handle.facts;
-    // A deleted API takes its routes with it; the stage of the handshake still knows them.
-    let stage = gateway.stage(&facts.api_id, &facts.stage).unwrap_or_else(|| Arc::clone(&handle.stage));
+/// A connection that has ended, and how.
+pub(crate) struct Ended<'a> {
+    pub(crate) facts: &'a Arc<ConnectionFacts>,
+    pub(crate) session: Option<SessionFacts>,
+    pub(crate) kept_headers: Option<&'a ::http::HeaderMap>,
+    /// A deleted API takes its routes with it; the stage of the handshake still knows them.
+    pub(crate) stage_of_handshake: Option<&'a Arc<Stage>>,
+    /// The same for all attempts, so that a backend can tell a repetition.
+    pub(crate) request_id: RequestId,
+    pub(crate) code: u16,
+    pub(crate) reason: &'a str,
+}
+
+/// Runs `$disconnect`, if the API has it: the last thing that happens to a connection.
+pub(crate) async fn disconnect(gateway: &Arc<Gateway>, handle: &Arc<Handle>, code: u16, reason: &str) {
+    let ended = Ended {
+        facts: &handle.facts,
+        session: handle.session_facts(),
+        kept_headers: handle.kept_headers.as_deref(),
+        stage_of_handshake: Some(&handle.stage),
+        request_id: gateway.request_id(now_millis()),
+        code,
+        reason,
+    };
+    let mut lost = None;
+    for attempt in 0..=handle.stage.settings.data_plane.disconnect_retries {
+        if attempt > 0 {
+            tokio::time::sleep(std::time::Duration::from_secs(1 << attempt.min(6))).await;
+        }
+        match try_disconnect(gateway, &ended).await {
+            Ok(()) => {
+                gateway.disconnects.strike_out(handle.facts.connection_id);
+                return;
+            }
+            Err(failed) => lost = Some(failed),
+        }
+    }
+    if let Some((diagnosis, detail)) = lost
+        && !gateway.deliver_later(handle, code, reason)
+    {
+        let mut place = gateway.place(handle);
+        place.request_id = Some(ended.request_id);
+        place.route_key = Some("$disconnect".into());
+        gateway.notice(Notice::DisconnectLost { place, diagnosis, detail });
+    }
+}
+
+/// One attempt. An answer below 500 is one, whatever it says.
+pub(crate) async fn try_disconnect(gateway: &Gateway, ended: &Ended<'_>) -> Result<(), (Diagnosis, String)> {
+    let facts = ended.facts;
+    let live = gateway.stage(&facts.api_id, &facts.stage);
+    let Some(stage) = live.or_else(|| ended.stage_of_handshake.map(Arc::clone)) else { return Ok(()) };
     let Some(route) = stage.deployment.as_ref().and_then(|deployment| deployment.routes.get("$disconnect"))
     else {
-        return;
+        return Ok(());
     };
-    let now = now_millis();
     let event = Event {
         connection: Arc::clone(facts),
-        request_id: gateway.request_id(now),
+        request_id: ended.request_id,
         route_key: Arc::clone(&route.key),
-        request_time: now,
-        kind: EventKind::Disconnect { status_code, reason: reason.to_owned() },
+        request_time: now_millis(),
+        kind: EventKind::Disconnect { status_code: ended.code, reason: ended.reason.to_owned() },
+        session: ended.session.clone(),
     };
     let one_call = Call {
         event: &event,
         stage: &stage,
-        headers: handle.kept_headers.as_deref(),
+        headers: ended.kept_headers,
         query: "",
         body: "",
         is_json: false,
         forwarded_for: None,
     };
-    let mut lost = None;
-    for attempt in 0..=stage.settings.data_plane.disconnect_retries {
-        if attempt > 0 {
-            tokio::time::sleep(Duration::from_secs(1 << attempt.min(6))).await;
-        }
-        lost = Some(match call(gateway, &route.integration, &one_call).await {
-            Ok(answer) if answer.status < 500 => return,
-            Ok(answer) => (Diagnosis::INTEGRATION_ERROR_STATUS, format!("status {}", answer.status)),
-            Err(failure) => (failure.diagnosis, failure.detail.into_owned()),
-        });
-    }
-    if let Some((diagnosis, detail)) = lost {
-        let mut place = gateway.place(handle);
-        place.request_id = Some(event.request_id);
-        place.route_key = Some(Arc::clone(&route.key));
-        gateway.notice(Notice::DisconnectLost { place, diagnosis, detail });
+    match call(gateway, &route.integration, &one_call).await {
+        Ok(answer) if answer.status < 500 => Ok(()),
+        Ok(answer) => Err((Diagnosis::INTEGRATION_ERROR_STATUS, format!("status {}", answer.status))),
+        Err(failure) => Err((failure.diagnosis, failure.detail.into_owned())),
     }
 }

@@ -6,15 +6,32 @@
 //! The way in: `edge/listener.rs`, `edge/address.rs`, `edge/upgrade.rs`, then `connection/task.rs`,
 //! `connection/message.rs`, `integration.rs`. The way out: `push.rs`, `registry.rs`, `connection/handle.rs`.
 
+mod administration;
+mod admission;
+mod bans;
+mod channels;
+mod clean_up;
 mod clock;
 mod connection;
+mod disconnects;
 pub mod edge;
 mod gateway;
+mod groups;
 mod integration;
+mod publish;
 mod push;
 mod registry;
+mod sessions;
 mod throttle;
 mod timer_wheel;
+mod tokens;
 
-pub use gateway::{Gateway, GatewayConfig, PushCounts, SettingsOf};
+pub use administration::{ChannelError, Ended};
+pub use admission::AttemptRecord;
+pub use bans::{Ban, BanError, BanKind};
+pub use clean_up::{CleanUp, CleanedUp};
+pub use gateway::{Gateway, GatewayConfig, ReadFile, SettingsOf};
+pub use publish::{Publish, PushResult, Target};
+pub use sessions::{ConnectionFilter, ConnectionInfo, Cursor, Ending, GroupInfo, Subject};
 pub use tidegate_core::network::{Network, NetworkError};
+pub use tokens::{IssuedToken, TokenRefusal, TokenRequest};

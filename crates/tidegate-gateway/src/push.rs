@@ -1,39 +1,43 @@
-//! The management API: `POST`, `GET` and `DELETE` on `@connections/{id}`.
+//! The management side of the public listener: pushes to one connection, to a channel, to a user, to everyone;
+//! lists of what is connected; membership of channels.
 //!
-//! Order of checks: method, size, caller, right, id, connection. Callers are told the AWS name of every error;
-//! callers whose signature was accepted also learn why an id is gone.
+//! Below [`connection`] lies what API Gateway has, answer for answer. The rest is Tidegate's own, with the same callers, the
+//! same rights and the same form of errors.
+
+mod connection;
+pub(crate) mod idempotency;
+mod list;
+mod many;
+mod membership;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::HeaderValue;
 use http::{Method, Request};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
 use tidegate_auth::{CredentialKeys, RequestParts, ResourceScope, access_denied_message, bearer_token};
-use tidegate_core::context::iso_time;
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::ErrorCode;
 use tidegate_core::id::ConnectionId;
-use tidegate_core::limits;
-use tidegate_core::mapping::query_values;
-use tidegate_core::notice::{ClosedBy, Notice, Place};
-use tidegate_core::settings::{InvalidId, PendingPosts};
+use tidegate_core::notice::{Notice, Place};
 use tidegate_core::snapshot::Stage;
-use tidegate_ws::{CloseCode, CloseFrame, OutboundMessage};
 
 use crate::clock::now_millis;
-use crate::connection::handle::{CloseCause, Handle, PushRefusal};
-use crate::edge::address::Unresolved;
-use crate::edge::{Reply, aws_error, empty};
+use crate::edge::address::{Endpoint, Unresolved};
+use crate::edge::{Reply, aws_error};
 use crate::gateway::Gateway;
+
+/// How long a push that waits for slow readers sleeps between two looks.
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// How long a caller may take for its body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A refusal, complete.
-struct Refusal {
+pub(crate) struct Refusal {
     reply: Reply,
     code: ErrorCode,
     diagnosis: Diagnosis,
@@ -43,18 +47,33 @@ impl Refusal {
     fn new(code: ErrorCode, diagnosis: Diagnosis) -> Self {
         Self { reply: aws_error(code, None), code, diagnosis }
     }
+
+    fn with_text(code: ErrorCode, diagnosis: Diagnosis, text: &str) -> Self {
+        Self { reply: aws_error(code, Some(text)), code, diagnosis }
+    }
 }
 
-/// Answers a call on one connection.
+/// An authorized call.
+struct Call<'a> {
+    gateway: &'a Gateway,
+    stage: &'a Arc<Stage>,
+    method: Method,
+    query: &'a str,
+    headers: &'a http::HeaderMap,
+    body: Bytes,
+    now: u64,
+}
+
+/// Answers a call below a stage.
 pub(crate) async fn serve(
     gateway: &Gateway,
     stage: &Arc<Stage>,
-    id: &str,
+    endpoint: &Endpoint,
     request: Request<Incoming>,
 ) -> Reply {
     let mut place =
         Place { api_id: Arc::clone(&stage.api_id), stage: Arc::clone(&stage.name), ..Place::default() };
-    let result = handle(gateway, stage, id, request, &mut place).await;
+    let result = handle(gateway, stage, endpoint, request, &mut place).await;
     finish(gateway, place, result)
 }
 
@@ -71,7 +90,9 @@ pub(crate) async fn by_connection_id(
     let handle =
         id.as_deref().and_then(|id| ConnectionId::parse(id).ok()).and_then(|id| gateway.registry.find(id));
     match (id, handle) {
-        (Some(id), Some(handle)) => Ok(serve(gateway, &handle.stage, &id, request).await),
+        (Some(id), Some(handle)) => {
+            Ok(serve(gateway, &handle.stage, &Endpoint::Connection(id), request).await)
+        }
         _ => Err(Box::new(request)),
     }
 }
@@ -118,48 +139,63 @@ fn finish(gateway: &Gateway, place: Place, result: Result<Reply, Refusal>) -> Re
 async fn handle(
     gateway: &Gateway,
     stage: &Arc<Stage>,
-    id: &str,
+    endpoint: &Endpoint,
     request: Request<Incoming>,
     place: &mut Place,
 ) -> Result<Reply, Refusal> {
     let (head, body) = request.into_parts();
-    if !matches!(head.method, Method::POST | Method::GET | Method::DELETE) {
+    let is_method = match endpoint {
+        Endpoint::Connection(_) => matches!(head.method, Method::POST | Method::GET | Method::DELETE),
+        Endpoint::Connections => head.method == Method::GET,
+        Endpoint::ChannelMember(..) => matches!(head.method, Method::PUT | Method::DELETE),
+        _ => head.method == Method::POST,
+    };
+    if !is_method {
         return Err(Refusal::new(ErrorCode::MissingAuthentication, Diagnosis::MANAGEMENT_UNSIGNED));
     }
-    let limit = stage.settings.data_plane.max_message_bytes;
+    let limit = match endpoint {
+        Endpoint::Channel(_) | Endpoint::User(_) | Endpoint::Broadcast => many::body_limit(stage),
+        _ => stage.settings.data_plane.max_message_bytes,
+    };
     let body = read_body(body, limit).await?;
-    authorize(gateway, stage, &head, &body)?;
+    authorize(gateway, stage, endpoint, &head, &body)?;
     if gateway.is_draining() && head.method == Method::POST {
         return Err(Refusal::new(ErrorCode::Draining, Diagnosis::NODE_DRAINING));
     }
-    let settings = &stage.settings.management;
-    let Ok(connection_id) = ConnectionId::parse(id) else {
-        return Err(invalid_id(id, settings.invalid_id));
-    };
-    place.connection_id = Some(connection_id);
-    let now = now_millis();
-    let found = gateway.registry.find(connection_id);
-    let handle = match found {
-        Some(handle) if *handle.facts.api_id != *stage.api_id => {
-            return Err(Refusal::new(ErrorCode::Gone, Diagnosis::GONE_OTHER_STAGE));
+    let query = head.uri.query().unwrap_or_default();
+    let call =
+        Call { gateway, stage, method: head.method, query, headers: &head.headers, body, now: now_millis() };
+    match endpoint {
+        Endpoint::Connection(id) => connection::serve(call, id, place).await,
+        Endpoint::Connections => list::serve(&call),
+        Endpoint::ChannelMember(channel, id) => membership::serve(&call, channel, id, place).await,
+        Endpoint::Channel(_) | Endpoint::User(_) | Endpoint::Broadcast => {
+            many::serve(&call, endpoint, place).await
         }
-        Some(handle) => handle,
-        None => return Err(gone(gateway, connection_id, now)),
-    };
-    let handle = match handle.is_pending() {
-        true => await_handshake(gateway, stage, handle, &head.method).await?,
-        false => handle,
-    };
-    match head.method {
-        Method::POST => post(gateway, &handle, body, now, place),
-        Method::DELETE => delete(gateway, stage, &handle, head.uri.query().unwrap_or_default(), now),
-        _ => get(gateway, &handle, now),
+        // Handshakes and token requests do not come here.
+        Endpoint::WebSocket | Endpoint::Token => {
+            Err(Refusal::new(ErrorCode::MissingAuthentication, Diagnosis::MANAGEMENT_UNSIGNED))
+        }
     }
 }
 
 /// Reads a body of at most `limit` bytes.
 async fn read_body(body: Incoming, limit: usize) -> Result<Bytes, Refusal> {
-    let too_large = || Refusal::new(ErrorCode::PayloadTooLarge, Diagnosis::MESSAGE_TOO_LARGE_OUT);
+    let announced = body.size_hint().exact();
+    let too_large = || {
+        let mut refusal = Refusal::new(ErrorCode::PayloadTooLarge, Diagnosis::MESSAGE_TOO_LARGE_OUT);
+        // The body is the real service's; what helps the caller stands beside it.
+        let size = announced.map_or_else(|| "more".to_owned(), |size| size.to_string());
+        let hint = format!(
+            "{size} bytes sent, {limit} allowed; push a small notice with a URL and let the client fetch"
+        );
+        let headers = refusal.reply.headers_mut();
+        headers.insert("x-tidegate-limit", HeaderValue::from(limit));
+        if let Ok(hint) = HeaderValue::from_str(&hint) {
+            headers.insert("x-tidegate-hint", hint);
+        }
+        refusal
+    };
     // An announced length is enough to refuse: the bytes need not come first.
     if body.size_hint().lower() > limit as u64 {
         return Err(too_large());
@@ -175,6 +211,7 @@ async fn read_body(body: Incoming, limit: usize) -> Result<Bytes, Refusal> {
 fn authorize(
     gateway: &Gateway,
     stage: &Stage,
+    endpoint: &Endpoint,
     head: &http::request::Parts,
     body: &Bytes,
 ) -> Result<(), Refusal> {
@@ -214,7 +251,13 @@ fn authorize(
         api_id: &stage.api_id,
         stage: &stage.name,
     };
-    let resource = scope.manage_connections_arn(head.method.as_str());
+    let resource = match endpoint {
+        Endpoint::Channel(name) => scope.push_arn(head.method.as_str(), "@channels", Some(name)),
+        Endpoint::ChannelMember(name, _) => scope.push_arn(head.method.as_str(), "@channels", Some(name)),
+        Endpoint::User(name) => scope.push_arn(head.method.as_str(), "@users", Some(name)),
+        Endpoint::Broadcast => scope.push_arn(head.method.as_str(), "@broadcast", None),
+        _ => scope.manage_connections_arn(head.method.as_str()),
+    };
     let action = tidegate_auth::credential::MANAGE_CONNECTIONS;
     let is_allowed = credentials
         .iter()
@@ -229,14 +272,6 @@ fn authorize(
     *reply.body_mut() = Full::new(Bytes::from(format!(r#"{{"Message":{}}}"#, serde_json::Value::from(text))));
     reply.headers_mut().insert("x-amzn-errortype", HeaderValue::from_static("AccessDeniedException"));
     Err(Refusal { reply, code: ErrorCode::Forbidden, diagnosis: Diagnosis::MANAGEMENT_DENIED })
-}
-
-fn invalid_id(id: &str, answer: InvalidId) -> Refusal {
-    if answer == InvalidId::Gone {
-        return Refusal::new(ErrorCode::Gone, Diagnosis::GONE_MALFORMED_ID);
-    }
-    let reply = aws_error(ErrorCode::InvalidConnectionId, Some(&format!("Invalid connectionId: {id}")));
-    Refusal { reply, code: ErrorCode::InvalidConnectionId, diagnosis: Diagnosis::GONE_MALFORMED_ID }
 }
 
 fn bad_request(text: &str) -> Refusal {
@@ -263,112 +298,4 @@ fn gone(gateway: &Gateway, id: ConnectionId, now: u64) -> Refusal {
         headers.insert("x-tidegate-diagnosis", value);
     }
     refusal
-}
-
-/// What happens to a call for a connection whose handshake is under way.
-async fn await_handshake(
-    gateway: &Gateway,
-    stage: &Stage,
-    handle: Arc<Handle>,
-    method: &Method,
-) -> Result<Arc<Handle>, Refusal> {
-    let settings = &stage.settings.management;
-    let refuse = || {
-        let mut refusal = Refusal::new(ErrorCode::Gone, Diagnosis::GONE_NEVER_ESTABLISHED);
-        refusal.reply.headers_mut().insert("x-tidegate-gone-reason", HeaderValue::from_static("handshake"));
-        refusal
-    };
-    match settings.pending_posts {
-        PendingPosts::Queue if method == Method::POST => Ok(handle),
-        PendingPosts::Hold => {
-            let over = async {
-                loop {
-                    // Registered before the look, so that no end of a handshake is missed between the two.
-                    let mut notified = std::pin::pin!(gateway.handshake_over.notified());
-                    notified.as_mut().enable();
-                    if !handle.is_pending() {
-                        return;
-                    }
-                    notified.await;
-                }
-            };
-            let _ = tokio::time::timeout(Duration::from_millis(settings.hold_ms), over).await;
-            match handle.is_open() {
-                true => Ok(handle),
-                false => Err(refuse()),
-            }
-        }
-        PendingPosts::Gone | PendingPosts::Queue => Err(refuse()),
-    }
-}
-
-fn post(gateway: &Gateway, handle: &Handle, body: Bytes, now: u64, place: &Place) -> Result<Reply, Refusal> {
-    let size = body.len();
-    handle.push(&OutboundMessage::text(body), now).map_err(|refusal| match refusal {
-        PushRefusal::Full => {
-            let mut refusal = Refusal::new(ErrorCode::SlowConsumer, Diagnosis::CONN_SLOW_CONSUMER);
-            refusal.reply.headers_mut().insert("x-tidegate-limit", HeaderValue::from_static("buffer"));
-            refusal
-        }
-        PushRefusal::Gone | PushRefusal::Pending => gone(gateway, handle.facts.connection_id, now),
-    })?;
-    gateway.notice(Notice::Pushed { place: place.clone(), size });
-    let mut reply = empty(200);
-    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    Ok(reply)
-}
-
-fn get(gateway: &Gateway, handle: &Handle, now: u64) -> Result<Reply, Refusal> {
-    let facts = &handle.facts;
-    if !handle.is_open() {
-        return Err(gone(gateway, facts.connection_id, now));
-    }
-    let text = serde_json::Value::from;
-    let body = format!(
-        "{{\n  \"identity\" : {{\n    \"sourceIp\" : {},\n    \"userAgent\" : {}\n  }},\n  \"connectedAt\" : {},\n  \"lastActiveAt\" : {}\n}}",
-        text(facts.source_ip.to_string()),
-        text(facts.user_agent.as_deref().unwrap_or_default().to_owned()),
-        text(iso_time(facts.connected_at)),
-        text(iso_time(handle.last_active())),
-    );
-    let mut reply = empty(200);
-    *reply.body_mut() = Full::new(Bytes::from(body));
-    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    Ok(reply)
-}
-
-fn delete(
-    gateway: &Gateway,
-    stage: &Stage,
-    handle: &Handle,
-    query: &str,
-    now: u64,
-) -> Result<Reply, Refusal> {
-    let mut frame = CloseFrame::new(CloseCode::NORMAL, "Connection Closed Normally");
-    if stage.settings.management.custom_close
-        && let Some(wanted) = query_values(query, "closeCode").next()
-    {
-        let code = wanted.parse().ok().filter(|code| matches!(code, 1000 | 1001 | 1008 | 1011 | 3000..=4999));
-        let Some(code) = code.and_then(CloseCode::new) else {
-            return Err(bad_request("closeCode must be 1000, 1001, 1008, 1011 or 3000 to 4999"));
-        };
-        let reason = query_values(query, "closeReason").next().unwrap_or_default();
-        if reason.len() > limits::MAX_CLOSE_REASON {
-            let text = format!("closeReason must have at most {} bytes", limits::MAX_CLOSE_REASON);
-            return Err(bad_request(&text));
-        }
-        frame = CloseFrame::new(code, reason);
-    }
-    let cause = CloseCause {
-        code: frame.code.as_u16(),
-        reason: frame.reason.clone(),
-        frame: Some(frame),
-        by: ClosedBy::Backend,
-        diagnosis: Diagnosis::CLOSE_BACKEND_REQUESTED,
-        gone: Diagnosis::GONE_SERVER_CLOSED,
-    };
-    match handle.close(cause) {
-        true => Ok(empty(204)),
-        false => Err(gone(gateway, handle.facts.connection_id, now)),
-    }
 }

@@ -157,6 +157,23 @@ impl Registry {
         }
     }
 
+    /// At most `limit` connections that fit, in the order of their slots from `from` on.
+    pub(crate) fn page(&self, from: u32, limit: usize, fits: impl Fn(&Handle) -> bool) -> Vec<Arc<Handle>> {
+        let mut found = Vec::new();
+        let n_slots = self.shards.iter().map(|shard| shard.lock().slots.len()).max().unwrap_or(0);
+        // Slots are dealt out over the shards in turn, so the order of slots goes across them.
+        let mut slot = from as usize;
+        while slot / N_SHARDS < n_slots && found.len() < limit {
+            let handle = {
+                let shard = self.shards[slot % N_SHARDS].lock();
+                shard.slots.get(slot / N_SHARDS).and_then(|slot| slot.handle.clone())
+            };
+            found.extend(handle.filter(|handle| fits(handle)));
+            slot += 1;
+        }
+        found
+    }
+
     fn slot<R>(&self, id: ConnectionId, act: impl FnOnce(&mut Slot) -> R) -> Option<R> {
         let mut shard = self.shards[id.slot() as usize % N_SHARDS].lock();
         shard.slots.get_mut(id.slot() as usize / N_SHARDS).map(act)

@@ -10,8 +10,8 @@ use anyhow::Context as _;
 use serde_json::{Map, Value};
 use tidegate_auth::{CredentialKeys, RequestParts, Verifier};
 use tidegate_control::{AuthFailure, Authenticate, ControlPlane, ControlSettings, RestApi};
-use tidegate_core::port::{DefinitionSink, DefinitionStore};
-use tidegate_gateway::{Gateway, GatewayConfig, SettingsOf, edge};
+use tidegate_core::port::DefinitionSink;
+use tidegate_gateway::{Gateway, GatewayConfig, ReadFile, SettingsOf, edge};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -21,6 +21,7 @@ use crate::certs;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::observe::Observer;
+use crate::stores::Stores;
 
 /// Connections that the kernel holds for a listener that is busy.
 const BACKLOG: u32 = 4096;
@@ -46,7 +47,8 @@ struct Addresses {
 impl App {
     /// Binds everything and serves. Nothing is bound before the configuration, the certificates and the store
     /// are known to be good.
-    pub(crate) async fn start(config: Config, store: Arc<dyn DefinitionStore>) -> anyhow::Result<Self> {
+    pub(crate) async fn start(config: Config, stores: Stores) -> anyhow::Result<Self> {
+        let Stores { definitions: store, records, token_keys } = stores;
         // The first provider wins; a second start in one process finds it there.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         // Every client is a file; a limit that cannot be raised stays what it is.
@@ -100,9 +102,13 @@ impl App {
             clock_skew: Duration::from_secs(config.sigv4.clock_skew),
             signature_hosts: config.sigv4.allowed_hosts.clone(),
             max_connections: config.max_connections,
+            records: Arc::clone(&records),
+            token_keys,
+            read_file: ReadFile(Arc::new(|path| std::fs::read(path))),
         };
         let observer = Arc::new(Observer::new(Arc::clone(&metrics)));
         let gateway = Gateway::new(gateway_config, observer).context("start the data plane")?;
+        gateway.restore().await.context("read tokens and bans")?;
         let settings = ControlSettings {
             region: config.region.clone(),
             account_id: config.account_id.clone(),
@@ -127,6 +133,14 @@ impl App {
         let admin = Arc::new(Admin::new(rest, Arc::clone(&gateway), metrics, config.is_dev));
         let mut tasks = JoinSet::new();
         tasks.spawn(Arc::clone(&gateway).run_timers());
+        tasks.spawn(Arc::clone(&gateway).run_session_layer());
+        let n_left_over = gateway.deliver_left_over().await.context("read the events that were left over")?;
+        if n_left_over > 0 {
+            tracing::info!(
+                n_left_over,
+                "sending disconnect events of connections that ended with the process before"
+            );
+        }
         tasks.spawn(edge::listener::serve(Arc::clone(&gateway), public, None));
         if let (Some(listener), Some(acceptor)) = (tls_listener, &acceptor) {
             tasks.spawn(edge::listener::serve(Arc::clone(&gateway), listener, Some(acceptor.clone())));

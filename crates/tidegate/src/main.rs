@@ -15,6 +15,7 @@ mod command;
 mod config;
 mod metrics;
 mod observe;
+mod stores;
 
 /// Small allocations dominate: an allocator that gives them back and packs them densely.
 #[global_allocator]

@@ -8,6 +8,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
+use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::notice::Notice;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -33,6 +34,11 @@ struct Close {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reason {
+    diagnosis: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Event {
     event: &'static str,
 }
@@ -48,6 +54,8 @@ pub(crate) struct Metrics {
     integration_failures: Family<Event, Counter>,
     pushes: Family<Push, Counter>,
     closes: Family<Close, Counter>,
+    session_refusals: Family<Reason, Counter>,
+    key_set_failures: Counter,
     disconnects_lost: Counter,
     accept_failures: Counter,
     panics: Counter,
@@ -69,6 +77,8 @@ impl Metrics {
             integration_failures: Family::default(),
             pushes: Family::default(),
             closes: Family::default(),
+            session_refusals: Family::default(),
+            key_set_failures: Counter::default(),
             disconnects_lost: Counter::default(),
             accept_failures: Counter::default(),
             panics: Counter::default(),
@@ -92,6 +102,14 @@ impl Metrics {
         registry.register("integration_failures", "Integration calls without an answer", failures);
         registry.register("push", "Pushes by target and result", metrics.pushes.clone());
         registry.register("closes", "Ended connections by who ended them and why", metrics.closes.clone());
+        let refusals = metrics.session_refusals.clone();
+        registry.register(
+            "session_refusals",
+            "Channels, limits and handlers that policies refused",
+            refusals,
+        );
+        let failures = metrics.key_set_failures.clone();
+        registry.register("key_set_failures", "Fetches of JSON Web Key Sets that failed", failures);
         registry.register(
             "disconnects_lost",
             "$disconnect events that were not delivered",
@@ -151,6 +169,21 @@ impl Metrics {
             }
             Notice::Pushed { .. } => {
                 self.pushes.get_or_create(&Push { target: "connection", result: "taken" }).inc();
+            }
+            Notice::Published { target, delivered, gone, slow, .. } => {
+                for (result, n_connections) in [("taken", delivered), ("gone", gone), ("slow", slow)] {
+                    self.pushes.get_or_create(&Push { target, result }).inc_by(*n_connections as u64);
+                }
+            }
+            Notice::ChannelRefused { diagnosis, .. } | Notice::WouldBeLimited { diagnosis, .. } => {
+                self.session_refusals.get_or_create(&Reason { diagnosis: diagnosis.as_str() }).inc();
+            }
+            Notice::HandlerNotAllowed { .. } => {
+                let diagnosis = Diagnosis::HANDLER_NOT_ALLOWED.as_str();
+                self.session_refusals.get_or_create(&Reason { diagnosis }).inc();
+            }
+            Notice::KeySetNotFetched { .. } => {
+                self.key_set_failures.inc();
             }
             Notice::PushRefused { code, .. } => {
                 self.pushes.get_or_create(&Push { target: "connection", result: code.as_str() }).inc();

@@ -170,6 +170,23 @@ fn log(notice: &Notice) {
             line!(Level::Warn, place, diag = diagnosis.as_str(), detail, "disconnect event not delivered");
         }
         Notice::Pushed { place, size } => line!(Level::Debug, place, size, "pushed"),
+        Notice::Published { place, target, size, delivered, gone, slow } => {
+            line!(Level::Debug, place, target, size, delivered, gone, slow, "published");
+        }
+        Notice::ChannelRefused { place, channel, diagnosis, detail } => {
+            let channel = &**channel;
+            line!(Level::Info, place, channel, diag = diagnosis.as_str(), detail, "channel refused");
+        }
+        Notice::WouldBeLimited { place, diagnosis, detail } => {
+            line!(Level::Info, place, diag = diagnosis.as_str(), detail, "limit reached, dry run");
+        }
+        Notice::HandlerNotAllowed { place, handler, nearest } => {
+            let diag = Diagnosis::HANDLER_NOT_ALLOWED.as_str();
+            line!(Level::Info, place, handler, nearest, diag, "handler is not on the list");
+        }
+        Notice::KeySetNotFetched { place, diagnosis, detail } => {
+            line!(Level::Warn, place, diag = diagnosis.as_str(), detail, "key set not fetched");
+        }
         Notice::PushRefused { place, status, code, diagnosis } => {
             line!(
                 code.row().level,

@@ -143,6 +143,26 @@ impl Pattern {
     }
 }
 
+impl Pattern {
+    /// The least number of bytes that the pattern stands for in the name if its placeholders may stand for anything, or
+    /// nothing when it cannot fit.
+    pub(super) fn could_fit(&self, name: &str) -> Option<usize> {
+        could_fit(&self.segments, name, self.is_prefix).then(|| self.literal_length() + self.n_placeholders())
+    }
+}
+
+/// Recursion is as deep as the pattern has segments, and each placeholder is tried at most once per byte of the name.
+fn could_fit(segments: &[Segment], name: &str, is_prefix: bool) -> bool {
+    match segments {
+        [] => is_prefix || name.is_empty(),
+        [Segment::Literal(text), rest @ ..] => {
+            name.strip_prefix(&**text).is_some_and(|name| could_fit(rest, name, is_prefix))
+        }
+        // Names are ASCII, so every byte is a character.
+        [_, rest @ ..] => (1..=name.len()).any(|length| could_fit(rest, &name[length..], is_prefix)),
+    }
+}
+
 fn check_literal(literal: &str) -> Result<(), PatternError> {
     match literal.chars().find(|c| !is_name_part(c.encode_utf8(&mut [0; 4]))) {
         None => Ok(()),

@@ -7,12 +7,14 @@ use std::task::{Context, Waker};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
-use tidegate_core::context::ConnectionFacts;
+use tidegate_core::context::{ConnectionFacts, SessionFacts};
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::limits;
 use tidegate_core::notice::ClosedBy;
 use tidegate_core::snapshot::Stage;
 use tidegate_ws::{CloseFrame, DeflateParams, OutboundMessage};
+
+use super::membership::Membership;
 
 /// Why a connection ends, as its client and its backend will see it.
 #[derive(Debug, Clone)]
@@ -57,9 +59,15 @@ pub(crate) struct Handle {
     pub(crate) stage: Arc<Stage>,
     /// Handshake headers that go with every event, where that is switched on.
     pub(crate) kept_headers: Option<Box<http::HeaderMap>>,
+    /// Identity and groups; only where there are any.
+    membership: OnceLock<Box<Membership>>,
     outbox: Mutex<Outbox>,
     /// Milliseconds since 1970: last message in either direction.
     last_active: AtomicU64,
+    /// Milliseconds since 1970: last message from the client; 0 = none yet.
+    last_received: AtomicU64,
+    messages_in: AtomicU64,
+    bytes_in: AtomicU64,
     /// Milliseconds since 1970 of the ping that waits for an answer; 0 = none.
     pinged_at: AtomicU64,
     /// Milliseconds since 1970 since when the socket takes nothing; 0 = it does.
@@ -82,6 +90,23 @@ struct Outbox {
     waker: Option<Waker>,
     messages_out: u64,
     bytes_out: u64,
+    /// Milliseconds since 1970: last message to the client; 0 = none yet.
+    last_sent: u64,
+}
+
+/// What has passed so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Traffic {
+    pub(crate) messages_in: u64,
+    pub(crate) messages_out: u64,
+    /// Payload.
+    pub(crate) bytes_in: u64,
+    /// Payload.
+    pub(crate) bytes_out: u64,
+    /// Milliseconds since 1970; 0 = never.
+    pub(crate) last_received_at: u64,
+    /// Milliseconds since 1970; 0 = never.
+    pub(crate) last_sent_at: u64,
 }
 
 impl std::fmt::Debug for Handle {
@@ -104,6 +129,7 @@ impl Handle {
             facts,
             stage,
             kept_headers,
+            membership: OnceLock::new(),
             outbox: Mutex::new(Outbox {
                 frames: VecDeque::new(),
                 queued_bytes: 0,
@@ -112,8 +138,12 @@ impl Handle {
                 waker: None,
                 messages_out: 0,
                 bytes_out: 0,
+                last_sent: 0,
             }),
             last_active,
+            last_received: AtomicU64::new(0),
+            messages_in: AtomicU64::new(0),
+            bytes_in: AtomicU64::new(0),
             pinged_at: AtomicU64::new(0),
             blocked_since: AtomicU64::new(0),
             has_stall_entry: AtomicBool::new(false),
@@ -165,6 +195,7 @@ impl Handle {
         outbox.queued_bytes += frames.len();
         outbox.messages_out += 1;
         outbox.bytes_out += message.len() as u64;
+        outbox.last_sent = now;
         outbox.frames.push_back(frames);
         self.touch(now);
         Ok(outbox)
@@ -209,12 +240,63 @@ impl Handle {
         }
     }
 
-    /// Nothing is taken any more. Returns what still waited, and how much went out in all.
-    pub(crate) fn finish(&self) -> (VecDeque<Bytes>, u64, u64) {
+    /// Nothing is taken any more. Returns what still waited.
+    pub(crate) fn finish(&self) -> VecDeque<Bytes> {
         let mut outbox = self.outbox.lock();
         outbox.state = State::Closed;
         outbox.waker = None;
-        (std::mem::take(&mut outbox.frames), outbox.messages_out, outbox.bytes_out)
+        std::mem::take(&mut outbox.frames)
+    }
+
+    /// Identity and groups; made on the first call.
+    pub(crate) fn membership(&self) -> &Membership {
+        self.membership.get_or_init(Box::default)
+    }
+
+    /// Identity and groups, unless there are none.
+    pub(crate) fn membership_if_any(&self) -> Option<&Membership> {
+        self.membership.get().map(AsRef::as_ref)
+    }
+
+    /// What backends are told of identity and channels; nothing for a connection without them.
+    pub(crate) fn session_facts(&self) -> Option<SessionFacts> {
+        let membership = self.membership_if_any()?;
+        let channels = membership.channels();
+        let names: Vec<&str> = channels.iter().map(|channel| channel.as_str()).collect();
+        Some(SessionFacts { identity: membership.identity(), channels: names.join(",") })
+    }
+
+    /// Whether the connection has ended.
+    pub(crate) fn is_over(&self) -> bool {
+        self.outbox.lock().state == State::Closed
+    }
+
+    /// Whether the outbox takes so many messages of so many bytes, frame headers included, at once.
+    pub(crate) fn has_room(&self, n_messages: usize, n_bytes: usize) -> bool {
+        let outbox = self.outbox.lock();
+        outbox.queued_bytes + n_bytes <= self.stage.settings.data_plane.outbound_buffer_bytes
+            && outbox.frames.len() + n_messages <= limits::MAX_OUTBOX_FRAMES
+    }
+
+    /// Counts a message from the client.
+    pub(crate) fn received(&self, n_bytes: usize, now: u64) {
+        self.messages_in.fetch_add(1, Ordering::Relaxed);
+        self.bytes_in.fetch_add(n_bytes as u64, Ordering::Relaxed);
+        self.last_received.store(now, Ordering::Relaxed);
+        self.touch(now);
+    }
+
+    /// What has passed so far.
+    pub(crate) fn traffic(&self) -> Traffic {
+        let outbox = self.outbox.lock();
+        Traffic {
+            messages_in: self.messages_in.load(Ordering::Relaxed),
+            messages_out: outbox.messages_out,
+            bytes_in: self.bytes_in.load(Ordering::Relaxed),
+            bytes_out: outbox.bytes_out,
+            last_received_at: self.last_received.load(Ordering::Relaxed),
+            last_sent_at: outbox.last_sent,
+        }
     }
 
     /// Whether the handshake is still under way.

@@ -26,8 +26,6 @@ pub(crate) struct Intake {
     inbox_bytes: usize,
     /// Bytes that were read behind the point where the inbox was full.
     unread: Vec<u8>,
-    pub(crate) messages_in: u64,
-    pub(crate) bytes_in: u64,
 }
 
 impl Intake {
@@ -43,8 +41,6 @@ impl Intake {
             inbox: VecDeque::new(),
             inbox_bytes: 0,
             unread: early.to_vec(),
-            messages_in: 0,
-            bytes_in: 0,
         }
     }
 
@@ -137,9 +133,7 @@ impl Intake {
     }
 
     fn queue(&mut self, queued: Queued, now: u64) {
-        self.handle.touch(now);
-        self.messages_in += 1;
-        self.bytes_in += queued.text.len() as u64;
+        self.handle.received(queued.text.len(), now);
         self.inbox_bytes += queued.text.len();
         self.inbox.push_back(queued);
     }

@@ -10,12 +10,15 @@ use tidegate_core::context::{Event, EventKind, error_body};
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::ErrorCode;
 use tidegate_core::id::RequestId;
-use tidegate_core::notice::{Notice, Place};
+use tidegate_core::notice::{ClosedBy, Notice, Place};
+use tidegate_core::policy::Excess;
 use tidegate_core::settings::{ErrorFrames, TwoWayErrors};
-use tidegate_core::snapshot::{Route, Stage};
-use tidegate_ws::OutboundMessage;
+use tidegate_core::snapshot::{Route, RouteChoice, Stage, StagePolicy};
+use tidegate_core::throttle::Bucket;
+use tidegate_ws::{CloseCode, CloseFrame, OutboundMessage};
 
-use super::handle::Handle;
+use super::control;
+use super::handle::{CloseCause, Handle};
 use super::intake::Queued;
 use crate::clock::now_millis;
 use crate::gateway::Gateway;
@@ -35,7 +38,21 @@ pub(crate) fn begin(gateway: &Arc<Gateway>, handle: &Arc<Handle>, queued: Queued
 
     // One load: this message sees one deployment from its route to its reply.
     let stage = gateway.stage(&handle.facts.api_id, &handle.facts.stage)?;
-    let (route, is_json) = match choose(gateway, &stage, &queued, now) {
+    if let Some(policy) = &stage.policy {
+        if let Err(failure) = count(handle, policy, now) {
+            refuse(gateway, handle, &stage, None, place, size, failure, request_id, now);
+            return None;
+        }
+        if !queued.is_base64 && control::find(policy, &queued.text).is_some() {
+            let (gateway, handle, policy) = (Arc::clone(gateway), Arc::clone(handle), Arc::clone(policy));
+            return Some(Box::pin(async move {
+                if let Some(raw) = control::find(&policy, &queued.text) {
+                    control::handle(&gateway, &handle, &stage, &policy, raw).await;
+                }
+            }));
+        }
+    }
+    let (route, is_json) = match choose(gateway, handle, &stage, &queued, now) {
         Ok(chosen) => chosen,
         Err(failure) => {
             refuse(gateway, handle, &stage, None, place, size, failure, request_id, now);
@@ -49,6 +66,7 @@ pub(crate) fn begin(gateway: &Arc<Gateway>, handle: &Arc<Handle>, queued: Queued
         route_key: Arc::clone(&route.key),
         request_time: now,
         kind: EventKind::Message { message_id: gateway.request_id(now) },
+        session: handle.session_facts(),
     };
     let message = Message { stage, route, place, event, is_json, text: queued.text };
     if let Some(result) =
@@ -99,9 +117,85 @@ impl Message {
     }
 }
 
+/// Counts a message against the limit of its connection. Over it the connection ends, or the message does.
+fn count(handle: &Handle, policy: &StagePolicy, now: u64) -> Result<(), Failure> {
+    let messages = &policy.policy.messages;
+    let Some(throttle) = messages.throttle() else { return Ok(()) };
+    let is_within = {
+        let mut bucket = handle.membership().messages.lock();
+        bucket.get_or_insert_with(|| Bucket::full(throttle, now)).take(throttle, now)
+    };
+    if is_within {
+        return Ok(());
+    }
+    if messages.excess == Excess::Close {
+        let reason = "Too many messages";
+        handle.close(CloseCause {
+            frame: Some(CloseFrame::new(CloseCode::POLICY_VIOLATION, reason)),
+            code: 1008,
+            reason: reason.to_owned(),
+            by: ClosedBy::Gateway,
+            diagnosis: Diagnosis::RATELIMIT_MESSAGES,
+            gone: Diagnosis::GONE_SERVER_CLOSED,
+        });
+    }
+    let detail = format!("over {} messages a second, {} at once", throttle.rate, throttle.burst);
+    Err(Failure::new(ErrorCode::MessagesExceeded, Diagnosis::RATELIMIT_MESSAGES, detail))
+}
+
+/// Calls a route for something that the gateway itself has to say. Its answer is for nobody.
+pub(super) async fn tell(
+    gateway: &Gateway,
+    handle: &Arc<Handle>,
+    stage: &Arc<Stage>,
+    route: &Arc<Route>,
+    body: &str,
+) {
+    let now = now_millis();
+    let event = Event {
+        connection: Arc::clone(&handle.facts),
+        request_id: gateway.request_id(now),
+        route_key: Arc::clone(&route.key),
+        request_time: now,
+        kind: EventKind::Message { message_id: gateway.request_id(now) },
+        session: handle.session_facts(),
+    };
+    let call = integration::Call {
+        event: &event,
+        stage,
+        headers: handle.kept_headers.as_deref(),
+        query: "",
+        body,
+        is_json: true,
+        forwarded_for: None,
+    };
+    let mut place = gateway.place(handle);
+    place.request_id = Some(event.request_id);
+    place.route_key = Some(Arc::clone(&route.key));
+    let size = body.len();
+    match integration::call(gateway, &route.integration, &call).await {
+        Ok(answer) if answer.status < 400 => {}
+        Ok(answer) => gateway.notice(Notice::BackendRefusedMessage {
+            place,
+            status: answer.status,
+            diagnosis: answer.diagnosis.unwrap_or(Diagnosis::REPLY_BACKEND_FAILED),
+        }),
+        Err(Failure { code, diagnosis, detail }) => {
+            gateway.notice(Notice::MessageFailed {
+                place,
+                size,
+                code,
+                diagnosis,
+                detail: detail.into_owned(),
+            });
+        }
+    }
+}
+
 /// The route of a message, or why there is none. The second value says whether the message is JSON.
 fn choose(
     gateway: &Gateway,
+    handle: &Handle,
     stage: &Stage,
     queued: &Queued,
     now: u64,
@@ -117,7 +211,17 @@ fn choose(
     let decoded =
         queued.is_base64.then(|| base64::engine::general_purpose::STANDARD.decode(&queued.text).ok());
     let decoded = decoded.flatten().and_then(|bytes| String::from_utf8(bytes).ok());
-    let (route, mut selected) = deployment.select_route(decoded.as_deref().unwrap_or(&queued.text));
+    let policy = stage.policy.as_deref();
+    let RouteChoice { route, mut selected, diagnosis } =
+        deployment.select_route_with(policy, decoded.as_deref().unwrap_or(&queued.text));
+    if let (Some(Diagnosis::HANDLER_NOT_ALLOWED), Some(policy)) = (diagnosis, policy) {
+        let handler: String = selected.value.chars().take(128).collect();
+        // Once for each name: a client could fill the log otherwise.
+        if gateway.unlisted_handlers.is_new(stage, &handler) {
+            let nearest = deployment.nearest_handler(policy, &handler).map(str::to_owned);
+            gateway.notice(Notice::HandlerNotAllowed { place: gateway.place(handle), handler, nearest });
+        }
+    }
     selected.is_json &= !queued.is_base64;
     let Some(route) = route else {
         let diagnosis =

@@ -214,7 +214,9 @@ impl Connection {
         let now = now_millis();
         let facts = Arc::clone(&handle.facts);
         // First of all the id is gone: whoever posts from now on is told so.
-        let (waiting, messages_out, bytes_out) = handle.finish();
+        let waiting = handle.finish();
+        gateway.leave_all(&handle);
+        let traffic = handle.traffic();
         gateway.registry.remove(facts.connection_id, cause.gone, cause.code, now);
         writing.extend(waiting);
         gateway.notice(Notice::ConnectionClosed {
@@ -223,10 +225,10 @@ impl Connection {
             close_code: cause.code,
             diagnosis: cause.diagnosis,
             age: std::time::Duration::from_millis(now.saturating_sub(facts.connected_at)),
-            messages_in: intake.messages_in,
-            messages_out,
-            bytes_in: intake.bytes_in,
-            bytes_out,
+            messages_in: traffic.messages_in,
+            messages_out: traffic.messages_out,
+            bytes_in: traffic.bytes_in,
+            bytes_out: traffic.bytes_out,
         });
 
         let say_goodbye = async {

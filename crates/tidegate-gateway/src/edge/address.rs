@@ -19,13 +19,51 @@ pub(crate) struct Address {
     pub(crate) domain_name: Arc<str>,
 }
 
-/// The two things below a stage.
+/// What lies below a stage. Ids and names are decoded.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Endpoint {
     /// The handshake.
     WebSocket,
-    /// `@connections/{id}`; the id is decoded.
+    /// `@connections/{id}`.
     Connection(String),
+    /// `@connections`.
+    Connections,
+    /// `@channels/{channel}`.
+    Channel(String),
+    /// `@channels/{channel}/connections/{id}`.
+    ChannelMember(String, String),
+    /// `@users/{userId}`.
+    User(String),
+    /// `@broadcast`.
+    Broadcast,
+    /// `@token`.
+    Token,
+}
+
+impl Endpoint {
+    /// Reads what follows the stage; nothing for a path that does not exist.
+    fn parse(path: &str) -> Option<Self> {
+        let path = path.trim_start_matches('/');
+        let segments: Vec<String> = path.split('/').map(decode).collect();
+        let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+        Some(match segments[..] {
+            [""] => Self::WebSocket,
+            ["@connections"] => Self::Connections,
+            // An id is the rest of the path, whatever is in it: then it is malformed, not unknown.
+            ["@connections", ..] => match path.split_once('/').map(|(_, id)| decode(id)) {
+                Some(id) if !id.is_empty() => Self::Connection(id),
+                _ => Self::Connections,
+            },
+            ["@channels", channel] if !channel.is_empty() => Self::Channel(channel.to_owned()),
+            ["@channels", channel, "connections", id] if !channel.is_empty() && !id.is_empty() => {
+                Self::ChannelMember(channel.to_owned(), id.to_owned())
+            }
+            ["@users", user] if !user.is_empty() => Self::User(user.to_owned()),
+            ["@broadcast"] => Self::Broadcast,
+            ["@token"] => Self::Token,
+            _ => return None,
+        })
+    }
 }
 
 /// The address leads nowhere.
@@ -137,20 +175,20 @@ fn by_domain(
 }
 
 fn below_stage(stage: &Arc<Stage>, rest: &str, domain_name: Arc<str>) -> Result<Address, Unresolved> {
-    let (first, id) = split_segment(rest.trim_start_matches('/'));
-    let is_websocket = first.is_empty()
-        || (first != "@connections" && stage.settings.data_plane.extra_path == ExtraPath::Ignore);
-    let endpoint = if is_websocket {
-        Endpoint::WebSocket
-    } else if first == "@connections" && id.len() > 1 {
-        Endpoint::Connection(decode(&id[1..]))
-    } else {
-        return Err(Unresolved {
-            diagnosis: Diagnosis::HANDSHAKE_WRONG_PATH,
-            detail: "nothing is below the stage but @connections".to_owned(),
-            is_on_domain: false,
-            is_management: first == "@connections",
-        });
+    let endpoint = Endpoint::parse(rest);
+    let is_extra = !rest.trim_start_matches('/').starts_with(['@', '%']);
+    let endpoint = match endpoint {
+        None if is_extra && stage.settings.data_plane.extra_path == ExtraPath::Ignore => Endpoint::WebSocket,
+        Some(endpoint) => endpoint,
+        None => {
+            return Err(Unresolved {
+                diagnosis: Diagnosis::HANDSHAKE_WRONG_PATH,
+                detail: "below the stage are @connections, @channels, @users, @broadcast and @token"
+                    .to_owned(),
+                is_on_domain: false,
+                is_management: is_management(rest),
+            });
+        }
     };
     Ok(Address { stage: Arc::clone(stage), endpoint, domain_name })
 }

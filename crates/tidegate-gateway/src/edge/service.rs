@@ -16,6 +16,7 @@ use tidegate_core::limits;
 use tidegate_core::notice::{Notice, Place};
 
 use super::address::{self, Endpoint};
+use super::token_endpoint;
 use super::upgrade::{self, OpenConnection};
 use super::{Reply, aws_error};
 use crate::gateway::Gateway;
@@ -61,10 +62,6 @@ pub(crate) async fn serve(
     };
     Ok(match resolved {
         Ok(address) => match &address.endpoint {
-            Endpoint::Connection(id) => {
-                let id = id.clone();
-                push::serve(&gateway, &address.stage, &id, request).await
-            }
             Endpoint::WebSocket => match not_websocket(&request) {
                 Some(diagnosis) => {
                     let place = Place {
@@ -85,6 +82,8 @@ pub(crate) async fn serve(
                 }
                 None => upgrade::serve(&gateway, &peer, &opened, address, request, started).await,
             },
+            Endpoint::Token => token_endpoint::serve(&gateway, &peer, &address.stage, &host, request).await,
+            endpoint => push::serve(&gateway, &address.stage, endpoint, request).await,
         },
         Err(unresolved) if unresolved.is_management => {
             match push::by_connection_id(&gateway, request).await {

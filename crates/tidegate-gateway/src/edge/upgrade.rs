@@ -19,13 +19,14 @@ use tidegate_core::id::RequestId;
 use tidegate_core::mapping::query_values;
 use tidegate_core::notice::Notice;
 use tidegate_core::settings::{PendingPosts, Switch};
-use tidegate_core::snapshot::{Authorization, Deployment, Route, Stage};
+use tidegate_core::snapshot::{Authorization, Deployment, Route, Stage, StagePolicy};
 use tidegate_ws::{CloseCode, CloseFrame, DeflateParams, extension, handshake};
 
 use super::Reply;
 use super::address::Address;
 use super::client_address::ClientAddress;
 use super::service::{Opened, Peer, refuse};
+use crate::admission::{self, Established, Handshake, Outcome as AttemptOutcome, Refused};
 use crate::clock::now_millis;
 use crate::connection::handle::Handle;
 use crate::connection::socket::Socket;
@@ -51,6 +52,12 @@ struct Admitted {
     request: UpgradeRequest,
     handle: Arc<Handle>,
     request_id: RequestId,
+}
+
+/// A handshake of which is known whose it is.
+struct Identified {
+    admitted: Admitted,
+    established: Established,
 }
 
 /// `$connect` has said yes. Dropping it without running it ends the connection with 1006, so that the backend
@@ -85,7 +92,16 @@ pub(crate) async fn serve(
     };
     // A task of its own: when the client leaves, the HTTP library drops this future, but a `$connect` that has
     // begun runs to its end. What it opened is then dropped, and the backend hears of that.
-    let accept = gateway.tasks.spawn(admitted.accept(Arc::clone(gateway), started));
+    let run = {
+        let gateway = Arc::clone(gateway);
+        async move {
+            match admitted.establish(&gateway, started).await {
+                Ok(identified) => identified.accept(gateway, started).await,
+                Err(refused) => *refused,
+            }
+        }
+    };
+    let accept = gateway.tasks.spawn(run);
     match accept.await {
         Ok(Ok((reply, connection))) => {
             *opened.lock() = Some(connection);
@@ -159,7 +175,20 @@ impl UpgradeRequest {
         })
     }
 
-    /// Limits and identity. No byte has been answered yet.
+    /// What the checks of the stage's policy look at.
+    fn handshake<'a>(&'a self, policy: &'a Arc<StagePolicy>, now: u64) -> Handshake<'a> {
+        Handshake {
+            stage: &self.stage,
+            policy,
+            headers: &self.headers,
+            query: &self.query,
+            domain: &self.domain_name,
+            address: self.client.ip,
+            now,
+        }
+    }
+
+    /// Limits that need no identity. No byte has been answered yet.
     fn admit(self, gateway: &Arc<Gateway>, started: Instant) -> Result<Admitted, Reply> {
         let now = now_millis();
         let place = tidegate_core::notice::Place {
@@ -173,6 +202,20 @@ impl UpgradeRequest {
         }
         if !gateway.throttles.admit(&self.stage, "$connect", now) {
             return refuse_early(ErrorCode::Throttled, "");
+        }
+        if let Some(policy) = &self.stage.policy {
+            let handshake = self.handshake(policy, now);
+            if let Err(refused) = admission::check_arrival(gateway, &handshake) {
+                let row = refused.code.row();
+                gateway.attempts.on_end(&handshake, &refused.outcome(row.status), gateway.next_random());
+                let detail = refused.detail.as_str();
+                let mut reply =
+                    refuse(gateway, &place, refused.code, Some(refused.diagnosis), detail, started);
+                let text = serde_json::json!({ "message": row.message, "check": refused.check });
+                *reply.body_mut() = Full::new(Bytes::from(text.to_string()));
+                set_retry_after(reply.headers_mut(), refused.retry_after);
+                return Err(reply);
+            }
         }
         let Some(reservation) = gateway.registry.reserve(now) else {
             return refuse_early(ErrorCode::ConnectionsExhausted, "no slot is free");
@@ -215,9 +258,35 @@ impl UpgradeRequest {
 }
 
 impl Admitted {
+    /// Whose handshake it is, and whether they may. Without a policy nobody is asked.
+    async fn establish(self, gateway: &Gateway, started: Instant) -> Result<Identified, Box<Outcome>> {
+        let Some(policy) = self.request.stage.policy.clone() else {
+            return Ok(Identified { admitted: self, established: Established::default() });
+        };
+        let handshake = self.request.handshake(&policy, now_millis());
+        match admission::establish(gateway, &handshake, &self.handle).await {
+            Ok(established) => Ok(Identified { admitted: self, established }),
+            Err(refused) => Err(Box::new(self.reject(gateway, Rejection::Native(refused), started))),
+        }
+    }
+}
+
+impl Identified {
     /// Asks `$connect` and prepares the answer.
     async fn accept(self, gateway: Arc<Gateway>, started: Instant) -> Outcome {
+        let Self { admitted, established } = self;
+        admitted.accept(gateway, established, started).await
+    }
+}
+
+impl Admitted {
+    async fn accept(self, gateway: Arc<Gateway>, established: Established, started: Instant) -> Outcome {
         let connect = self.request.deployment.routes.get("$connect").cloned();
+        if let Err(diagnosis) = gateway.note_for_disconnect(&self.handle).await {
+            let failure =
+                Failure::new(ErrorCode::IdentityUnavailable, diagnosis, "the connection cannot be noted");
+            return self.reject(&gateway, route_failure(failure, None), started);
+        }
         let answer = match &connect {
             None => None,
             Some(route) => {
@@ -232,6 +301,7 @@ impl Admitted {
                     route_key: Arc::clone(&route.key),
                     request_time: now_millis(),
                     kind: EventKind::Connect,
+                    session: self.request.stage.policy.as_ref().map(|_| established.facts()),
                 };
                 let call = integration::Call {
                     event: &event,
@@ -249,10 +319,23 @@ impl Admitted {
                 }
             }
         };
-        let (reply, deflate) = self.switching_protocols(&gateway, answer);
+        let (reply, deflate) = self.switching_protocols(&gateway, answer, established.subprotocol);
         // Addressable before the 101 is visible: whoever has seen the 101 may push. Until the socket is handed
         // over, pushes wait in the outbox.
         self.handle.open(deflate);
+        for channel in &established.channels {
+            gateway.join_at_handshake(&self.handle, channel, &self.request.query).await;
+        }
+        if let Some(policy) = &self.request.stage.policy {
+            let outcome = AttemptOutcome {
+                status: 101,
+                diagnosis: None,
+                user: established.identity.user.as_deref(),
+                connection_id: Some(self.handle.facts.connection_id),
+            };
+            let handshake = self.request.handshake(policy, self.handle.facts.connected_at);
+            gateway.attempts.on_end(&handshake, &outcome, gateway.next_random());
+        }
         gateway.handshake_over.notify_waiters();
         let inner = Some((gateway, self.handle));
         Ok((reply, OpenConnection { inner, refusal: None, deflate, started }))
@@ -263,6 +346,7 @@ impl Admitted {
         &self,
         gateway: &Gateway,
         answer: Option<Answer>,
+        of_proof: Option<&'static str>,
     ) -> (Reply, Option<DeflateParams>) {
         let mut reply = super::empty(101);
         let headers = reply.headers_mut();
@@ -273,6 +357,8 @@ impl Admitted {
             // Without an integration nobody else can choose.
             None => settings.api.subprotocols.iter().find(|known| offered.contains(known)).cloned(),
         };
+        // The one that carried the proof of identity is confirmed when nobody has chosen another.
+        let chosen = chosen.or_else(|| of_proof.map(str::to_owned));
         if let Some(answer) = &answer {
             for (name, value) in answer.headers.iter().filter(|(name, _)| is_passed_on(name)) {
                 headers.append(name.clone(), value.clone());
@@ -319,6 +405,8 @@ impl Admitted {
     fn reject(self, gateway: &Gateway, rejection: Rejection, started: Instant) -> Outcome {
         let facts = &self.handle.facts;
         self.handle.finish();
+        gateway.leave_all(&self.handle);
+        gateway.disconnects.strike_out(facts.connection_id);
         gateway.registry.remove(facts.connection_id, Diagnosis::GONE_REFUSED, 0, now_millis());
         gateway.handshake_over.notify_waiters();
         let mut place = gateway.place(&self.handle);
@@ -340,10 +428,35 @@ impl Admitted {
                 reply.headers_mut().insert(CONTENT_TYPE, json);
                 (reply, failure.code, failure.diagnosis, failure.detail.into_owned())
             }
+            Rejection::Native(refused) => {
+                let row = refused.code.row();
+                let message = refused.text.unwrap_or(row.message);
+                let mut body = error_body(message, facts.connection_id, "requestId", self.request_id);
+                // Which check it was, for the client; why, for the operator only.
+                body.pop();
+                let body = format!(r#"{body}, "check":"{}"}}"#, refused.check);
+                let mut reply = super::empty(row.status);
+                *reply.body_mut() = Full::new(Bytes::from(body));
+                let json = HeaderValue::from_static("application/json; charset=UTF-8");
+                reply.headers_mut().insert(CONTENT_TYPE, json);
+                set_retry_after(reply.headers_mut(), refused.retry_after);
+                (reply, refused.code, refused.diagnosis, refused.detail)
+            }
         };
         let mut reply = reply;
         set_ids(reply.headers_mut(), &self.request_id.to_string());
         let status = reply.status().as_u16();
+        if let Some(policy) = &self.request.stage.policy {
+            let identity = self.handle.membership_if_any().map(|membership| membership.identity());
+            let outcome = AttemptOutcome {
+                status,
+                diagnosis: Some(diagnosis),
+                user: identity.as_ref().and_then(|identity| identity.user.as_deref()),
+                connection_id: Some(self.handle.facts.connection_id),
+            };
+            let handshake = self.request.handshake(policy, self.handle.facts.connected_at);
+            gateway.attempts.on_end(&handshake, &outcome, gateway.next_random());
+        }
         gateway.notice(Notice::HandshakeRefused {
             place,
             status,
@@ -358,7 +471,7 @@ impl Admitted {
         // Browsers hide status and body of a refused handshake; a close code they show.
         let close = CloseCode::new(4000 + status.min(999)).unwrap_or(CloseCode::POLICY_VIOLATION);
         let reason = reply.status().canonical_reason().unwrap_or("Refused");
-        let (reply, _) = self.switching_protocols(gateway, None);
+        let (reply, _) = self.switching_protocols(gateway, None, None);
         let refusal = Some(CloseFrame::new(close, reason));
         Ok((reply, OpenConnection { inner: None, refusal, deflate: None, started }))
     }
@@ -370,6 +483,8 @@ enum Rejection {
     Backend(Answer),
     /// The gateway says why; `message` replaces the text of the table.
     Gateway { failure: Failure, message: Option<String> },
+    /// A check of the stage's policy says no.
+    Native(Refused),
 }
 
 fn route_failure(failure: Failure, message: Option<String>) -> Rejection {
@@ -424,6 +539,7 @@ impl Drop for OpenConnection {
         let Some((gateway, handle)) = self.inner.take() else { return };
         let now = now_millis();
         handle.finish();
+        gateway.leave_all(&handle);
         gateway.registry.remove(handle.facts.connection_id, Diagnosis::GONE_NEVER_ESTABLISHED, 1006, now);
         gateway.handshake_over.notify_waiters();
         let mut place = gateway.place(&handle);
@@ -458,6 +574,12 @@ fn is_passed_on(name: &HeaderName) -> bool {
     !is_hop_by_hop(name)
         && !name.as_str().starts_with("sec-websocket-")
         && !matches!(name.as_str(), "content-length" | "date" | "server" | "location")
+}
+
+fn set_retry_after(headers: &mut HeaderMap, seconds: Option<u64>) {
+    if let Some(seconds) = seconds {
+        headers.insert(http::header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
 }
 
 fn set_ids(headers: &mut HeaderMap, request_id: &str) {

@@ -10,13 +10,15 @@ use bytes::Bytes;
 use http::header::HeaderName;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Uri};
-use tidegate_core::context::EventKind;
+use tidegate_auth::{Secret, SignedRequest, sign_backend_request};
+use tidegate_core::context::{Event, EventKind, SessionFacts};
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::ErrorCode;
 use tidegate_core::limits;
 use tidegate_core::mapping::{Inputs, Mapping, Target};
+use tidegate_core::policy;
 use tidegate_core::settings::UserAgent;
-use tidegate_core::snapshot::HttpIntegration;
+use tidegate_core::snapshot::{HttpIntegration, Stage};
 
 use self::answer_reader::{AnswerReader, BadAnswer};
 use self::dial::{DialError, Origin};
@@ -28,6 +30,7 @@ use crate::gateway::Gateway;
 mod answer_reader;
 mod dial;
 mod pool;
+mod request;
 
 /// Room for the head of a usual request, in bytes.
 const USUAL_HEAD: usize = 768;
@@ -157,11 +160,25 @@ fn build(gateway: &Gateway, backend: &HttpIntegration, call: &Call<'_>) -> Resul
         }
     }
     head.mapped(&inputs);
+    if let Some(policy) = &call.stage.policy {
+        head.session(event, &policy.policy.backend);
+    }
     // Neither a client nor a mapping may speak for the gateway.
     head.own("X-Amzn-Apigateway-Api-Id", &facts.api_id);
     head.bytes.extend_from_slice(b"X-Amzn-Trace-Id: ");
     let _ = write!(head.bytes, "{}", gateway.trace_id(event.request_time));
-    let _ = write!(head.bytes, "\r\nContent-Length: {}\r\n\r\n", call.body.len());
+    head.bytes.extend_from_slice(b"\r\n");
+    if let Some(secret) = signing_secret(call.stage) {
+        let target = query.as_ref().or_else(|| uri.path_and_query()).map_or("/", |target| target.as_str());
+        let id = facts.connection_id.to_string();
+        let seconds = event.request_time / 1000;
+        let method = backend.method.as_str();
+        let body = call.body.as_bytes();
+        let request = SignedRequest { method, path_and_query: target, connection_id: &id, body };
+        let signature = sign_backend_request(&Secret::new(secret), seconds, request);
+        head.own("Tidegate-Signature", &signature);
+    }
+    let _ = write!(head.bytes, "Content-Length: {}\r\n\r\n", call.body.len());
     let mut bytes = head.bytes;
     bytes.extend_from_slice(call.body.as_bytes());
     Ok(Outgoing { uri, bytes })
@@ -276,6 +293,25 @@ impl<'a> Head<'a> {
         self.bytes.extend_from_slice(b"\r\n");
     }
 
+    /// Who the client is, and the secret by which the backend knows the gateway.
+    fn session(&mut self, event: &Event, backend: &policy::Backend) {
+        if let Some(SessionFacts { identity, channels }) = &event.session {
+            for (name, value) in [("Tidegate-User", &identity.user), ("Tidegate-Session", &identity.session)]
+            {
+                if let Some(value) = value {
+                    self.own(name, &visible(value));
+                }
+            }
+            if !channels.is_empty() {
+                self.own("Tidegate-Channels", channels);
+            }
+            self.own("Tidegate-Auth", identity.auth.as_str());
+        }
+        if let Some(secret) = backend.secrets.first() {
+            self.overridable(&backend.secret_header, |value| value.extend_from_slice(secret.as_bytes()));
+        }
+    }
+
     /// The lines of the mappings, their names spelled as the mappings spell them. The last mapping of a name
     /// counts, however the others spell it.
     fn mapped(&mut self, inputs: &Inputs<'_>) {
@@ -294,6 +330,18 @@ impl<'a> Head<'a> {
             }
         }
     }
+}
+
+/// The secret that requests of a stage are signed with, where the policy wants that.
+fn signing_secret(stage: &Stage) -> Option<&str> {
+    let backend = &stage.policy.as_ref()?.policy.backend;
+    backend.secrets.first().filter(|_| backend.sign).map(String::as_str)
+}
+
+/// An id as a header can carry it: what is not visible ASCII, and `%`, is percent-encoded.
+fn visible(id: &str) -> std::borrow::Cow<'_, str> {
+    const HIDDEN: percent_encoding::AsciiSet = percent_encoding::CONTROLS.add(b' ').add(b'%').add(b',');
+    percent_encoding::utf8_percent_encode(id, &HIDDEN).into()
 }
 
 /// Hop-by-hop headers, which end at a gateway. Source: RFC 9110, section 7.6.1.

@@ -1,6 +1,6 @@
 //! A gateway with its listener, its timers, a recording backend and recorded notices.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use tidegate_auth::{ApiKey, Secret};
 use tidegate_core::definition::{
     Api, ApiDefinition, Integration, Live, LiveApi, LiveStage, Route, RouteResponse, Stage,
 };
-use tidegate_core::notice::{Notice, NoticeSink};
+use tidegate_core::notice::{Notice, NoticeSink, Place};
 use tidegate_core::port::DefinitionSink as _;
 use tidegate_core::settings::Settings;
-use tidegate_gateway::{Gateway, GatewayConfig, SettingsOf, edge};
+use tidegate_gateway::{Gateway, GatewayConfig, Publish, PushResult, ReadFile, SettingsOf, Target, edge};
 use tokio::net::TcpSocket;
 use tokio::task::JoinHandle;
 
@@ -85,6 +85,9 @@ impl Plane {
             clock_skew: Duration::from_secs(300),
             signature_hosts: Vec::new(),
             max_connections: 10_000,
+            records: Arc::new(tidegate_store::SqliteRecords::open_in_memory().unwrap()),
+            token_keys: tidegate_auth::TokenKeys::new(&[[7; 32]]).unwrap(),
+            read_file: ReadFile(Arc::new(|path| std::fs::read(path))),
         };
         let notices = Arc::new(Notices::default());
         let gateway = Gateway::new(config, Arc::clone(&notices) as Arc<dyn NoticeSink>).unwrap();
@@ -115,6 +118,13 @@ impl Plane {
         let stage = Stage { stage_name: STAGE.to_owned(), ..Stage::default() };
         let stages = vec![LiveStage { stage, deployment: Some(definition), policy: None }];
         self.publish_stages(stages);
+    }
+
+    /// Pushes to everyone of the stage.
+    pub(crate) async fn push_to_all(&self, payload: bytes::Bytes) -> PushResult {
+        let stage = self.gateway.find_stage(API_ID, STAGE).unwrap();
+        let publish = Publish { targets: vec![Target::Everyone], payload, except: HashSet::new() };
+        self.gateway.push_to_many(&stage, publish, &Place::default()).await
     }
 
     /// Deletes the stage.

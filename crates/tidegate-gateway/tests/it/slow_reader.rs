@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::harness::{API_ID, Plane, STAGE};
+use crate::harness::Plane;
 
 /// Bytes of one push.
 const SIZE: usize = 16 * 1024;
@@ -31,11 +31,11 @@ async fn others_get_everything_and_it_recovers() {
     let mut n_slow = 0;
     while n_slow < 50 {
         assert!(n_pushed < ENOUGH, "the queue has no bound");
-        let counts = plane.gateway.push_to_all(API_ID, STAGE, payload(n_pushed));
-        assert_eq!(counts.gone, 0);
-        assert_eq!(counts.taken + counts.slow, 2);
-        assert!(counts.taken >= 1, "the fast client is never at the bound");
-        match counts.slow {
+        let counts = plane.push_to_all(payload(n_pushed)).await;
+        assert!(counts.gone.is_empty());
+        assert_eq!(counts.delivered + counts.slow.len(), 2);
+        assert!(counts.delivered >= 1, "the fast client is never at the bound");
+        match counts.slow.len() {
             0 => taken_for_slow.push(n_pushed),
             _ => n_slow += 1,
         }
@@ -50,8 +50,8 @@ async fn others_get_everything_and_it_recovers() {
     for number in &taken_for_slow {
         assert_eq!(slow.text().await.parse::<usize>().unwrap(), *number);
     }
-    let counts = plane.gateway.push_to_all(API_ID, STAGE, payload(n_pushed));
-    assert_eq!((counts.taken, counts.slow, counts.gone), (2, 0, 0));
+    let counts = plane.push_to_all(payload(n_pushed)).await;
+    assert_eq!((counts.delivered, counts.slow.len(), counts.gone.len()), (2, 0, 0));
     assert_eq!(slow.text().await.parse::<usize>().unwrap(), n_pushed);
     assert_eq!(fast.text().await.parse::<usize>().unwrap(), n_pushed);
     slow.close(1000, "").await;
@@ -69,7 +69,7 @@ async fn small_pushes_are_bounded_by_their_number() {
     let mut n_taken = 0;
     // 64 bytes a push: far more than the system's buffers hold.
     let small = Bytes::from(vec![b'x'; 64]);
-    while plane.gateway.push_to_all(API_ID, STAGE, small.clone()).slow == 0 {
+    while plane.push_to_all(small.clone()).await.slow.is_empty() {
         n_taken += 1;
         assert!(n_taken < 1_000_000, "the queue has no bound");
     }

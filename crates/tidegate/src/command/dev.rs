@@ -1,7 +1,6 @@
 //! `tidegate dev`: everything in a temporary folder, with an API that works at once.
 
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -12,6 +11,7 @@ use tidegate_control::ControlPlane;
 
 use crate::app::App;
 use crate::cli::{ConfigArgs, DevArgs};
+use crate::stores::Stores;
 use crate::{config, observe};
 
 const ACCESS_KEY_ID: &str = "tidegate";
@@ -48,8 +48,7 @@ pub(crate) async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
     let access_key_id = config.credentials[0].access_key_id.clone();
     let region = config.region.clone();
     let is_own_key = access_key_id == ACCESS_KEY_ID;
-    let store = tidegate_store::SqliteStore::open_in_memory().context("open the store")?;
-    let app = App::start(config, Arc::new(store)).await?;
+    let app = App::start(config, Stores::in_memory()?).await?;
     create_api(&app.control, backend.as_ref()).await?;
 
     let public = app.public_address();

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 
 use crate::app::App;
 use crate::cli::ServeArgs;
+use crate::stores::Stores;
 use crate::{config, observe};
 
 pub(crate) async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
@@ -24,9 +25,8 @@ pub(crate) async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     }
     std::fs::create_dir_all(&config.data_dir)
         .with_context(|| format!("create the data directory {}", config.data_dir.display()))?;
-    let store =
-        tidegate_store::SqliteStore::open(&config.data_dir.join("tidegate.db")).context("open the store")?;
-    let app = App::start(config, std::sync::Arc::new(store)).await?;
+    let stores = Stores::open(&config.data_dir)?;
+    let app = App::start(config, stores).await?;
     if let Some(path) = &args.address_file {
         app.write_addresses(path, serde_json::Map::new())?;
     }

@@ -1,0 +1,338 @@
+//! The gateway's own checks of a handshake, in their order: policy, origin, attempts, channel names, identity, bans, the
+//! user's limits, permissions. Only then is a one-time token spent.
+//!
+//! A stage without a policy asks nothing. Whoever is refused is told which check it was and no more; the reason is for
+//! operators.
+
+mod attempts;
+mod jwt;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::header::{COOKIE, HeaderMap, ORIGIN};
+use tidegate_auth::{ApiKey, BEARER_SUBPROTOCOL, find_connect_token};
+use tidegate_core::channel::{ChannelName, Right};
+use tidegate_core::context::SessionFacts;
+use tidegate_core::diagnosis::Diagnosis;
+use tidegate_core::error::ErrorCode;
+use tidegate_core::identity::{AuthKind, Identity};
+use tidegate_core::mapping::query_values;
+use tidegate_core::policy::IdentityCheck;
+use tidegate_core::snapshot::{Stage, StagePolicy};
+
+pub use self::attempts::AttemptRecord;
+pub(crate) use self::attempts::{ATTEMPTS_KEPT, Attempts, Outcome};
+pub(crate) use self::jwt::JwtKeys;
+use crate::connection::handle::Handle;
+use crate::gateway::Gateway;
+use crate::groups::{Key, Kind};
+use crate::tokens::{Presented, Showing, TokenRefusal};
+
+/// A handshake as the checks see it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Handshake<'a> {
+    pub(crate) stage: &'a Arc<Stage>,
+    pub(crate) policy: &'a Arc<StagePolicy>,
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) query: &'a str,
+    /// Host the client used.
+    pub(crate) domain: &'a str,
+    pub(crate) address: IpAddr,
+    pub(crate) now: u64,
+}
+
+/// What the checks have established.
+#[derive(Debug, Default)]
+pub(crate) struct Established {
+    pub(crate) identity: Arc<Identity>,
+    /// To be joined once the connection is open.
+    pub(crate) channels: Vec<ChannelName>,
+    /// Subprotocol that carried the proof, to be answered if nobody chooses another.
+    pub(crate) subprotocol: Option<&'static str>,
+}
+
+impl Established {
+    /// What `$connect` is told.
+    pub(crate) fn facts(&self) -> SessionFacts {
+        let names: Vec<&str> = self.channels.iter().map(ChannelName::as_str).collect();
+        SessionFacts { identity: Arc::clone(&self.identity), channels: names.join(",") }
+    }
+}
+
+/// A refusal by one of the checks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refused {
+    pub(crate) code: ErrorCode,
+    pub(crate) diagnosis: Diagnosis,
+    /// For the operator: names and numbers.
+    pub(crate) detail: String,
+    /// Which check, for the client.
+    pub(crate) check: &'static str,
+    /// In place of the table's text, where the catalogue has another.
+    pub(crate) text: Option<&'static str>,
+    /// Seconds.
+    pub(crate) retry_after: Option<u64>,
+}
+
+impl Refused {
+    pub(crate) fn new(
+        code: ErrorCode,
+        diagnosis: Diagnosis,
+        check: &'static str,
+        detail: impl Into<String>,
+    ) -> Self {
+        Self { code, diagnosis, detail: detail.into(), check, text: None, retry_after: None }
+    }
+
+    /// How the log of attempts has it.
+    pub(crate) fn outcome(&self, status: u16) -> Outcome<'_> {
+        Outcome { status, diagnosis: Some(self.diagnosis), user: None, connection_id: None }
+    }
+
+    fn of_token(refusal: TokenRefusal) -> Self {
+        let TokenRefusal { code, diagnosis, detail, retry_after } = refusal;
+        Self { code, diagnosis, detail, check: "token", text: None, retry_after }
+    }
+}
+
+/// What one proof of identity came to.
+struct Proof {
+    identity: Arc<Identity>,
+    presented: Option<Presented>,
+    subprotocol: Option<&'static str>,
+}
+
+/// Checks that need neither a slot nor an identity.
+pub(crate) fn check_arrival(gateway: &Gateway, handshake: &Handshake<'_>) -> Result<(), Refused> {
+    let Handshake { policy, headers, .. } = *handshake;
+    if let Some(problem) = &policy.broken {
+        return Err(Refused::new(
+            ErrorCode::PolicyBroken,
+            Diagnosis::CONFIG_INVALID_VALUE,
+            "policy",
+            problem.clone(),
+        ));
+    }
+    // Before the origin: whoever comes from a wrong page again and again is counted too.
+    let arrival = gateway.attempts.on_arrival(handshake);
+    let rules = &policy.policy.admission;
+    if !rules.origins.is_empty() {
+        let refuse = |detail: String| {
+            Err(Refused::new(ErrorCode::OriginRejected, Diagnosis::ORIGIN_NOT_ALLOWED, "origin", detail))
+        };
+        match headers.get(ORIGIN).map(|origin| origin.to_str()) {
+            None if rules.allow_missing_origin => {}
+            None => return refuse("no Origin".to_owned()),
+            Some(Ok(origin)) if policy.origins.contains(origin) => {}
+            Some(Ok(origin)) => {
+                return refuse(format!(
+                    "{} is not on the list",
+                    origin.chars().take(200).collect::<String>()
+                ));
+            }
+            Some(Err(_)) => return refuse("an Origin that is no text".to_owned()),
+        }
+    }
+    arrival.or_else(|limited| gateway.attempts.enforce(gateway, handshake, limited))
+}
+
+/// Checks that need the connection: its limits, its client's identity and rights.
+pub(crate) async fn establish(
+    gateway: &Gateway,
+    handshake: &Handshake<'_>,
+    handle: &Arc<Handle>,
+) -> Result<Established, Refused> {
+    let Handshake { policy, address, now, .. } = *handshake;
+    let rules = &policy.policy.admission;
+    let limited = |what: &str, limit: usize, code| {
+        let detail = format!("{what} has {limit} connections already");
+        let mut refused = Refused::new(code, Diagnosis::LIMIT_CONNECTIONS, "connections", detail);
+        refused.retry_after = (code == ErrorCode::ConnectionsExceeded).then_some(1);
+        Err(refused)
+    };
+    if rules.max_connections > 0 && !join(gateway, handle, Kind::Stage, "".into(), rules.max_connections) {
+        return limited("the stage", rules.max_connections, ErrorCode::StageFull);
+    }
+    if rules.connections_per_address > 0 {
+        let name = gateway.attempts.address_key(policy, address).to_string();
+        if !join(gateway, handle, Kind::Address, name.into(), rules.connections_per_address) {
+            return limited("the address", rules.connections_per_address, ErrorCode::ConnectionsExceeded);
+        }
+    }
+    let channels = channel_names(handshake)?;
+    let Proof { identity, presented, subprotocol } = identify(gateway, handshake)?;
+    if let Some(ban) = gateway.bans.find(&identity, &handshake.stage.api_id, now) {
+        let seconds = ban.until.saturating_sub(now) / 1000;
+        let detail = format!("banned for another {seconds} s");
+        return Err(Refused::new(ErrorCode::IdentityRejected, Diagnosis::USER_BANNED, "identity", detail));
+    }
+    if let Some(user) = &identity.user {
+        gateway
+            .attempts
+            .on_user(handshake, user)
+            .or_else(|limited| gateway.attempts.enforce(gateway, handshake, limited))?;
+        // Joined whatever the limit is: pushes to a user find their connections by it.
+        if !join(gateway, handle, Kind::User, Arc::clone(user), rules.connections_per_user) {
+            return limited("the user", rules.connections_per_user, ErrorCode::ConnectionsExceeded);
+        }
+    }
+    if let Some(session) = &identity.session {
+        join(gateway, handle, Kind::Session, Arc::clone(session), 0);
+    }
+    handle.membership().set_identity(Arc::clone(&identity));
+    for channel in &channels {
+        let may = gateway.may(policy, handle, &identity, channel, Right::Join).await;
+        may.map_err(|refusal| {
+            Refused::new(ErrorCode::ChannelRejected, refusal.diagnosis, "channel", refusal.detail)
+        })?;
+    }
+    if let Some(presented) = presented {
+        let id = handle.facts.connection_id;
+        gateway.tokens.spend(&presented, address, id, now).await.map_err(Refused::of_token)?;
+    }
+    Ok(Established { identity, channels, subprotocol })
+}
+
+fn join(gateway: &Gateway, handle: &Arc<Handle>, kind: Kind, name: Arc<str>, limit: usize) -> bool {
+    let key = Key::of(handle, kind, name);
+    let has_joined = gateway.groups.join_limited(&key, handle, limit);
+    if has_joined {
+        handle.membership().note_key(key);
+    }
+    has_joined
+}
+
+/// The channels that the handshake names, or the stage's own.
+fn channel_names(handshake: &Handshake<'_>) -> Result<Vec<ChannelName>, Refused> {
+    let settings = &handshake.policy.policy.channels;
+    let mut names: Vec<ChannelName> = Vec::new();
+    let refuse = |detail: String| {
+        Err(Refused::new(ErrorCode::InvalidChannel, Diagnosis::CHANNEL_INVALID, "channel", detail))
+    };
+    if !settings.parameter.is_empty() {
+        for text in query_values(handshake.query, &settings.parameter).filter(|text| !text.is_empty()) {
+            let Ok(name) = text.parse::<ChannelName>() else {
+                return refuse(format!("a name of {} characters", text.chars().count()));
+            };
+            if !names.contains(&name) {
+                names.push(name);
+            }
+            if names.len() > settings.max_per_connection {
+                return refuse(format!("more than {} channels", settings.max_per_connection));
+            }
+        }
+    }
+    if names.is_empty() {
+        // Mappings of a domain may have a default of their own.
+        let host = handshake.domain.split(':').next();
+        names.extend(handshake.policy.channels.default_channel(host).cloned());
+    }
+    Ok(names)
+}
+
+/// The first proof of identity that the handshake carries, in the policy's order.
+fn identify(gateway: &Gateway, handshake: &Handshake<'_>) -> Result<Proof, Refused> {
+    let rules = &handshake.policy.policy.admission;
+    let nobody = || Proof { identity: Arc::default(), presented: None, subprotocol: None };
+    let mut missing = None;
+    for check in &rules.checks {
+        let proof = match check {
+            IdentityCheck::Token => by_token(gateway, handshake),
+            IdentityCheck::Jwt => jwt::check(gateway, handshake),
+            IdentityCheck::ApiKey => by_api_key(handshake),
+        };
+        match proof {
+            Ok(proof) => return Ok(proof),
+            // Not there: the next one may be. Wrong is refused, whatever else there is.
+            Err(refused) if is_missing(refused.diagnosis) => {
+                missing.get_or_insert(refused);
+            }
+            Err(refused) => return Err(refused),
+        }
+    }
+    match missing {
+        Some(refused) if rules.required => Err(refused),
+        _ => Ok(nobody()),
+    }
+}
+
+fn is_missing(diagnosis: Diagnosis) -> bool {
+    matches!(
+        diagnosis,
+        Diagnosis::TOKEN_MISSING
+            | Diagnosis::JWT_MISSING
+            | Diagnosis::JWT_WRONG_PLACE
+            | Diagnosis::APIKEY_MISSING
+    )
+}
+
+fn by_token(gateway: &Gateway, handshake: &Handshake<'_>) -> Result<Proof, Refused> {
+    let Handshake { stage, policy, headers, query, address, now, .. } = *handshake;
+    let settings = &policy.policy.connect_tokens;
+    let found = find_connect_token(query, headers, &settings.parameter).map_err(|problem| {
+        let diagnosis = Diagnosis::find(problem.diagnosis()).unwrap_or(Diagnosis::TOKEN_UNKNOWN);
+        Refused::new(ErrorCode::IdentityRejected, diagnosis, "token", problem.to_string())
+    })?;
+    let cookie = cookie(headers, &settings.cookie);
+    let showing = Showing {
+        stage,
+        cookie: cookie.as_deref(),
+        origin: headers.get(ORIGIN).and_then(|origin| origin.to_str().ok()),
+        address,
+        now,
+    };
+    let is_connected = |id| gateway.registry.find(id).is_some();
+    let presented =
+        gateway.tokens.look_up(&found.token, &showing, is_connected).map_err(Refused::of_token)?;
+    Ok(Proof {
+        identity: Arc::clone(&presented.identity),
+        presented: Some(presented),
+        subprotocol: found.answers_bearer.then_some(BEARER_SUBPROTOCOL),
+    })
+}
+
+fn by_api_key(handshake: &Handshake<'_>) -> Result<Proof, Refused> {
+    let refuse = |detail: &str| {
+        Refused::new(ErrorCode::IdentityRejected, Diagnosis::APIKEY_MISSING, "api_key", detail)
+    };
+    let key = handshake.headers.get("x-api-key").ok_or_else(|| refuse("no x-api-key"))?;
+    let key = String::from_utf8_lossy(key.as_bytes());
+    let mut found = None;
+    for known in &handshake.policy.policy.admission.api_keys {
+        // All are compared: which one fits must not show in the time.
+        if ApiKey::from_hash_hex(&known.sha256).is_some_and(|hash| hash.verify(&key)) {
+            found = Some(known);
+        }
+    }
+    let Some(known) = found else {
+        return Err(Refused::new(
+            ErrorCode::IdentityRejected,
+            Diagnosis::APIKEY_UNKNOWN,
+            "api_key",
+            "not one of the policy's keys",
+        ));
+    };
+    let identity = Identity {
+        user: Some(known.user.as_str().into()),
+        auth: AuthKind::ApiKey,
+        roles: known.roles.clone(),
+        ..Identity::default()
+    };
+    Ok(Proof { identity: Arc::new(identity), presented: None, subprotocol: None })
+}
+
+/// Value of a cookie; nothing for an empty name.
+pub(crate) fn cookie(headers: &HeaderMap, name: &str) -> Option<String> {
+    if name.is_empty() {
+        return None;
+    }
+    headers
+        .get_all(COOKIE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='))
+        .find(|(known, _)| *known == name)
+        .map(|(_, value)| value.trim_matches('"').to_owned())
+}

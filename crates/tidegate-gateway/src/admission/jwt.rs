@@ -1,0 +1,227 @@
+//! JSON Web Tokens of handshakes, and the key sets they are verified with.
+//!
+//! Key sets are fetched in the background: when a policy names one, every ten minutes, and when a token names a key that
+//! is not there. A handshake never waits for a fetch, and a fetch that fails leaves the keys as they were.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use tidegate_auth::jwt::{Jwks, JwtRefusal, JwtVerifier, KeySet, KeySource, SourceKeys, find_token};
+use tidegate_auth::{BEARER_SUBPROTOCOL, Secret};
+use tidegate_core::diagnosis::Diagnosis;
+use tidegate_core::error::ErrorCode;
+use tidegate_core::notice::{Notice, Place};
+use tidegate_core::snapshot::{Snapshot, Stage, StagePolicy};
+use tokio::sync::Notify;
+
+use super::{Handshake, Proof, Refused};
+use crate::clock::now_millis;
+use crate::gateway::{Gateway, ReadFile};
+
+/// Milliseconds between two fetches of a key set. Source: S3-11.
+const REFRESH: u64 = 10 * 60 * 1000;
+
+/// Milliseconds that lie between two fetches at least, however many unknown keys are presented. Source: S3-11.
+const SOONEST: u64 = 30 * 1000;
+
+/// API id and stage name.
+type StageName = (Arc<str>, Arc<str>);
+
+/// The verifiers of all stages.
+#[derive(Debug)]
+pub(crate) struct JwtKeys {
+    stages: ArcSwap<HashMap<StageName, Arc<StageKeys>>>,
+    /// Wakes the fetching task.
+    due: Notify,
+    read_file: ReadFile,
+}
+
+/// The verifier of one stage.
+#[derive(Debug)]
+struct StageKeys {
+    policy: Arc<StagePolicy>,
+    verifier: ArcSwapOption<JwtVerifier>,
+    /// Why there is none.
+    problem: String,
+    /// Key sets that are fetched, with their positions.
+    urls: Vec<(usize, String)>,
+    /// Milliseconds since 1970; 0 = never.
+    fetched_at: AtomicU64,
+    is_wanted: AtomicBool,
+}
+
+impl JwtKeys {
+    pub(crate) fn new(read_file: ReadFile) -> Self {
+        Self { stages: ArcSwap::default(), due: Notify::new(), read_file }
+    }
+
+    /// Takes in the policies of a new snapshot; stages whose policy is the same keep what they have fetched.
+    pub(crate) fn update(&self, snapshot: &Snapshot) {
+        let before = self.stages.load();
+        let mut stages = HashMap::new();
+        for stage in snapshot.apis.values().flat_map(|api| api.stages.values()) {
+            let Some(policy) = stage.policy.as_ref().filter(|policy| policy.policy.jwt.is_some()) else {
+                continue;
+            };
+            let name = (Arc::clone(&stage.api_id), Arc::clone(&stage.name));
+            let kept = before.get(&name).filter(|known| Arc::ptr_eq(&known.policy.policy, &policy.policy));
+            let keys = match kept {
+                Some(kept) => Arc::clone(kept),
+                None => Arc::new(StageKeys::new(policy, &self.read_file)),
+            };
+            stages.insert(name, keys);
+        }
+        self.stages.store(Arc::new(stages));
+        self.due.notify_one();
+    }
+
+    fn of(&self, stage: &Stage) -> Option<Arc<StageKeys>> {
+        self.stages.load().get(&(Arc::clone(&stage.api_id), Arc::clone(&stage.name))).cloned()
+    }
+
+    /// The verifier of a stage, for who issues tokens of it.
+    pub(crate) fn verifier(&self, stage: &Stage) -> Option<Arc<JwtVerifier>> {
+        self.of(stage)?.verifier.load_full()
+    }
+
+    /// Fetches key sets until the gateway stops.
+    pub(crate) async fn run(&self, gateway: &Gateway) {
+        loop {
+            let now = now_millis();
+            let mut next = REFRESH;
+            let stages = self.stages.load_full();
+            for (name, keys) in stages.iter().filter(|(_, keys)| !keys.urls.is_empty()) {
+                let age = now.saturating_sub(keys.fetched_at.load(Ordering::Relaxed));
+                let is_wanted = keys.is_wanted.load(Ordering::Relaxed);
+                let wait = if is_wanted || !keys.is_complete() { SOONEST } else { REFRESH };
+                if age >= wait {
+                    keys.fetched_at.store(now, Ordering::Relaxed);
+                    keys.is_wanted.store(false, Ordering::Relaxed);
+                    keys.fetch(gateway, name).await;
+                    next = next.min(if keys.is_complete() { REFRESH } else { SOONEST });
+                } else {
+                    next = next.min(wait - age);
+                }
+            }
+            let _ = tokio::time::timeout(Duration::from_millis(next.max(100)), self.due.notified()).await;
+        }
+    }
+}
+
+impl StageKeys {
+    fn new(policy: &Arc<StagePolicy>, read_file: &ReadFile) -> Self {
+        let mut keys = Self {
+            policy: Arc::clone(policy),
+            verifier: ArcSwapOption::empty(),
+            problem: String::new(),
+            urls: Vec::new(),
+            fetched_at: AtomicU64::new(0),
+            is_wanted: AtomicBool::new(false),
+        };
+        match keys.build(read_file) {
+            Ok(verifier) => keys.verifier.store(Some(Arc::new(verifier))),
+            Err(problem) => keys.problem = problem,
+        }
+        keys
+    }
+
+    fn build(&mut self, read_file: &ReadFile) -> Result<JwtVerifier, String> {
+        let Some(options) = &self.policy.policy.jwt else { return Err("no [jwt]".to_owned()) };
+        let mut sources = Vec::new();
+        for (position, key) in options.keys.iter().enumerate() {
+            let read = |path: &str| {
+                read_file
+                    .read(std::path::Path::new(path))
+                    .map_err(|error| format!("jwt.keys[{position}]: {path} cannot be read: {error}"))
+            };
+            let keys = if let Some(secret) = &key.secret {
+                SourceKeys::Secret(Secret::new(secret.clone()))
+            } else if let Some(path) = &key.secret_file {
+                let text = String::from_utf8(read(path)?)
+                    .map_err(|_| format!("jwt.keys[{position}]: {path} is not text"))?;
+                SourceKeys::Secret(Secret::new(text.trim_end().to_owned()))
+            } else if let Some(path) = &key.jwks_file {
+                let jwks = Jwks::parse(&read(path)?)
+                    .map_err(|error| format!("jwt.keys[{position}]: {path}: {error}"))?;
+                SourceKeys::Set(Some(KeySet { jwks: Arc::new(jwks), fetched_at: now_millis() }))
+            } else {
+                self.urls.push((position, key.jwks_url.clone().unwrap_or_default()));
+                SourceKeys::Set(None)
+            };
+            sources.push(KeySource { algorithms: key.algorithms.clone(), keys });
+        }
+        JwtVerifier::new(options, sources)
+            .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+    }
+
+    /// Every key set has been fetched once.
+    fn is_complete(&self) -> bool {
+        let verifier = self.verifier.load();
+        verifier
+            .as_ref()
+            .is_none_or(|verifier| self.urls.iter().all(|(position, _)| verifier.set(*position).is_some()))
+    }
+
+    async fn fetch(&self, gateway: &Gateway, (api_id, stage): &StageName) {
+        for (position, url) in &self.urls {
+            let result = match gateway.backends.get(url).await {
+                Ok((200, body)) => Jwks::parse(&body).map_err(|error| error.to_string()),
+                Ok((status, _)) => Err(format!("status {status}")),
+                Err(failure) => Err(failure.detail.into_owned()),
+            };
+            let result = result.and_then(|jwks| {
+                let set = KeySet { jwks: Arc::new(jwks), fetched_at: now_millis() };
+                let Some(verifier) = self.verifier.load_full() else { return Err(self.problem.clone()) };
+                let verifier = verifier.with_set(*position, set).map_err(|error| error.to_string())?;
+                self.verifier.store(Some(Arc::new(verifier)));
+                Ok(())
+            });
+            if let Err(detail) = result {
+                let place =
+                    Place { api_id: Arc::clone(api_id), stage: Arc::clone(stage), ..Place::default() };
+                let diagnosis = Diagnosis::JWT_JWKS_UNREACHABLE;
+                gateway.notice(Notice::KeySetNotFetched { place, diagnosis, detail });
+            }
+        }
+    }
+}
+
+/// Verifies the token of a handshake.
+pub(super) fn check(gateway: &Gateway, handshake: &Handshake<'_>) -> Result<Proof, Refused> {
+    let broken = |detail: String| {
+        Refused::new(ErrorCode::IdentityUnavailable, Diagnosis::CONFIG_INVALID_VALUE, "jwt", detail)
+    };
+    let Some(options) = &handshake.policy.policy.jwt else {
+        return Err(broken("the policy has no [jwt]".to_owned()));
+    };
+    let refuse = |refusal: JwtRefusal| {
+        let code = match refusal.status() {
+            503 => ErrorCode::IdentityUnavailable,
+            _ => ErrorCode::IdentityRejected,
+        };
+        let diagnosis = Diagnosis::find(refusal.diagnosis()).unwrap_or(Diagnosis::JWT_MALFORMED);
+        let mut refused = Refused::new(code, diagnosis, "jwt", refusal.to_string());
+        refused.text = (code == ErrorCode::IdentityRejected).then(|| refusal.client_text());
+        refused
+    };
+    let found = find_token(handshake.query, handshake.headers, options).map_err(refuse)?;
+    let keys = gateway.jwt.of(handshake.stage);
+    let Some(keys) = keys else { return Err(broken("no keys for the stage yet".to_owned())) };
+    let Some(verifier) = keys.verifier.load_full() else { return Err(broken(keys.problem.clone())) };
+    let verified = verifier.verify(found.token.expose(), handshake.now).map_err(|refusal| {
+        if refusal.needs_refresh() && !keys.urls.is_empty() {
+            keys.is_wanted.store(true, Ordering::Relaxed);
+            gateway.jwt.due.notify_one();
+        }
+        refuse(refusal)
+    })?;
+    let mut identity = verified.into_identity();
+    if !options.close_on_expiry {
+        identity.expires_at = None;
+    }
+    let subprotocol = found.answers_bearer.then_some(BEARER_SUBPROTOCOL);
+    Ok(Proof { identity: Arc::new(identity), presented: None, subprotocol })
+}

@@ -1,0 +1,106 @@
+//! Requests of the gateway's own: key sets, permission questions, token requests.
+
+use std::io::Write as _;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::Uri;
+use http::header::{HeaderName, HeaderValue};
+use serde_json::Value;
+use tidegate_core::diagnosis::Diagnosis;
+use tidegate_core::error::ErrorCode;
+
+use super::super::Failure;
+use super::answer_reader::AnswerReader;
+use super::dial::Origin;
+use super::pool::{Backends, Broken, exchange};
+use super::{no_answer, no_connection};
+
+/// How long a request may take from its begin to the end of its answer.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+impl Backends {
+    /// Status and body of a GET.
+    pub(crate) async fn get(&self, url: &str) -> Result<(u16, Bytes), Failure> {
+        self.request("GET", url, "application/json", &[], &[]).await
+    }
+
+    /// Status and body of a POST with a JSON body; `Null` is no body.
+    pub(crate) async fn post_json(
+        &self,
+        url: &str,
+        body: &Value,
+        headers: &[(HeaderName, HeaderValue)],
+    ) -> Result<(u16, Bytes), Failure> {
+        let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+        self.request("POST", url, "application/json", headers, &body).await
+    }
+
+    async fn request(
+        &self,
+        method: &str,
+        url: &str,
+        content_type: &str,
+        headers: &[(HeaderName, HeaderValue)],
+        body: &[u8],
+    ) -> Result<(u16, Bytes), Failure> {
+        let invalid = || {
+            Failure::new(
+                ErrorCode::Misconfigured,
+                Diagnosis::INTEGRATION_MISSING,
+                "the address is not a valid one",
+            )
+        };
+        let uri: Uri = url.parse().map_err(|_| invalid())?;
+        let authority = uri.authority().ok_or_else(invalid)?;
+        let target = uri.path_and_query().map_or("/", |target| target.as_str());
+        let mut head = Vec::with_capacity(512 + body.len());
+        let _ = write!(
+            head,
+            "{method} {target} HTTP/1.1\r\nHost: {authority}\r\nUser-Agent: Tidegate\r\nAccept: application/json\r\n"
+        );
+        for (name, value) in headers.iter().filter(|(name, _)| *name != http::header::USER_AGENT) {
+            let _ = write!(head, "{name}: ");
+            // Checked when it was made: no line end is in it.
+            head.extend_from_slice(value.as_bytes());
+            head.extend_from_slice(b"\r\n");
+        }
+        if !body.is_empty() {
+            let _ = write!(head, "Content-Type: {content_type}\r\n");
+        }
+        let _ = write!(head, "Content-Length: {}\r\n\r\n", body.len());
+        head.extend_from_slice(body);
+        let sent = async {
+            let origin = Origin::of(&uri);
+            loop {
+                let pooled = self.take(origin, Instant::now());
+                let is_reused = pooled.is_some();
+                let mut stream = match pooled {
+                    Some(stream) => stream,
+                    None => self.dial(origin).await.map_err(|error| no_connection(&error))?,
+                };
+                let mut reader = AnswerReader::new(false, false);
+                match exchange(&mut stream, &head, &mut reader).await {
+                    Ok(is_reusable) => {
+                        if is_reusable {
+                            self.put(origin, stream, Instant::now());
+                        }
+                        let received = reader.into_received();
+                        return Ok((received.status, Bytes::from(received.body)));
+                    }
+                    Err(Broken::Unsent(_)) if is_reused => {}
+                    Err(error) => return Err(no_answer(&error, reader.has_head())),
+                }
+            }
+        };
+        // Boxed: rare and large.
+        match tokio::time::timeout(TIMEOUT, Box::pin(sent)).await {
+            Ok(result) => result,
+            Err(_) => Err(Failure::new(
+                ErrorCode::IntegrationTimeout,
+                Diagnosis::INTEGRATION_TIMEOUT,
+                format!("no answer within {} s", TIMEOUT.as_secs()),
+            )),
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! One message to many: channels, users, sessions, everyone.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tidegate_core::channel::ChannelName;
+use tidegate_core::diagnosis::Diagnosis;
+use tidegate_core::id::ConnectionId;
+use tidegate_core::notice::{ClosedBy, Notice, Place};
+use tidegate_core::policy::SlowReader;
+use tidegate_core::snapshot::Stage;
+use tidegate_ws::{CloseCode, CloseFrame, OutboundMessage};
+
+use crate::channels::envelope;
+use crate::clock::now_millis;
+use crate::connection::handle::{CloseCause, PushRefusal};
+use crate::gateway::Gateway;
+use crate::groups::{Key, Kind, Outcome};
+use crate::push::LOOK_AGAIN;
+
+/// Whom a message is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// Everyone of the stage.
+    Everyone,
+    /// One connection.
+    Connection(ConnectionId),
+    /// The members of a channel.
+    Channel(ChannelName),
+    /// The members of all channels whose name begins so.
+    ChannelPrefix(String),
+    /// The connections of a user.
+    User(Arc<str>),
+    /// The connections of a session.
+    Session(Arc<str>),
+}
+
+impl Target {
+    /// Label of metrics and logs.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Everyone => "broadcast",
+            Self::Connection(_) => "connection",
+            Self::Channel(_) | Self::ChannelPrefix(_) => "channel",
+            Self::User(_) => "user",
+            Self::Session(_) => "session",
+        }
+    }
+}
+
+/// A message to many.
+#[derive(Debug, Clone)]
+pub struct Publish {
+    /// Whoever is in any of them gets it, once.
+    pub targets: Vec<Target>,
+    /// The message.
+    pub payload: Bytes,
+    /// Who does not.
+    pub except: HashSet<ConnectionId>,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PushResult {
+    /// Connections whose outbox took it.
+    pub delivered: usize,
+    /// Connections that were ending.
+    pub gone: Vec<ConnectionId>,
+    /// Connections that read too slowly and did not get it.
+    pub slow: Vec<ConnectionId>,
+    /// Its place in the channel, where one channel with history was the target.
+    pub message_id: Option<String>,
+}
+
+impl Gateway {
+    /// Gives a message to everybody it is for, and says how many there were. Encoded once; nobody waits for anybody, but
+    /// where the policy says `slow = "wait"` the caller waits for slow readers.
+    pub async fn push_to_many(&self, stage: &Stage, publish: Publish, place: &Place) -> PushResult {
+        let Publish { targets, payload, mut except } = publish;
+        let label = targets.first().map_or("broadcast", Target::as_str);
+        let mut total = Outcome::default();
+        let is_one = targets.len() == 1;
+        for target in &targets {
+            // Whoever is in several of the targets gets it once.
+            let members = if is_one { HashSet::new() } else { self.reached_by(stage, target) };
+            let outcome = self.publish_to(stage, target, &payload, &except);
+            except.extend(members);
+            total.delivered += outcome.delivered;
+            total.gone.extend(outcome.gone);
+            total.slow.extend(outcome.slow);
+            total.message_id = outcome.message_id.filter(|_| is_one);
+        }
+        self.treat_slow(stage, &mut total).await;
+        let result = PushResult {
+            delivered: total.delivered,
+            gone: total.gone,
+            slow: total.slow.iter().map(|(handle, _)| handle.facts.connection_id).collect(),
+            message_id: total.message_id.map(|id| id.to_string()),
+        };
+        self.notice(Notice::Published {
+            place: place.clone(),
+            target: label,
+            size: payload.len(),
+            delivered: result.delivered,
+            gone: result.gone.len(),
+            slow: result.slow.len(),
+        });
+        result
+    }
+
+    fn key(&self, stage: &Stage, kind: Kind, name: Arc<str>) -> Key {
+        Key { api_id: Arc::clone(&stage.api_id), stage: Arc::clone(&stage.name), kind, name }
+    }
+
+    fn channels_with(&self, stage: &Stage, prefix: &str) -> Vec<ChannelName> {
+        let all = self.groups.list(Kind::Channel, Some(&stage.api_id), Some(&stage.name));
+        let fitting = all.into_iter().filter(|(key, _)| key.name.starts_with(prefix));
+        fitting.filter_map(|(key, _)| key.name.parse().ok()).collect()
+    }
+
+    fn reached_by(&self, stage: &Stage, target: &Target) -> HashSet<ConnectionId> {
+        let of = |kind, name: &Arc<str>| {
+            let members = self.groups.members(&self.key(stage, kind, Arc::clone(name)));
+            members.into_iter().map(|member| member.handle.facts.connection_id).collect::<HashSet<_>>()
+        };
+        match target {
+            // Comes alone.
+            Target::Everyone => HashSet::new(),
+            Target::Connection(id) => HashSet::from([*id]),
+            Target::Channel(name) => of(Kind::Channel, &name.to_shared()),
+            Target::ChannelPrefix(prefix) => {
+                let names = self.channels_with(stage, prefix);
+                names.iter().flat_map(|name| of(Kind::Channel, &name.to_shared())).collect()
+            }
+            Target::User(user) => of(Kind::User, user),
+            Target::Session(session) => of(Kind::Session, session),
+        }
+    }
+
+    fn publish_to(
+        &self,
+        stage: &Stage,
+        target: &Target,
+        payload: &Bytes,
+        except: &HashSet<ConnectionId>,
+    ) -> Outcome {
+        let now = now_millis();
+        let plain = |_| payload.clone();
+        match target {
+            Target::Everyone => {
+                let message = OutboundMessage::text(payload.clone());
+                let mut outcome = Outcome::default();
+                self.registry.for_each(|handle| {
+                    let facts = &handle.facts;
+                    if *facts.api_id == *stage.api_id
+                        && *facts.stage == *stage.name
+                        && !except.contains(&facts.connection_id)
+                    {
+                        outcome.note(handle, &message, handle.push(&message, now));
+                    }
+                });
+                outcome
+            }
+            Target::Connection(id) => {
+                let message = OutboundMessage::text(payload.clone());
+                let mut outcome = Outcome::default();
+                if except.contains(id) {
+                    return outcome;
+                }
+                match self.registry.find(*id).filter(|handle| *handle.facts.api_id == *stage.api_id) {
+                    Some(handle) => outcome.note(&handle, &message, handle.push(&message, now)),
+                    None => outcome.gone.push(*id),
+                }
+                outcome
+            }
+            Target::Channel(name) => {
+                let key = self.key(stage, Kind::Channel, name.to_shared());
+                let policy = stage.policy.as_deref();
+                let rule = policy.and_then(|policy| policy.channels.delivery(name));
+                let history = rule.and_then(|rule| rule.history);
+                let enveloping = policy.filter(|_| rule.is_some_and(|rule| rule.envelope));
+                self.groups.publish(&key, history, except, now, self.next_random(), |id| match enveloping {
+                    Some(policy) => envelope(policy, name, id, payload),
+                    None => payload.clone(),
+                })
+            }
+            Target::ChannelPrefix(prefix) => {
+                let mut outcome = Outcome::default();
+                let mut reached = except.clone();
+                for name in self.channels_with(stage, prefix) {
+                    let target = Target::Channel(name);
+                    let members = self.reached_by(stage, &target);
+                    let one = self.publish_to(stage, &target, payload, &reached);
+                    reached.extend(members);
+                    outcome.delivered += one.delivered;
+                    outcome.gone.extend(one.gone);
+                    outcome.slow.extend(one.slow);
+                }
+                outcome
+            }
+            Target::User(user) => self.groups.publish(
+                &self.key(stage, Kind::User, Arc::clone(user)),
+                None,
+                except,
+                now,
+                0,
+                plain,
+            ),
+            Target::Session(session) => {
+                let key = self.key(stage, Kind::Session, Arc::clone(session));
+                self.groups.publish(&key, None, except, now, 0, plain)
+            }
+        }
+    }
+
+    /// What the policy wants done about readers that are too slow.
+    async fn treat_slow(&self, stage: &Stage, outcome: &mut Outcome) {
+        if outcome.slow.is_empty() {
+            return;
+        }
+        let Some(push) = stage.policy.as_ref().map(|policy| &policy.policy.push) else { return };
+        match push.slow {
+            SlowReader::Drop => {}
+            SlowReader::Close => {
+                for (handle, _) in &outcome.slow {
+                    handle.close(CloseCause {
+                        frame: Some(CloseFrame::new(CloseCode::POLICY_VIOLATION, "Too slow")),
+                        code: 1008,
+                        reason: "Too slow".to_owned(),
+                        by: ClosedBy::Gateway,
+                        diagnosis: Diagnosis::CONN_SLOW_CONSUMER,
+                        gone: Diagnosis::GONE_SERVER_CLOSED,
+                    });
+                }
+            }
+            SlowReader::Wait => {
+                let deadline = tokio::time::Instant::now() + std::time::Duration::from_millis(push.wait_ms);
+                while !outcome.slow.is_empty() && tokio::time::Instant::now() < deadline {
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                    let now = now_millis();
+                    for (handle, message) in std::mem::take(&mut outcome.slow) {
+                        match handle.push(&message, now) {
+                            Err(PushRefusal::Full) => outcome.slow.push((handle, message)),
+                            result => outcome.note(&handle, &message, result),
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
