@@ -58,17 +58,19 @@ impl TokenRequest {
 }
 
 /// A one-time token for opening a connection; a page uses it right away, and asks for a new one before it reconnects.
-#[derive(Clone, PartialEq, Deserialize)]
+///
+/// As JSON it is what the gateway answered, for handing it to a page.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct ConnectToken {
     /// The secret.
     pub token: String,
     /// Seconds.
     pub expires_in: u32,
     /// As the gateway writes it.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Value::is_null")]
     pub expires_at: Value,
     /// Address to connect to, with the token in it.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
 }
 

@@ -134,6 +134,8 @@ async fn tokens_and_the_end_of_sessions() {
     let token = admin(&gateway).issue_token(&request).await.unwrap();
     assert_eq!((token.token.as_str(), token.expires_in, token.url.is_some()), ("tok", 60, true));
     assert!(!format!("{token:?}").contains("tok\""), "{token:?}");
+    let handed_on: Value = serde_json::to_value(&token).unwrap();
+    assert_eq!(handed_on, serde_json::from_str::<Value>(answer).unwrap());
     let seen = gateway.only();
     check_line(&seen, "POST /api/tokens");
     let sent: Value = serde_json::from_slice(&seen.body).unwrap();

@@ -4,3 +4,4 @@ mod backend_crate;
 mod command_line;
 mod crate_edges;
 mod dev_and_connect;
+mod manual;
