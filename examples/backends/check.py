@@ -8,6 +8,7 @@ Python packages `requests` and `websockets`.
 """
 
 import asyncio, json, os, subprocess, sys, tempfile, threading, time
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import requests
@@ -93,7 +94,7 @@ def check_pages(base):
         assert pages.post(base + "/groups", data={"name": "two words"}).status_code == 201
         assert not SEEN, "pushed in spite of a rollback"
         posted = pages.post(base + "/groups", data={"name": "staff"})
-    elif "fastapi" in os.getcwd() or "/go" in os.getcwd():
+    elif os.path.basename(os.getcwd()) in ("fastapi", "go"):
         posted = pages.post(base + "/posts", params={"text": "hello"})
     else:
         posted = pages.post(base + "/posts", json={"text": "hello"})
@@ -105,6 +106,35 @@ def check_pages(base):
     assert only_seen()[0] == f"/api/sessions/{body['session']}/end"
 
 
+def check_secret(base):
+    """What the gateway would send to `$connect`, with and without the secret."""
+    headers = {
+        "X-Forwarded-For": "203.0.113.7",
+        "X-Forwarded-Proto": "https",
+        "X-Forwarded-Port": "443",
+        "X-Amzn-Trace-Id": "Root=1-67891233-abcdef012345678912345678",
+        "X-Amzn-Apigateway-Api-Id": "api1",
+        "connectionId": "awG5LZAAAAIcZCg=",
+    }
+    for secret, status in [(None, 403), ("", 403), ("a-gues", 403), ("a-secret", 200)]:
+        sent = headers if secret is None else headers | {"X-Ws-Gateway-Secret": secret}
+        answer = requests.post(base + "/ws/connect?channel=general", headers=sent)
+        assert answer.status_code == status, (secret, answer.status_code)
+
+
+@contextmanager
+def running(command, base, environment):
+    assert not is_up(base), f"something else listens at {base}"
+    backend = subprocess.Popen(command, env=environment)
+    try:
+        until(lambda: is_up(base) or backend.poll() is not None, "the backend does not listen", 60)
+        assert backend.poll() is None, "the backend has ended"
+        yield
+    finally:
+        backend.terminate()
+        backend.wait()
+
+
 def main():
     binary, base = sys.argv[1:3]
     recorder = ThreadingHTTPServer(("127.0.0.1", 0), Recorder)
@@ -114,9 +144,7 @@ def main():
     environment = os.environ | addresses | {"TIDEGATE_KEY": "the-key", "PORT": base.rsplit(":", 1)[1]}
     file = os.path.join(tempfile.mkdtemp(), "addresses.json")
     gateway = [binary, "dev", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--address-file", file]
-    backend = subprocess.Popen(sys.argv[4:], env=environment)
-    try:
-        until(lambda: is_up(base), "the backend does not listen", 60)
+    with running(sys.argv[4:], base, environment):
         gateway = subprocess.Popen([*gateway, "--backend", f"{base}/ws/"], stdout=subprocess.DEVNULL)
         try:
             until(lambda: os.path.exists(file), "the gateway does not listen")
@@ -126,9 +154,8 @@ def main():
         finally:
             gateway.terminate()
             gateway.wait()
-    finally:
-        backend.terminate()
-        backend.wait()
+    with running(sys.argv[4:], base, environment | {"TIDEGATE_SECRET": "a-secret"}):
+        check_secret(base)
     print("ok")
 
 
