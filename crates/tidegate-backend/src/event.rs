@@ -3,6 +3,7 @@
 //! Behind a [`crate::GatewayRouter`] the request has been checked before; on a plain axum route the extractor checks it itself,
 //! by the [`Checks`] that the router carries as an `Extension`, or by the default ones.
 
+use percent_encoding::percent_decode_str;
 use std::fmt::{Debug, Formatter};
 use std::net::{IpAddr, SocketAddr};
 
@@ -12,7 +13,6 @@ use bytes::Bytes;
 use http::header::{COOKIE, ORIGIN, SEC_WEBSOCKET_PROTOCOL, USER_AGENT};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName};
-use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 
 use crate::checks::{Checks, Rejection};
@@ -45,7 +45,7 @@ pub struct EventHead {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Identity {
-    /// From `Tidegate-User`.
+    /// From `Tidegate-User`, percent-decoded.
     pub user: Option<String>,
     /// The login that the connection belongs to, from `Tidegate-Session`.
     pub session: Option<String>,
@@ -128,9 +128,11 @@ impl EventHead {
 impl Identity {
     fn read(headers: &HeaderMap) -> Self {
         let filled = |name| text(headers, name).filter(|text| !text.is_empty());
+        // Ids come percent-encoded, because a header cannot carry every character.
+        let decoded = |name| filled(name).map(|id| percent_decode_str(&id).decode_utf8_lossy().into_owned());
         Self {
-            user: filled("tidegate-user"),
-            session: filled("tidegate-session"),
+            user: decoded("tidegate-user"),
+            session: decoded("tidegate-session"),
             channels: filled("tidegate-channels").map(|list| list_of(&list)).unwrap_or_default(),
             auth: match filled("tidegate-auth").as_deref() {
                 None | Some("none") => AuthKind::None,

@@ -170,12 +170,12 @@ fn build(gateway: &Gateway, backend: &HttpIntegration, call: &Call<'_>) -> Resul
     let _ = write!(head.bytes, "{}", gateway.trace_id(event.request_time));
     head.bytes.extend_from_slice(b"\r\n");
     if let Some(secret) = signing_secret(call.stage) {
-        let target = query.as_ref().or_else(|| uri.path_and_query()).map_or("/", |target| target.as_str());
+        let target = query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
         let id = facts.connection_id.to_string();
         let seconds = event.request_time / 1000;
         let method = backend.method.as_str();
         let body = call.body.as_bytes();
-        let request = SignedRequest { method, path_and_query: target, connection_id: &id, body };
+        let request = SignedRequest { method, path_and_query: &target, connection_id: &id, body };
         let signature = sign_backend_request(&Secret::new(secret), seconds, request);
         head.own("Tidegate-Signature", &signature);
     }
