@@ -505,3 +505,6 @@ impl Log {
         Some(after)
     }
 }
+
+#[cfg(test)]
+mod tests;
