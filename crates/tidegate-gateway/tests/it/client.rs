@@ -47,9 +47,14 @@ impl Client {
 
     /// The handshake of this client, with more of a query and more header lines.
     pub(crate) fn handshake(&self, query: &str, more: &str) -> Vec<u8> {
+        self.handshake_at(&format!("{PATH}{query}"), "localhost", more)
+    }
+
+    /// The handshake of this client at any address.
+    pub(crate) fn handshake_at(&self, target: &str, host: &str, more: &str) -> Vec<u8> {
         let tag = &self.tag;
         format!(
-            "GET {PATH}{query} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+            "GET {target} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{TAG}: {tag}\r\n\
              {more}\r\n"
         )
@@ -131,6 +136,50 @@ impl Client {
         let read = tokio::time::timeout(DEADLINE, self.stream.read_buf(&mut self.received));
         !matches!(read.await.expect("something to read in time"), Ok(0) | Err(_))
     }
+}
+
+/// An HTTP answer.
+#[derive(Debug, Clone)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    /// Status line and header lines, as they were on the wire.
+    pub(crate) head: String,
+    pub(crate) body: String,
+}
+
+impl Reply {
+    /// The value of a header, empty when there is none.
+    pub(crate) fn value(&self, name: &str) -> &str {
+        let mut lines = self.head.lines().filter_map(|line| line.split_once(':'));
+        lines.find(|(known, _)| known.eq_ignore_ascii_case(name)).map_or("", |(_, value)| value.trim())
+    }
+
+    /// The body as JSON.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.body).unwrap()
+    }
+}
+
+/// A plain HTTP request over a connection of its own. `headers` are whole lines; host and length are added.
+pub(crate) async fn request(
+    address: SocketAddr,
+    method: &str,
+    target: &str,
+    headers: &str,
+    body: &str,
+) -> Reply {
+    let mut client = Client::dial(address, None).await;
+    let host = if headers.contains("Host: ") { "" } else { "Host: localhost\r\n" };
+    let length = body.len();
+    let request = format!(
+        "{method} {target} HTTP/1.1\r\n{host}{headers}Content-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    );
+    // Whoever is refused by the head alone may be closed before the body is through.
+    let _ = client.stream.write_all(request.as_bytes()).await;
+    while client.read_more().await {}
+    let answer = String::from_utf8_lossy(&client.received).into_owned();
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a whole answer");
+    Reply { status: head[9..12].parse().unwrap(), head: head.to_owned(), body: body.to_owned() }
 }
 
 /// A plain HTTP request with a key that may do everything; returns the status.

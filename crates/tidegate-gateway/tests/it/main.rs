@@ -13,6 +13,7 @@ mod record;
 
 mod backend_connections;
 mod byte_by_byte;
+mod channels;
 mod cut_off;
 mod deletion_race;
 mod disconnect_exactly_once;
