@@ -146,7 +146,8 @@ async fn tokens_outlive_the_process_and_spent_stays_spent() {
     let mut client = plane.connect_as(&query(&unspent), "").await;
     client.close(1000, "").await;
     assert_eq!(plane.backend.events("CONNECT", 1).await[0].value("tidegate-user"), "ada");
-    plane.refused(&query(&unspent), "", "token.reused").await;
+    plane.nobody_is_left().await;
+    plane.refused(&query(&unspent), "", "token.reused-on-reconnect").await;
     plane.end().await;
 }
 
