@@ -164,7 +164,6 @@ pub(crate) async fn establish(
     let Proof { identity, presented, subprotocol } = identify(gateway, handshake)?;
     // Known from here on, so that the log of attempts has the user of a refusal too.
     handle.membership().set_identity(Arc::clone(&identity));
-    refuse_banned(gateway, handshake, &identity)?;
     if let Some(user) = &identity.user {
         gateway
             .attempts
@@ -178,8 +177,7 @@ pub(crate) async fn establish(
     if let Some(session) = &identity.session {
         join(gateway, handle, Kind::Session, Arc::clone(session), 0);
     }
-    // Again, now that whoever bans finds this connection: a ban that was made between the two is seen here, a later one
-    // closes the connection.
+    // Not before: whoever bans from here on finds this connection among those of its user, and closes it.
     refuse_banned(gateway, handshake, &identity)?;
     for channel in &channels {
         let may = gateway.may(policy, handle, &identity, channel, Right::Join).await;
