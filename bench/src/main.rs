@@ -22,10 +22,6 @@ use clap::{Args, Parser, Subcommand};
 use crate::report::Report;
 use crate::scenario::{connect, echo_builtin, echo_http, fanout, idle, push, startup};
 
-/// The gateway's allocator, because the fan-out node runs the gateway inside this binary.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Measures Tidegate against its budgets.
 #[derive(Debug, Parser)]
 #[command(name = "tidegate-bench", version, max_term_width = 100)]
@@ -101,7 +97,7 @@ fn run_all(gateway: &std::path::Path) -> Report {
         ("echo-http", &|| echo_http::run(&echo_http::Arguments::new(gateway))),
         ("echo-builtin", &|| echo_builtin::run(&echo_builtin::Arguments::new(gateway))),
         ("push", &|| push::run(&push::Arguments::new(gateway))),
-        ("fanout", &|| fanout::run(&fanout::Arguments::default())),
+        ("fanout", &|| fanout::run(&fanout::Arguments::new(gateway))),
         ("connect", &|| connect::run(&connect::Arguments::new(gateway))),
     ];
     for (name, run) in scenarios {

@@ -16,7 +16,7 @@ use crate::channels::envelope;
 use crate::clock::now_millis;
 use crate::connection::handle::{CloseCause, PushRefusal};
 use crate::gateway::Gateway;
-use crate::groups::{Key, Kind, Outcome};
+use crate::groups::{Except, Key, Kind, Outcome};
 use crate::push::LOOK_AGAIN;
 
 /// Whom a message is for.
@@ -77,15 +77,14 @@ impl Gateway {
     /// Gives a message to everybody it is for, and says how many there were. Encoded once; nobody waits for anybody, but
     /// where the policy says `slow = "wait"` the caller waits for slow readers.
     pub async fn push_to_many(&self, stage: &Stage, publish: Publish, place: &Place) -> PushResult {
-        let Publish { targets, payload, mut except } = publish;
+        let Publish { targets, payload, except } = publish;
         let label = targets.first().map_or("broadcast", Target::as_str);
         let mut total = Outcome::default();
-        let is_one = targets.len() == 1;
+        // Whoever is in several of the targets gets it once.
+        let is_one = matches!(&targets[..], [target] if !matches!(target, Target::ChannelPrefix(_)));
+        let mut except = Except::new(except, !is_one);
         for target in &targets {
-            // Whoever is in several of the targets gets it once.
-            let members = if is_one { HashSet::new() } else { self.reached_by(stage, target) };
-            let outcome = self.publish_to(stage, target, &payload, &except);
-            except.extend(members);
+            let outcome = self.publish_to(stage, target, &payload, &mut except);
             total.delivered += outcome.delivered;
             total.gone.extend(outcome.gone);
             total.slow.extend(outcome.slow);
@@ -119,32 +118,7 @@ impl Gateway {
         fitting.filter_map(|(key, _)| key.name.parse().ok()).collect()
     }
 
-    fn reached_by(&self, stage: &Stage, target: &Target) -> HashSet<ConnectionId> {
-        let of = |kind, name: &Arc<str>| {
-            let members = self.groups.members(&self.key(stage, kind, Arc::clone(name)));
-            members.into_iter().map(|member| member.handle.facts.connection_id).collect::<HashSet<_>>()
-        };
-        match target {
-            // Comes alone.
-            Target::Everyone => HashSet::new(),
-            Target::Connection(id) => HashSet::from([*id]),
-            Target::Channel(name) => of(Kind::Channel, &name.to_shared()),
-            Target::ChannelPrefix(prefix) => {
-                let names = self.channels_with(stage, prefix);
-                names.iter().flat_map(|name| of(Kind::Channel, &name.to_shared())).collect()
-            }
-            Target::User(user) => of(Kind::User, user),
-            Target::Session(session) => of(Kind::Session, session),
-        }
-    }
-
-    fn publish_to(
-        &self,
-        stage: &Stage,
-        target: &Target,
-        payload: &Bytes,
-        except: &HashSet<ConnectionId>,
-    ) -> Outcome {
+    fn publish_to(&self, stage: &Stage, target: &Target, payload: &Bytes, except: &mut Except) -> Outcome {
         let now = now_millis();
         let plain = |_| payload.clone();
         match target {
@@ -155,7 +129,7 @@ impl Gateway {
                     let facts = &handle.facts;
                     if *facts.api_id == *stage.api_id
                         && *facts.stage == *stage.name
-                        && !except.contains(&facts.connection_id)
+                        && except.admits(facts.connection_id)
                     {
                         outcome.note(handle, &message, handle.push(&message, now));
                     }
@@ -165,7 +139,7 @@ impl Gateway {
             Target::Connection(id) => {
                 let message = OutboundMessage::text(payload.clone());
                 let mut outcome = Outcome::default();
-                if except.contains(id) {
+                if !except.admits(*id) {
                     return outcome;
                 }
                 match self.registry.find(*id).filter(|handle| *handle.facts.api_id == *stage.api_id) {
@@ -187,12 +161,8 @@ impl Gateway {
             }
             Target::ChannelPrefix(prefix) => {
                 let mut outcome = Outcome::default();
-                let mut reached = except.clone();
                 for name in self.channels_with(stage, prefix) {
-                    let target = Target::Channel(name);
-                    let members = self.reached_by(stage, &target);
-                    let one = self.publish_to(stage, &target, payload, &reached);
-                    reached.extend(members);
+                    let one = self.publish_to(stage, &Target::Channel(name), payload, except);
                     outcome.delivered += one.delivered;
                     outcome.gone.extend(one.gone);
                     outcome.slow.extend(one.slow);

@@ -651,7 +651,7 @@ fn pass_on(answer: Answer) -> Reply {
 
 /// Headers of the `$connect` answer that a client may see.
 fn is_passed_on(name: &HeaderName) -> bool {
-    !is_hop_by_hop(name)
+    !is_hop_by_hop(name.as_str())
         && !name.as_str().starts_with("sec-websocket-")
         && !matches!(name.as_str(), "content-length" | "date" | "server" | "location")
 }

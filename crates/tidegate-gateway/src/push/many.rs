@@ -18,6 +18,8 @@ use tidegate_core::mapping::query_values;
 use tidegate_core::notice::Place;
 use tidegate_core::snapshot::Stage;
 
+use tokio::sync::watch;
+
 use super::idempotency::Claim;
 use super::{Call, Refusal, bad_request};
 use crate::edge::address::Endpoint;
@@ -33,7 +35,8 @@ const MAX_KEY: usize = 255;
 /// Members of each list of a selection.
 const MAX_LISTED: usize = 10_000;
 
-/// The body of a push with a selection. Whoever is in any of the lists gets it; no list means everyone of the stage.
+/// The body of a push with a selection. Whoever is in any of the lists gets it; without any list everyone of the stage
+/// does. A list that is there and empty is a list: it names nobody.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Selection<'a> {
@@ -41,14 +44,14 @@ struct Selection<'a> {
     #[serde(borrow)]
     data: &'a RawValue,
     #[serde(default)]
-    connections: Vec<String>,
+    connections: Option<Vec<String>>,
     #[serde(default)]
-    users: Vec<String>,
+    users: Option<Vec<String>>,
     #[serde(default)]
-    sessions: Vec<String>,
+    sessions: Option<Vec<String>>,
     /// Names, or `prefix*`.
     #[serde(default)]
-    channels: Vec<String>,
+    channels: Option<Vec<String>>,
     #[serde(default)]
     except: Vec<String>,
 }
@@ -70,38 +73,65 @@ pub(super) async fn serve(call: &Call<'_>, endpoint: &Endpoint, place: &mut Plac
     };
     let publish = read(call, endpoint)?;
     let Some(key) = key else {
-        return Ok(answer(&run(call, publish, place).await, call.query));
+        let result = call.gateway.push_to_many(call.stage, publish, place).await;
+        return Ok(answer(&result, call.query));
     };
     let window = call.stage.policy.as_ref().map_or(300, |policy| policy.policy.push.idempotency_window);
-    let place_of_key = (Arc::clone(&call.stage.api_id), Arc::clone(&call.stage.name), key);
-    let subject = (format!("{endpoint:?}?{}", call.query), call.body.clone());
-    match call.gateway.idempotency.claim(place_of_key, &subject, call.now, window * 1000) {
+    let key = (Arc::clone(&call.stage.api_id), Arc::clone(&call.stage.name), key);
+    let subject = (format!("{endpoint:?}?{}", call.query), is_selection(call), &call.body);
+    match call.gateway.idempotency.claim(key.clone(), &subject, call.now, window.saturating_mul(1000)) {
         Claim::Other => Err(Refusal::with_text(
             ErrorCode::Conflict,
             Diagnosis::PUSH_KEY_REUSED,
             "the idempotency key was used for another push",
         )),
         Claim::Full => Err(Refusal::new(ErrorCode::PushThrottled, Diagnosis::RATELIMIT_STAGE)),
+        Claim::First(sender) => {
+            let result = sender.subscribe();
+            let Some(gateway) = call.gateway.this() else { return Err(interrupted()) };
+            let (stage, place) = (Arc::clone(call.stage), place.clone());
+            // A task of its own: a caller that loses patience and repeats must not make two pushes of it.
+            call.gateway.tasks.spawn(async move {
+                let pushed = gateway.push_to_many(&stage, publish, &place).await;
+                gateway.idempotency.conclude(&key, &sender, pushed);
+            });
+            Ok(answer(&*concluded(result).await?, call.query))
+        }
         // Whoever repeats the key while the first push is under way waits for its result.
-        Claim::Taken(cell) => {
-            let is_first = !cell.initialized();
-            let result = cell.get_or_init(|| run(call, publish, place)).await;
-            let mut reply = answer(result, call.query);
-            if !is_first {
-                reply.headers_mut().insert("idempotency-replayed", HeaderValue::from_static("true"));
-            }
+        Claim::Repeated(result) => {
+            let mut reply = answer(&*concluded(result).await?, call.query);
+            reply.headers_mut().insert("idempotency-replayed", HeaderValue::from_static("true"));
             Ok(reply)
         }
     }
 }
 
+async fn concluded(mut result: watch::Receiver<Option<Arc<PushResult>>>) -> Result<Arc<PushResult>, Refusal> {
+    let concluded = result.wait_for(Option::is_some).await.ok().and_then(|result| result.clone());
+    concluded.ok_or_else(interrupted)
+}
+
+/// The push did not come to its end, and nobody knows how far it came.
+fn interrupted() -> Refusal {
+    Refusal::new(ErrorCode::Internal, Diagnosis::INTERNAL)
+}
+
+/// Whether the body says who gets the message. Parameters of a content type do not change what it is.
+fn is_selection(call: &Call<'_>) -> bool {
+    let value = call.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    value.split(';').next().is_some_and(|essence| essence.trim().eq_ignore_ascii_case(SELECTION))
+}
+
 fn read(call: &Call<'_>, endpoint: &Endpoint) -> Result<Publish, Refusal> {
-    let is_selection = call.headers.get(CONTENT_TYPE).is_some_and(|value| value == SELECTION);
     let mut except = HashSet::new();
     for id in query_values(call.query, "except") {
         except.insert(connection_id(&id)?);
     }
-    if !is_selection {
+    if !is_selection(call) {
+        if std::str::from_utf8(&call.body).is_err() {
+            // Every client would close with 1007.
+            return Err(bad_request("the message must be UTF-8 text"));
+        }
         let targets = vec![match endpoint {
             Endpoint::Channel(name) => Target::Channel(channel_name(name)?),
             Endpoint::User(user) => Target::User(user.as_str().into()),
@@ -115,26 +145,28 @@ fn read(call: &Call<'_>, endpoint: &Endpoint) -> Result<Publish, Refusal> {
     let selection: Selection<'_> = serde_json::from_slice(&call.body)
         .map_err(|error| bad_request(&format!("the selection cannot be read: {error}")))?;
     let lists = [&selection.connections, &selection.users, &selection.sessions, &selection.channels];
-    if lists.iter().any(|list| list.len() > MAX_LISTED) || selection.except.len() > MAX_LISTED {
+    let is_too_long = |list: &Vec<String>| list.len() > MAX_LISTED;
+    if lists.iter().any(|list| list.as_ref().is_some_and(is_too_long)) || is_too_long(&selection.except) {
         return Err(bad_request(&format!("a list of the selection has more than {MAX_LISTED} members")));
     }
     for id in &selection.except {
         except.insert(connection_id(id)?);
     }
     let mut targets = Vec::new();
-    for id in &selection.connections {
+    if lists.iter().all(|list| list.is_none()) {
+        targets.push(Target::Everyone);
+    }
+    for id in selection.connections.iter().flatten() {
         targets.push(Target::Connection(connection_id(id)?));
     }
-    targets.extend(selection.users.iter().map(|user| Target::User(user.as_str().into())));
-    targets.extend(selection.sessions.iter().map(|session| Target::Session(session.as_str().into())));
-    for channel in &selection.channels {
+    targets.extend(selection.users.iter().flatten().map(|user| Target::User(user.as_str().into())));
+    let sessions = selection.sessions.iter().flatten();
+    targets.extend(sessions.map(|session| Target::Session(session.as_str().into())));
+    for channel in selection.channels.iter().flatten() {
         targets.push(match channel.strip_suffix('*') {
             Some(prefix) => Target::ChannelPrefix(prefix.to_owned()),
             None => Target::Channel(channel_name(channel)?),
         });
-    }
-    if targets.is_empty() {
-        targets.push(Target::Everyone);
     }
     let data = selection.data.get();
     let payload = match serde_json::from_str::<String>(data) {
@@ -156,10 +188,6 @@ pub(super) fn channel_name(name: &str) -> Result<tidegate_core::channel::Channel
             "a channel name has 1 to 128 of the characters A-Z a-z 0-9 _ -",
         )
     })
-}
-
-async fn run(call: &Call<'_>, publish: Publish, place: &Place) -> PushResult {
-    call.gateway.push_to_many(call.stage, publish, place).await
 }
 
 /// `{"delivered":2,"gone":0,"slow":0}`, with ids where they were asked for.

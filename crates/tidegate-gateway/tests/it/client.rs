@@ -213,3 +213,25 @@ pub(crate) async fn manage(address: SocketAddr, method: &str, id: &str) -> u16 {
     client.write(request.as_bytes()).await;
     client.status().await
 }
+
+impl Client {
+    /// Sends a message for the gateway itself (the reserved member is `tidegate`), and returns the next one of it.
+    pub(crate) async fn ask(&mut self, message: serde_json::Value) -> serde_json::Value {
+        self.send(&serde_json::json!({ "tidegate": message }).to_string()).await;
+        self.told().await
+    }
+
+    /// The next message, which must be one of the gateway itself.
+    pub(crate) async fn told(&mut self) -> serde_json::Value {
+        let text = self.text().await;
+        let mut message: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert!(message["tidegate"].is_object(), "{text}");
+        message["tidegate"].take()
+    }
+
+    /// Whatever was put into its outbox before is a message that this does not expect.
+    pub(crate) async fn hears_nothing(&mut self) {
+        let answer = self.ask(serde_json::json!({ "action": "ping" })).await;
+        assert_eq!(answer["type"], "pong", "{answer}");
+    }
+}

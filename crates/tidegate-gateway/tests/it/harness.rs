@@ -370,3 +370,33 @@ fn definition(backend: SocketAddr, deployed: &Deployed) -> ApiDefinition {
         ..ApiDefinition::default()
     }
 }
+
+/// A policy under which users come with JSON Web Tokens and clients may talk to the gateway; `more` is merged into it.
+pub(crate) fn users_policy(more: serde_json::Value) -> serde_json::Value {
+    let mut policy = serde_json::json!({
+        "admission": { "checks": ["jwt"], "required": false },
+        "jwt": {
+            "keys": [{ "secret": "0123456789abcdef-0123456789abcdef", "algorithms": ["HS256"] }],
+        },
+        "control": { "key": "tidegate" },
+    });
+    for (name, value) in more.as_object().unwrap() {
+        policy[name] = value.clone();
+    }
+    policy
+}
+
+impl Plane {
+    /// A client with a JSON Web Token of these claims; `query` begins with `&`.
+    pub(crate) async fn connect_user(&self, claims: serde_json::Value, query: &str) -> Client {
+        let stage = self.gateway.find_stage(API_ID, STAGE).unwrap();
+        let token = self.gateway.sign_jwt(&stage, claims.as_object().unwrap()).unwrap();
+        self.connect_as(&format!("?token={}{query}", token.expose()), "").await
+    }
+
+    /// The channels of a client, as the gateway says.
+    pub(crate) async fn channels_of(&self, client: &Client) -> Vec<String> {
+        let id = self.id_of(client).await;
+        self.gateway.connection(&id).unwrap().channels
+    }
+}
