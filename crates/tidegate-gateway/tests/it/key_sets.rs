@@ -185,9 +185,31 @@ async fn one_address_that_does_not_answer_keeps_no_other_waiting() {
     let address = plane.backend.address;
     let url = |name: &str| json!({ "jwks_url": format!("http://{address}/{name}"), "algorithms": ["ES256"] });
     let keys = json!({ "keys": [url("slow.json"), url("jwks.json")] });
+    let started = Instant::now();
     plane.deploy(&Deployed::with_policy(jwt_policy(keys)));
     taken(&plane, &key).await;
+    // A fetch is given up after 10 s.
+    assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
     gate.open();
+    drop(running);
+    plane.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_may_have_a_query_and_no_path() {
+    let plane = Plane::start().await;
+    let key = Key::new("a");
+    let body = json!({ "keys": [key.public()] }).to_string();
+    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    plane.backend.plan(move |request| match request.target.as_str() {
+        "/?set=1" => Answer::Wire(answer.clone(), After::Keep),
+        _ => Answer::Status(200),
+    });
+    let running = plane.run_session_layer();
+    let url = format!("http://{}?set=1", plane.backend.address);
+    let keys = json!({ "keys": [{ "jwks_url": url, "algorithms": ["ES256"] }] });
+    plane.deploy(&Deployed::with_policy(jwt_policy(keys)));
+    taken(&plane, &key).await;
     drop(running);
     plane.end().await;
 }

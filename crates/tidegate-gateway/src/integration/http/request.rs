@@ -53,10 +53,13 @@ impl Backends {
         };
         let uri: Uri = url.parse().map_err(|_| invalid())?;
         let authority = uri.authority().ok_or_else(invalid)?;
-        let target = uri.path_and_query().map_or("/", |target| target.as_str());
         let mut head = Vec::with_capacity(512 + body.len());
-        let _ =
-            write!(head, "{method} {target} HTTP/1.1\r\nHost: {authority}\r\nAccept: application/json\r\n");
+        // An address without a path has one in the request line: `/`.
+        let _ = write!(head, "{method} {}", uri.path());
+        if let Some(query) = uri.query() {
+            let _ = write!(head, "?{query}");
+        }
+        let _ = write!(head, " HTTP/1.1\r\nHost: {authority}\r\nAccept: application/json\r\n");
         if !headers.iter().any(|(name, _)| *name == USER_AGENT) {
             head.extend_from_slice(b"User-Agent: Tidegate\r\n");
         }
