@@ -192,8 +192,9 @@ impl Tokens {
         for record in records {
             // A record of a later version that cannot be read is no token that can be presented.
             if let Ok(entry) = serde_json::from_str::<Entry>(&record.body) {
+                let Some(hash) = record.key.get(TIME_IN_KEY..) else { continue };
                 known.make_room(MAX_TOKENS);
-                known.insert(record.key.into(), entry);
+                known.insert(hash.into(), entry);
             }
         }
     }
@@ -392,7 +393,11 @@ impl Tokens {
             }
         };
         let instead = record(RecordKind::SpentToken, &presented.hash, &entry);
-        match self.records.take(RecordKind::Token, presented.hash.to_string(), Some(instead)).await {
+        match self
+            .records
+            .take(RecordKind::Token, record_key(entry.issued_at, &presented.hash), Some(instead))
+            .await
+        {
             Ok(true) => Ok(()),
             Ok(false) => {
                 let detail = "another node used it at the same time";
@@ -409,24 +414,24 @@ impl Tokens {
 
     /// Makes unspent tokens invalid. Answers how many.
     pub(crate) async fn revoke(&self, concerns: impl Fn(&str, &str, &Identity) -> bool) -> usize {
-        let revoked: Vec<Hash> = {
+        let revoked: Vec<String> = {
             let mut known = self.known.lock();
-            let hashes: Vec<Hash> = known
+            let revoked: Vec<(u64, Hash)> = known
                 .live
                 .iter()
-                .filter(|(_, hash)| {
-                    let entry = known.by_hash.get(hash);
-                    entry.is_some_and(|entry| concerns(&entry.api_id, &entry.stage, &entry.identity))
+                .filter_map(|(_, hash)| {
+                    let entry = known.by_hash.get(hash)?;
+                    let is_meant = concerns(&entry.api_id, &entry.stage, &entry.identity);
+                    is_meant.then(|| (entry.issued_at, Arc::clone(hash)))
                 })
-                .map(|(_, hash)| Arc::clone(hash))
                 .collect();
-            for hash in &hashes {
+            for (_, hash) in &revoked {
                 known.remove(hash);
             }
-            hashes
+            revoked.iter().map(|(issued_at, hash)| record_key(*issued_at, hash)).collect()
         };
         let n_revoked = revoked.len();
-        let delete = |hash: Hash| RecordChange::Delete(RecordKind::Token, hash.to_string());
+        let delete = |key| RecordChange::Delete(RecordKind::Token, key);
         let changes = revoked.into_iter().map(delete).collect();
         // In memory they are gone; a store that fails now leaves rows that expire within minutes.
         let _ = self.records.write(changes).await;
@@ -532,11 +537,20 @@ impl Entry {
     }
 }
 
+/// Characters of a record's key before the hash.
+const TIME_IN_KEY: usize = 13;
+
+/// The time leads: what is written together is stored together, and a commit touches few pages.
+fn record_key(at: u64, hash: &Hash) -> String {
+    format!("{at:012x}.{hash}")
+}
+
 fn record(kind: RecordKind, hash: &Hash, entry: &Entry) -> Record {
+    let created_at = entry.spent.as_ref().map_or(entry.issued_at, |spent| spent.at);
     Record {
         kind,
-        key: hash.to_string(),
-        created_at: entry.issued_at,
+        key: record_key(created_at, hash),
+        created_at,
         expires_at: entry.expires_at + MEMORY,
         // Maps with text keys and plain values always have a JSON form.
         body: serde_json::to_string(entry).unwrap_or_default(),

@@ -23,6 +23,9 @@ const N_SHARDS: usize = 16;
 /// Addresses, and users, that are counted at a time; beyond them the one that was idle longest starts afresh.
 const MAX_KEYS: usize = 200_000;
 
+/// Lines of the log that are written together.
+const BATCH: usize = 64;
+
 /// Milliseconds for which attempts are kept in the log.
 pub(crate) const ATTEMPTS_KEPT: u64 = 7 * 24 * 3600 * 1000;
 
@@ -43,6 +46,8 @@ pub(crate) struct Attempts {
     shards: [Mutex<SlidingWindow<Counted>>; N_SHARDS],
     hasher: RandomState,
     records: Arc<dyn RecordStore>,
+    /// Lines of the log that are written together, fewer than [`BATCH`].
+    pending: Mutex<Vec<RecordChange>>,
 }
 
 /// A limit that was reached.
@@ -94,7 +99,21 @@ impl Attempts {
             shards: std::array::from_fn(|_| Mutex::new(SlidingWindow::new(MAX_KEYS / N_SHARDS))),
             hasher: RandomState::new(),
             records,
+            pending: Mutex::default(),
         }
+    }
+
+    /// Writes the lines that wait for others. To be called every now and then, and at the end.
+    pub(crate) fn flush(&self) {
+        let batch = std::mem::take(&mut *self.pending.lock());
+        if !batch.is_empty() {
+            self.write(batch);
+        }
+    }
+
+    fn write(&self, batch: Vec<RecordChange>) {
+        // A full queue costs lines of the log, not handshakes.
+        let _ = self.records.write_later(batch);
     }
 
     /// The address as it is counted.
@@ -218,12 +237,20 @@ impl Attempts {
         };
         let record = Record {
             kind: RecordKind::Attempt,
-            key: format!("{unique:016x}"),
+            // The time leads: lines that come together are stored together.
+            key: format!("{:012x}{unique:016x}", handshake.now),
             created_at: handshake.now,
             expires_at: handshake.now + ATTEMPTS_KEPT,
             body: serde_json::to_string(&line).unwrap_or_default(),
         };
-        // A full queue costs a line of the log, not the handshake.
-        let _ = self.records.write_later(vec![RecordChange::Put(record)]);
+        let batch = {
+            let mut pending = self.pending.lock();
+            pending.push(RecordChange::Put(record));
+            if pending.len() < BATCH {
+                return;
+            }
+            std::mem::take(&mut *pending)
+        };
+        self.write(batch);
     }
 }

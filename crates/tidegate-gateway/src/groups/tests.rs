@@ -1,7 +1,5 @@
 //! Histories and resuming, on real groups and real outboxes.
 
-#![expect(clippy::unwrap_used, reason = "a failure here is the failure of a test")]
-
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
 use std::task::{Context, Waker};
