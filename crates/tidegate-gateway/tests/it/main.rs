@@ -8,6 +8,7 @@
 
 mod backend;
 mod client;
+mod full_store;
 mod harness;
 mod record;
 
@@ -19,11 +20,16 @@ mod deletion_race;
 mod disconnect_exactly_once;
 mod drain;
 mod dropped_handshake;
+mod durable_disconnect;
 mod headers;
+mod history;
 mod inbound_bound;
+mod listing;
 mod one_deployment_per_event;
 mod order;
 mod panic;
+mod push_to_many;
 mod slow_reader;
 mod thousand_at_once;
 mod timers;
+mod told_to_backends;
