@@ -7,6 +7,7 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -66,6 +67,8 @@ pub(crate) struct Disconnects {
     /// Struck out, but the store had no room to hear of it; tried again. Its bound is that of connections.
     unwritten: Mutex<Vec<ConnectionId>>,
     at_a_time: Semaphore,
+    /// What an earlier process left has been looked for.
+    has_looked: AtomicBool,
 }
 
 impl Disconnects {
@@ -75,6 +78,7 @@ impl Disconnects {
             open: Mutex::default(),
             unwritten: Mutex::default(),
             at_a_time: Semaphore::new(AT_A_TIME),
+            has_looked: AtomicBool::new(false),
         }
     }
 
@@ -179,18 +183,21 @@ impl Gateway {
     }
 
     /// Sends the events of connections that died with an earlier process; answers how many there are. To be called when
-    /// the definitions are there: an event of an API that is not known has nobody to go to.
+    /// the definitions are there: an event of an API that is not known has nobody to go to. Looks once: what is found
+    /// later is of this process.
     ///
     /// # Errors
     /// The store cannot be read.
     pub async fn deliver_left_over(self: &Arc<Self>) -> Result<usize, StoreError> {
         let records = self.records.load(RecordKind::Disconnect).await?;
+        if self.disconnects.has_looked.swap(true, Ordering::Relaxed) {
+            return Ok(0);
+        }
         let mut n_found = 0;
         for record in records {
             let Ok(id) = ConnectionId::parse(&record.key) else { continue };
             let Ok(note) = serde_json::from_str::<Note>(&record.body) else { continue };
             if !self.disconnects.open.lock().insert(id) {
-                // Of this process.
                 continue;
             }
             n_found += 1;

@@ -463,3 +463,27 @@ fn late_joiners_get_what_is_kept_where_they_shall() {
     let late = self::handle(2, OUTBOX);
     assert_eq!(join(&groups, &late, Past::All, 1001 + HISTORY.age * 1000).n_replayed, 0);
 }
+
+#[test]
+fn what_a_full_outbox_refused_can_be_had_by_resuming() {
+    let groups = Groups::new();
+    let history = History { count: 1000, age: 3600, on_join: false };
+    let handle = handle(1, OUTBOX);
+    join(&groups, &handle, Past::None, 1);
+    let mut last_taken = None;
+    let mut n_refused = 0;
+    while n_refused < 3 {
+        let outcome = publish(&groups, Some(history), 1, 7);
+        match outcome.slow.is_empty() {
+            true => last_taken = outcome.message_id,
+            false => n_refused += 1,
+        }
+    }
+    let last_taken = last_taken.unwrap();
+    assert_eq!(read(&handle).last().unwrap(), &last_taken.to_string());
+    let joined =
+        groups.join(&key(), &Member::new(&handle, false), Past::After(last_taken), Some(history), 1, |_| {});
+    assert_eq!((joined.is_recovered, joined.n_replayed), (Some(true), 3));
+    let next = MessageId { position: last_taken.position + 1, ..last_taken };
+    assert_eq!(read(&handle)[0], next.to_string());
+}

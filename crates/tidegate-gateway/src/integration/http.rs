@@ -151,18 +151,24 @@ fn build(gateway: &Gateway, backend: &HttpIntegration, call: &Call<'_>) -> Resul
     if has_id {
         head.overridable("Connectionid", |value| drop(write!(value, "{}", facts.connection_id)));
     }
+    let backend_policy = call.stage.policy.as_ref().map(|policy| &policy.policy.backend);
+    // A client's value beside it would spoil the gateway's own, or pass for it.
+    let secret_header = backend_policy
+        .filter(|policy| !policy.secrets.is_empty())
+        .map(|policy| policy.secret_header.as_str());
     for (name, value) in call.headers.into_iter().flatten() {
         let is_said = name == http::header::USER_AGENT
             || (is_message && name == http::header::CONTENT_TYPE)
-            || (has_id && name == "connectionid");
+            || (has_id && name == "connectionid")
+            || secret_header.is_some_and(|known| known.eq_ignore_ascii_case(name.as_str()));
         if is_forwarded(name) && !is_said && !head.is_mapped(name.as_str()) {
             head.title_cased(name.as_str());
             head.value(value.as_bytes());
         }
     }
     head.mapped(&inputs);
-    if let Some(policy) = &call.stage.policy {
-        head.session(event, &policy.policy.backend);
+    if let Some(policy) = backend_policy {
+        head.session(event, policy);
     }
     // Neither a client nor a mapping may speak for the gateway.
     head.own("X-Amzn-Apigateway-Api-Id", &facts.api_id);
@@ -365,19 +371,23 @@ pub(crate) fn is_hop_by_hop(name: &str) -> bool {
     NAMES.iter().any(|known| known.eq_ignore_ascii_case(name))
 }
 
+/// How all headers begin by which the gateway tells backends what it knows, in lower case.
+const OWN_PREFIX: &str = "tidegate-";
+
 /// Whether a client's handshake header goes to the backend. Names that the gateway itself speaks under do not,
 /// whoever sent them.
 fn is_forwarded(name: &HeaderName) -> bool {
     let name = name.as_str();
     !is_hop_by_hop(name)
         && !matches!(name, "host" | "content-length" | "x-real-ip" | "forwarded" | "expect")
-        && !["x-forwarded-", "x-amzn-", "tidegate-"].iter().any(|prefix| name.starts_with(prefix))
+        && !["x-forwarded-", "x-amzn-", OWN_PREFIX].iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// Whether a mapping may set this header, however it is spelled.
 fn is_mappable(name: &str) -> bool {
     const RESERVED: [&str; 4] = ["host", "content-length", "x-amzn-trace-id", "x-amzn-apigateway-api-id"];
-    !is_hop_by_hop(name) && !RESERVED.iter().any(|known| known.eq_ignore_ascii_case(name))
+    let is_own = name.get(..OWN_PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(OWN_PREFIX));
+    !is_own && !is_hop_by_hop(name) && !RESERVED.iter().any(|known| known.eq_ignore_ascii_case(name))
 }
 
 /// Why there was no connection to send the request over.

@@ -86,6 +86,8 @@ pub(crate) struct Deployed {
     pub(crate) domains: Vec<String>,
     /// None unless a test is about one.
     pub(crate) policy: Option<Arc<Policy>>,
+    /// A backend that outlives the data plane.
+    pub(crate) backend: Option<SocketAddr>,
 }
 
 impl Default for Deployed {
@@ -96,6 +98,7 @@ impl Default for Deployed {
             headers: Vec::new(),
             domains: Vec::new(),
             policy: None,
+            backend: None,
         }
     }
 }
@@ -205,7 +208,7 @@ impl Plane {
 
     /// Deploys anew.
     pub(crate) fn deploy(&self, deployed: &Deployed) {
-        self.deploy_at(self.backend.address, deployed);
+        self.deploy_at(deployed.backend.unwrap_or(self.backend.address), deployed);
     }
 
     fn deploy_at(&self, backend: SocketAddr, deployed: &Deployed) {
@@ -378,6 +381,7 @@ pub(crate) fn users_policy(more: serde_json::Value) -> serde_json::Value {
         "jwt": {
             "keys": [{ "secret": "0123456789abcdef-0123456789abcdef", "algorithms": ["HS256"] }],
         },
+        "attempts": { "per_address": 0, "per_user": 0 },
         "control": { "key": "tidegate" },
     });
     for (name, value) in more.as_object().unwrap() {
