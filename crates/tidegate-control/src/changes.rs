@@ -10,7 +10,9 @@ use serde::Serialize;
 use tidegate_core::port::{Change, Document};
 
 use crate::error::ApiError;
-use crate::state::{API, ApiState, DEPLOYMENT_CONTENT, DOMAIN_NAME, DomainState, State, mapping_parent};
+use crate::state::{
+    API, ApiState, DEPLOYMENT_CONTENT, DOMAIN_NAME, DomainState, POLICY, State, mapping_parent,
+};
 use crate::table::{Object, Table};
 
 /// What leads from `old` to `new`; empty when nothing changed.
@@ -80,7 +82,18 @@ fn below_api(
         }
     }
     table(id, &old.deployments, &api.deployments, changes)?;
-    table(id, &old.stages, &api.stages, changes)
+    table(id, &old.stages, &api.stages, changes)?;
+    for (stage, (sequence, policy)) in &api.policies {
+        let is_unchanged =
+            old.policies.get(stage).is_some_and(|(at, before)| at == sequence && Arc::ptr_eq(before, policy));
+        if !is_unchanged {
+            changes.push(put(POLICY, id, stage, *sequence, policy.as_ref())?);
+        }
+    }
+    for stage in old.policies.keys().filter(|stage| !api.policies.contains_key(*stage)) {
+        changes.push(delete(POLICY, id, stage));
+    }
+    table(id, &old.names, &api.names, changes)
 }
 
 fn below_domain(
@@ -172,6 +185,7 @@ mod tests {
     use tidegate_store::SqliteStore;
 
     use super::*;
+    use crate::declarative::{self, Options, Secrets, apply, export};
     use crate::plane::{ControlPlane, ControlSettings};
 
     #[derive(Debug)]
@@ -294,6 +308,12 @@ mod tests {
             largest = largest.max(stored.len());
             assert_eq!(stored, written(&plane), "round {round}");
             assert_eq!(written(&load().await.expect("load")), stored, "round {round}");
+            // S0-16: the document of what is there changes nothing, whatever operations made it.
+            let text = export(&plane, Secrets::Masked).to_toml().expect("TOML");
+            let document = declarative::Document::from_toml(&text).expect("a document");
+            let applied = apply(&plane, &document, Options { prune: true }).await.expect("applied");
+            assert_eq!((applied.steps, applied.left_alone), (Vec::new(), Vec::new()), "round {round}");
+            assert_eq!(store.load().await.expect("load"), stored, "round {round}");
         }
         assert!(largest > 60, "the changes made {largest} documents only");
     }

@@ -178,7 +178,7 @@ impl ApiState {
                     .as_ref()
                     .and_then(|id| self.contents.get(id))
                     .map(|(_, content)| Arc::clone(content)),
-                policy: None,
+                policy: self.policies.get(&stage.stage_name).map(|(_, policy)| Arc::clone(policy)),
             })
             .collect();
         self.live = Arc::new(LiveApi { api: self.api.clone(), stages });
@@ -191,7 +191,10 @@ pub(crate) fn refresh(old: &State, new: &mut State) -> bool {
     for api_id in new.apis.ids() {
         let Some(api) = new.apis.get(&api_id) else { continue };
         let is_same = old.apis.get(&api_id).is_some_and(|before| {
-            Arc::ptr_eq(before, api) || (before.api == api.api && before.stages.is_same(&api.stages))
+            Arc::ptr_eq(before, api)
+                || (before.api == api.api
+                    && before.stages.is_same(&api.stages)
+                    && is_same_policies(before, api))
         });
         if !is_same {
             is_changed = true;
@@ -201,6 +204,13 @@ pub(crate) fn refresh(old: &State, new: &mut State) -> bool {
         }
     }
     is_changed
+}
+
+fn is_same_policies(a: &ApiState, b: &ApiState) -> bool {
+    a.policies.len() == b.policies.len()
+        && a.policies.iter().all(|(stage, (_, policy))| {
+            b.policies.get(stage).is_some_and(|(_, other)| Arc::ptr_eq(policy, other))
+        })
 }
 
 fn is_same_domains(old: &State, new: &State) -> bool {

@@ -9,6 +9,7 @@
 //! change happens), then `rest.rs` (which operation is where; one file per resource below `rest/`).
 
 mod changes;
+pub mod declarative;
 mod deploy;
 mod error;
 mod expression;
@@ -17,10 +18,12 @@ pub mod limits;
 mod members;
 mod page;
 pub mod plane;
+mod policy;
 mod rest;
 mod state;
 mod table;
 
 pub use error::{ApiError, AuthFailure};
 pub use plane::{Clock, ControlPlane, ControlSettings, LoadError};
+pub use policy::{PolicyChange, PolicyError};
 pub use rest::{Authenticate, RestApi};

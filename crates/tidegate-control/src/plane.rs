@@ -207,7 +207,7 @@ impl ControlPlane {
     /// As CreateApi; `ConflictException` when the id is taken, `BadRequestException` when it is not a lower-case DNS
     /// label of at most [`limits::API_ID`] characters.
     pub async fn create_api_with_id(&self, api_id: &str, body: Value) -> Result<Value, ApiError> {
-        let reply = crate::rest::create_api(self, Some(api_id), body).await?;
+        let reply = crate::rest::api::create(self, Some(api_id), body).await?;
         Ok(reply.body.unwrap_or(Value::Null))
     }
 
@@ -227,12 +227,20 @@ impl ControlPlane {
         &self,
         change: impl FnOnce(&mut State, &Context<'_>) -> Result<R, ApiError> + Send,
     ) -> Result<R, ApiError> {
+        self.write_and_compare(change, |_, _, answer| answer).await
+    }
+
+    /// As [`Self::write`]; `conclude` makes the answer from the state before, the state after, in which stages with
+    /// `autoDeploy` have been deployed, and what `change` answered.
+    pub(crate) async fn write_and_compare<R: Send, A: Send, E: From<ApiError>>(
+        &self,
+        change: impl FnOnce(&mut State, &Context<'_>) -> Result<R, E> + Send,
+        conclude: impl FnOnce(&State, &State, R) -> A + Send,
+    ) -> Result<A, E> {
         let turn = Arc::clone(&self.inner.writing).lock_owned().await;
         let old = self.state();
-        let mut draft = State::clone(&old);
-        let context = Context { settings: &self.inner.settings, now: (self.inner.clock)() };
-        let answer = change(&mut draft, &context)?;
-        deploy::auto_deploy(&old, &mut draft, &context)?;
+        let (mut draft, answer) = self.draft(&old, change)?;
+        let answer = conclude(&old, &draft, answer);
         let changes = changes::between(&old, &draft)?;
         if changes.is_empty() {
             return Ok(answer);
@@ -240,12 +248,25 @@ impl ControlPlane {
         let is_live_changed = deploy::refresh(&old, &mut draft);
         let commit = commit(Arc::clone(&self.inner), turn, changes, draft, is_live_changed);
         match tokio::spawn(commit).await {
-            Ok(done) => done.map(|()| answer),
+            Ok(done) => done.map(|()| answer).map_err(E::from),
             Err(error) => {
                 tracing::error!(%error, "storing a change failed unexpectedly");
-                Err(ApiError::internal())
+                Err(ApiError::internal().into())
             }
         }
+    }
+
+    /// What `change` makes of `old`; nothing is stored or shown.
+    pub(crate) fn draft<R, E: From<ApiError>>(
+        &self,
+        old: &State,
+        change: impl FnOnce(&mut State, &Context<'_>) -> Result<R, E>,
+    ) -> Result<(State, R), E> {
+        let mut draft = State::clone(old);
+        let context = Context { settings: &self.inner.settings, now: (self.inner.clock)() };
+        let answer = change(&mut draft, &context)?;
+        deploy::auto_deploy(old, &mut draft, &context)?;
+        Ok((draft, answer))
     }
 }
 

@@ -3,20 +3,20 @@
 //! [`RestApi::handle`] takes a whole request and answers a whole reply: it authenticates, reads path, query and body,
 //! runs the operation and gives every reply its request id. [`dispatch`] is the table of all operations.
 
-mod api;
-mod api_mapping;
-mod authorizer;
+pub(crate) mod api;
+pub(crate) mod api_mapping;
+pub(crate) mod authorizer;
 mod deployment;
-mod domain_name;
-mod integration;
-mod integration_response;
-mod model;
+pub(crate) mod domain_name;
+pub(crate) mod integration;
+pub(crate) mod integration_response;
+pub(crate) mod model;
 mod refused;
-mod route;
-mod route_response;
-mod stage;
+pub(crate) mod route;
+pub(crate) mod route_response;
+pub(crate) mod stage;
 mod tag;
-mod vpc_link;
+pub(crate) mod vpc_link;
 
 use std::fmt;
 use std::sync::Arc;
@@ -29,7 +29,6 @@ use percent_encoding::percent_decode_str;
 use serde::Serialize;
 use serde_json::Value;
 
-pub(crate) use self::api::create as create_api;
 use crate::error::{ApiError, AuthFailure};
 use crate::id;
 use crate::limits;

@@ -11,11 +11,12 @@ use tidegate_core::definition::{
     Api, ApiDefinition, ApiMapping, Authorizer, Deployment, DomainName, Integration, IntegrationResponse,
     Live, LiveApi, Model, Route, RouteResponse, Stage, VpcLink,
 };
+use tidegate_core::policy::Policy;
 use tidegate_core::port::Document;
 
 use crate::error::ApiError;
 use crate::plane::{ControlSettings, LoadError};
-use crate::table::{Object, Table};
+use crate::table::{GivenName, Object, Table};
 
 /// Kind of an API's own document.
 pub(crate) const API: &str = "api";
@@ -23,6 +24,8 @@ pub(crate) const API: &str = "api";
 pub(crate) const DOMAIN_NAME: &str = "domain-name";
 /// Kind of what a deployment froze.
 pub(crate) const DEPLOYMENT_CONTENT: &str = "deployment-content";
+/// Kind of a stage's policy; the id is the stage's name.
+pub(crate) const POLICY: &str = "policy";
 
 /// Parent of the API mappings of a domain name. The colon keeps it apart from every API id.
 pub(crate) fn mapping_parent(domain_name: &str) -> String {
@@ -54,6 +57,10 @@ pub(crate) struct ApiState {
     /// By deployment id: its sequence in the store, and what it froze. Never changes.
     pub(crate) contents: BTreeMap<String, (u64, Arc<ApiDefinition>)>,
     pub(crate) stages: Table<Stage>,
+    /// By stage name: its sequence in the store, and the policy. The same pointer as long as it does not change.
+    pub(crate) policies: BTreeMap<String, (u64, Arc<Policy>)>,
+    /// Names that the declarative form gave to integrations and authorizers, by the object's id.
+    pub(crate) names: Table<GivenName>,
     /// What the data plane has of this API; the same pointer as long as nothing of it changes.
     pub(crate) live: Arc<LiveApi>,
 }
@@ -114,12 +121,27 @@ impl State {
             state.next_sequence = state.next_sequence.max(document.sequence);
             state.place(document, settings)?;
         }
+        state.refuse_orphaned_policies()?;
         for api_id in state.apis.ids() {
             if let Some(api) = state.apis.get_mut(&api_id) {
                 api.refresh_live();
             }
         }
         Ok(state)
+    }
+
+    /// A policy without its stage would come to life with the next stage of that name.
+    fn refuse_orphaned_policies(&self) -> Result<(), LoadError> {
+        for api in self.apis.iter() {
+            if let Some(stage) = api.policies.keys().find(|stage| !api.stages.contains(stage)) {
+                return Err(LoadError::Orphan {
+                    kind: POLICY.to_owned(),
+                    id: stage.clone(),
+                    parent: format!("{}/{stage}", api.api.api_id),
+                });
+            }
+        }
+        Ok(())
     }
 
     fn place(&mut self, document: &Document, settings: &ControlSettings) -> Result<(), LoadError> {
@@ -172,6 +194,10 @@ impl State {
                 let content: ApiDefinition = parse(document)?;
                 api.contents.insert(id.clone(), (sequence, Arc::new(content)));
             }
+            POLICY => {
+                api.policies.insert(id.clone(), (sequence, Arc::new(parse(document)?)));
+            }
+            GivenName::KIND => api.names.insert(id, sequence, parse(document)?),
             _ => return Err(LoadError::UnknownKind { kind: kind.clone() }),
         }
         Ok(())

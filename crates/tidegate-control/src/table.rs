@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use tidegate_core::definition::{
     ApiMapping, Authorizer, Deployment, Integration, IntegrationResponse, Model, Route, RouteResponse, Stage,
     VpcLink,
@@ -41,6 +41,15 @@ objects! {
     "stage" Stage stage_name,
     "api-mapping" ApiMapping api_mapping_id,
     "vpc-link" VpcLink vpc_link_id,
+    "name" GivenName id,
+}
+
+/// A name of the declarative form for an object that API Gateway knows by its id only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct GivenName {
+    /// Id of an integration or authorizer.
+    pub(crate) id: String,
+    pub(crate) name: String,
 }
 
 /// Rows by creation sequence, with an index by id.

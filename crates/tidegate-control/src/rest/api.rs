@@ -11,14 +11,14 @@ use crate::error::ApiError;
 use crate::expression::check_route_selection;
 use crate::members::{Members, missing, replace};
 use crate::page::{Query, page};
-use crate::plane::ControlPlane;
-use crate::state::ApiState;
+use crate::plane::{Context, ControlPlane};
+use crate::state::{ApiState, State};
 use crate::{id, limits};
 
 /// A tag of this name on CreateApi chooses the API's id.
 const CUSTOM_ID_TAG: &str = "_custom_id_";
 
-const DEFAULT_API_KEY_EXPRESSION: &str = "$request.header.x-api-key";
+pub(crate) const DEFAULT_API_KEY_EXPRESSION: &str = "$request.header.x-api-key";
 const API_KEY_EXPRESSIONS: [&str; 2] = [DEFAULT_API_KEY_EXPRESSION, "$context.authorizer.usageIdentifierKey"];
 
 pub(super) fn list(plane: &ControlPlane, query: &Query) -> Outcome {
@@ -46,41 +46,56 @@ pub(crate) async fn create(plane: &ControlPlane, chosen_id: Option<&str>, body: 
                     ));
                 }
             }
-            let mut api = Api {
-                name: body.required_text("name", limits::NAME)?,
-                protocol_type: "WEBSOCKET".to_owned(),
-                api_key_selection_expression: DEFAULT_API_KEY_EXPRESSION.to_owned(),
-                ip_address_type: "ipv4".to_owned(),
-                tags: tag::given(&body)?,
-                created_date: context.timestamp(),
-                ..Api::default()
-            };
-            edit(&mut api, &body)?;
-            if api.route_selection_expression.is_empty() {
-                return Err(missing("routeSelectionExpression"));
-            }
-            let chosen_id = chosen_id.or_else(|| api.tags.get(CUSTOM_ID_TAG).map(String::as_str));
-            api.api_id = match chosen_id {
-                None => id::fresh(id::LONG, |id| state.apis.contains(id))?,
-                Some(id) if !id::is_api_id(id) => {
-                    return Err(ApiError::bad_request(format!(
-                        "Invalid API identifier specified {id}: must be a lower-case DNS label of at most {} characters",
-                        limits::API_ID
-                    )));
-                }
-                Some(id) if state.apis.contains(id) => {
-                    return Err(ApiError::conflict(format!("API with identifier {id} already exists")));
-                }
-                Some(id) => id.to_owned(),
-            };
-            api.api_endpoint = context.settings.api_endpoint(&api.api_id);
-            let sequence = state.sequence();
-            let new = ApiState { api: api.clone(), ..ApiState::default() };
-            state.apis.insert(&api.api_id, sequence, new);
-            Ok(api)
+            insert(state, chosen_id, build(&body, context)?, context)
         })
         .await?;
     Reply::created(&api)
+}
+
+/// An API as `body` alone describes it; id and address are still empty.
+pub(crate) fn build(body: &Members, context: &Context<'_>) -> Result<Api, ApiError> {
+    let mut api = Api {
+        name: body.required_text("name", limits::NAME)?,
+        protocol_type: "WEBSOCKET".to_owned(),
+        api_key_selection_expression: DEFAULT_API_KEY_EXPRESSION.to_owned(),
+        ip_address_type: "ipv4".to_owned(),
+        tags: tag::given(body)?,
+        created_date: context.timestamp(),
+        ..Api::default()
+    };
+    edit(&mut api, body)?;
+    if api.route_selection_expression.is_empty() {
+        return Err(missing("routeSelectionExpression"));
+    }
+    Ok(api)
+}
+
+/// Gives the API its id, the chosen one if there is one, and its address, and adds it.
+pub(crate) fn insert(
+    state: &mut State,
+    chosen_id: Option<&str>,
+    mut api: Api,
+    context: &Context<'_>,
+) -> Result<Api, ApiError> {
+    let chosen_id = chosen_id.or_else(|| api.tags.get(CUSTOM_ID_TAG).map(String::as_str));
+    api.api_id = match chosen_id {
+        None => id::fresh(id::LONG, |id| state.apis.contains(id))?,
+        Some(id) if !id::is_api_id(id) => {
+            return Err(ApiError::bad_request(format!(
+                "Invalid API identifier specified {id}: must be a lower-case DNS label of at most {} characters",
+                limits::API_ID
+            )));
+        }
+        Some(id) if state.apis.contains(id) => {
+            return Err(ApiError::conflict(format!("API with identifier {id} already exists")));
+        }
+        Some(id) => id.to_owned(),
+    };
+    api.api_endpoint = context.settings.api_endpoint(&api.api_id);
+    let sequence = state.sequence();
+    let new = ApiState { api: api.clone(), ..ApiState::default() };
+    state.apis.insert(&api.api_id, sequence, new);
+    Ok(api)
 }
 
 pub(super) async fn update(plane: &ControlPlane, api_id: &str, body: &Members) -> Outcome {

@@ -25,27 +25,37 @@ pub(super) fn get(plane: &ControlPlane, domain_name: &str, id: &str) -> Outcome 
 }
 
 pub(super) async fn create(plane: &ControlPlane, domain_name: &str, body: &Members) -> Outcome {
-    let mapping = plane
-        .write(|state, _| {
-            let sequence = state.sequence();
-            let domain = state.domain(domain_name)?;
-            if domain.mappings.len() >= limits::MAPPINGS_PER_DOMAIN {
-                return Err(ApiError::too_many(
-                    "Maximum number of ApiMappings for this domain name has been reached",
-                ));
-            }
-            body.required_text("stage", limits::NAME)?;
-            let mut mapping = ApiMapping {
-                api_mapping_id: id::fresh(id::SHORT, |id| domain.mappings.contains(id))?,
-                ..ApiMapping::default()
-            };
-            edit(&mut mapping, domain_name, body, state)?;
-            let mappings = &mut state.domain_mut(domain_name)?.mappings;
-            mappings.insert(&mapping.api_mapping_id, sequence, mapping.clone());
-            Ok(mapping)
-        })
-        .await?;
+    let mapping = plane.write(|state, _| insert(state, domain_name, body)).await?;
     Reply::created(&mapping)
+}
+
+/// Adds the mapping that `body` describes.
+pub(crate) fn insert(state: &mut State, domain_name: &str, body: &Members) -> Result<ApiMapping, ApiError> {
+    let sequence = state.sequence();
+    let domain = state.domain(domain_name)?;
+    if domain.mappings.len() >= limits::MAPPINGS_PER_DOMAIN {
+        return Err(ApiError::too_many(
+            "Maximum number of ApiMappings for this domain name has been reached",
+        ));
+    }
+    let id = id::fresh(id::SHORT, |id| domain.mappings.contains(id))?;
+    let mapping = build(id, domain_name, body, state)?;
+    let mappings = &mut state.domain_mut(domain_name)?.mappings;
+    mappings.insert(&mapping.api_mapping_id, sequence, mapping.clone());
+    Ok(mapping)
+}
+
+/// A mapping as `body` alone describes it.
+pub(crate) fn build(
+    api_mapping_id: String,
+    domain_name: &str,
+    body: &Members,
+    state: &State,
+) -> Result<ApiMapping, ApiError> {
+    body.required_text("stage", limits::NAME)?;
+    let mut mapping = ApiMapping { api_mapping_id, ..ApiMapping::default() };
+    edit(&mut mapping, domain_name, body, state)?;
+    Ok(mapping)
 }
 
 pub(super) async fn update(plane: &ControlPlane, domain_name: &str, id: &str, body: &Members) -> Outcome {

@@ -8,6 +8,7 @@ use crate::limits;
 use crate::members::{Members, missing, replace};
 use crate::page::{Query, page};
 use crate::plane::ControlPlane;
+use crate::state::{ApiState, State};
 
 /// Members that only authorizers of HTTP APIs have, with the names that the service's texts give them.
 const HTTP_ONLY: [(&str, &str); 4] = [
@@ -32,28 +33,32 @@ pub(super) fn get(plane: &ControlPlane, api_id: &str, id: &str) -> Outcome {
 }
 
 pub(super) async fn create(plane: &ControlPlane, api_id: &str, body: &Members) -> Outcome {
-    let authorizer = plane
-        .write(|state, _| {
-            state.api(api_id)?;
-            let sequence = state.sequence();
-            let api = state.api_mut(api_id)?;
-            if api.authorizers.len() >= limits::AUTHORIZERS_PER_API {
-                return Err(ApiError::too_many(
-                    "Maximum number of Authorizers for this API has been reached",
-                ));
-            }
-            body.required_text("authorizerType", limits::NAME)?;
-            body.required_text("name", limits::NAME)?;
-            let mut authorizer = Authorizer { authorizer_id: api.fresh_id()?, ..Authorizer::default() };
-            edit(&mut authorizer, body)?;
-            if body.text_list("identitySource")?.is_none() {
-                return Err(missing("identitySource"));
-            }
-            api.authorizers.insert(&authorizer.authorizer_id, sequence, authorizer.clone());
-            Ok(authorizer)
-        })
-        .await?;
+    let authorizer = plane.write(|state, _| insert(state, api_id, body)).await?;
     Reply::created(&authorizer)
+}
+
+/// Adds the authorizer that `body` describes.
+pub(crate) fn insert(state: &mut State, api_id: &str, body: &Members) -> Result<Authorizer, ApiError> {
+    let sequence = state.sequence();
+    let api = state.api_mut(api_id)?;
+    if api.authorizers.len() >= limits::AUTHORIZERS_PER_API {
+        return Err(ApiError::too_many("Maximum number of Authorizers for this API has been reached"));
+    }
+    let authorizer = build(api.fresh_id()?, body)?;
+    api.authorizers.insert(&authorizer.authorizer_id, sequence, authorizer.clone());
+    Ok(authorizer)
+}
+
+/// An authorizer as `body` alone describes it.
+pub(crate) fn build(authorizer_id: String, body: &Members) -> Result<Authorizer, ApiError> {
+    body.required_text("authorizerType", limits::NAME)?;
+    body.required_text("name", limits::NAME)?;
+    let mut authorizer = Authorizer { authorizer_id, ..Authorizer::default() };
+    edit(&mut authorizer, body)?;
+    if body.text_list("identitySource")?.is_none() {
+        return Err(missing("identitySource"));
+    }
+    Ok(authorizer)
 }
 
 pub(super) async fn update(plane: &ControlPlane, api_id: &str, id: &str, body: &Members) -> Outcome {
@@ -123,23 +128,23 @@ fn check_source(source: &str) -> Result<(), ApiError> {
     )))
 }
 
-/// Refused while a route uses it.
 pub(super) async fn delete(plane: &ControlPlane, api_id: &str, id: &str) -> Outcome {
-    plane
-        .write(|state, _| {
-            let api = state.api_mut(api_id)?;
-            if !api.authorizers.contains(id) {
-                return Err(unknown(id));
-            }
-            if let Some(route) = api.routes.iter().find(|r| r.authorizer_id.as_deref() == Some(id)) {
-                return Err(ApiError::conflict(format!(
-                    "Cannot delete Authorizer {id}: it is used by the route with key {}",
-                    route.route_key
-                )));
-            }
-            api.authorizers.remove(id);
-            Ok(())
-        })
-        .await?;
+    plane.write(|state, _| remove(state.api_mut(api_id)?, id)).await?;
     Reply::no_content()
+}
+
+/// Refused while a route uses it.
+pub(crate) fn remove(api: &mut ApiState, id: &str) -> Result<(), ApiError> {
+    if !api.authorizers.contains(id) {
+        return Err(unknown(id));
+    }
+    if let Some(route) = api.routes.iter().find(|r| r.authorizer_id.as_deref() == Some(id)) {
+        return Err(ApiError::conflict(format!(
+            "Cannot delete Authorizer {id}: it is used by the route with key {}",
+            route.route_key
+        )));
+    }
+    api.authorizers.remove(id);
+    api.names.remove(id);
+    Ok(())
 }

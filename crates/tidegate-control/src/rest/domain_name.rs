@@ -10,11 +10,11 @@ use crate::limits;
 use crate::members::{Members, replace};
 use crate::page::{Query, page};
 use crate::plane::{Context, ControlPlane};
-use crate::state::DomainState;
+use crate::state::{DomainState, State};
 use crate::table::Table;
 
 /// Shown when none was given: clients keep it to make DNS records of their own.
-const HOSTED_ZONE_ID: &str = "Z00000000TIDEGATE";
+pub(crate) const HOSTED_ZONE_ID: &str = "Z00000000TIDEGATE";
 
 pub(super) fn list(plane: &ControlPlane, query: &Query) -> Outcome {
     Reply::ok(&page(&plane.state().domains, "domainnames", query, |d| d.domain.clone())?)
@@ -25,33 +25,41 @@ pub(super) fn get(plane: &ControlPlane, name: &str) -> Outcome {
 }
 
 pub(super) async fn create(plane: &ControlPlane, body: &Members) -> Outcome {
-    let domain = plane
-        .write(|state, context| {
-            let name = body.required_text("domainName", limits::DOMAIN_NAME)?;
-            check_name(&name)?;
-            if state.domains.iter().any(|d| d.domain.domain_name.eq_ignore_ascii_case(&name)) {
-                return Err(ApiError::conflict("The domain name resource already exists."));
-            }
-            let mut domain = DomainName {
-                domain_name_arn: format!(
-                    "arn:aws:apigateway:{}::/domainnames/{name}",
-                    context.settings.region
-                ),
-                domain_name: name,
-                api_mapping_selection_expression: "$request.basepath".to_owned(),
-                domain_name_configurations: vec![configuration(&Members::default(), context)?],
-                mutual_tls_authentication: None,
-                routing_mode: "API_MAPPING_ONLY".to_owned(),
-                tags: tag::given(body)?,
-            };
-            edit(&mut domain, body, context)?;
-            let sequence = state.sequence();
-            let new = DomainState { domain: domain.clone(), mappings: Table::default() };
-            state.domains.insert(&domain.domain_name, sequence, new);
-            Ok(domain)
-        })
-        .await?;
+    let domain = plane.write(|state, context| insert(state, body, context)).await?;
     Reply::created(&domain)
+}
+
+/// Adds the domain name that `body` describes.
+pub(crate) fn insert(
+    state: &mut State,
+    body: &Members,
+    context: &Context<'_>,
+) -> Result<DomainName, ApiError> {
+    let domain = build(body, context)?;
+    if state.domains.iter().any(|d| d.domain.domain_name.eq_ignore_ascii_case(&domain.domain_name)) {
+        return Err(ApiError::conflict("The domain name resource already exists."));
+    }
+    let sequence = state.sequence();
+    let new = DomainState { domain: domain.clone(), mappings: Table::default() };
+    state.domains.insert(&domain.domain_name, sequence, new);
+    Ok(domain)
+}
+
+/// A domain name as `body` alone describes it.
+pub(crate) fn build(body: &Members, context: &Context<'_>) -> Result<DomainName, ApiError> {
+    let name = body.required_text("domainName", limits::DOMAIN_NAME)?;
+    check_name(&name)?;
+    let mut domain = DomainName {
+        domain_name_arn: format!("arn:aws:apigateway:{}::/domainnames/{name}", context.settings.region),
+        domain_name: name,
+        api_mapping_selection_expression: "$request.basepath".to_owned(),
+        domain_name_configurations: vec![configuration(&Members::default(), context)?],
+        mutual_tls_authentication: None,
+        routing_mode: "API_MAPPING_ONLY".to_owned(),
+        tags: tag::given(body)?,
+    };
+    edit(&mut domain, body, context)?;
+    Ok(domain)
 }
 
 fn check_name(name: &str) -> Result<(), ApiError> {

@@ -9,6 +9,7 @@ use crate::limits;
 use crate::members::{Members, merge, missing, replace};
 use crate::page::{Query, page};
 use crate::plane::{Context, ControlPlane};
+use crate::state::{ApiState, State};
 
 mod uri;
 
@@ -29,30 +30,43 @@ pub(super) fn get(plane: &ControlPlane, api_id: &str, id: &str) -> Outcome {
 }
 
 pub(super) async fn create(plane: &ControlPlane, api_id: &str, body: &Members) -> Outcome {
-    let integration = plane
-        .write(|state, context| {
-            state.api(api_id)?;
-            let sequence = state.sequence();
-            let api = state.api_mut(api_id)?;
-            if api.integrations.len() >= limits::INTEGRATIONS_PER_API {
-                return Err(ApiError::too_many(
-                    "Maximum number of Integrations for this API has been reached",
-                ));
-            }
-            body.required_text("integrationType", limits::NAME)?;
-            let mut integration = Integration {
-                integration_id: api.fresh_id()?,
-                connection_type: "INTERNET".to_owned(),
-                passthrough_behavior: "WHEN_NO_MATCH".to_owned(),
-                timeout_in_millis: limits::MAX_TIMEOUT_MS.min(context.settings.max_timeout_ms),
-                ..Integration::default()
-            };
-            edit(&mut integration, body, context)?;
-            api.integrations.insert(&integration.integration_id, sequence, integration.clone());
-            Ok(integration)
-        })
-        .await?;
+    let integration = plane.write(|state, context| insert(state, api_id, body, context)).await?;
     Reply::created(&integration)
+}
+
+/// Adds the integration that `body` describes.
+pub(crate) fn insert(
+    state: &mut State,
+    api_id: &str,
+    body: &Members,
+    context: &Context<'_>,
+) -> Result<Integration, ApiError> {
+    let sequence = state.sequence();
+    let api = state.api_mut(api_id)?;
+    if api.integrations.len() >= limits::INTEGRATIONS_PER_API {
+        return Err(ApiError::too_many("Maximum number of Integrations for this API has been reached"));
+    }
+    let integration = build(api.fresh_id()?, body, context)?;
+    api.integrations.insert(&integration.integration_id, sequence, integration.clone());
+    Ok(integration)
+}
+
+/// An integration as `body` alone describes it.
+pub(crate) fn build(
+    integration_id: String,
+    body: &Members,
+    context: &Context<'_>,
+) -> Result<Integration, ApiError> {
+    body.required_text("integrationType", limits::NAME)?;
+    let mut integration = Integration {
+        integration_id,
+        connection_type: "INTERNET".to_owned(),
+        passthrough_behavior: "WHEN_NO_MATCH".to_owned(),
+        timeout_in_millis: limits::MAX_TIMEOUT_MS.min(context.settings.max_timeout_ms),
+        ..Integration::default()
+    };
+    edit(&mut integration, body, context)?;
+    Ok(integration)
 }
 
 pub(super) async fn update(plane: &ControlPlane, api_id: &str, id: &str, body: &Members) -> Outcome {
@@ -166,23 +180,23 @@ fn complete(integration: &mut Integration, context: &Context<'_>) -> Result<(), 
     Ok(())
 }
 
-/// Refused while a route targets it.
 pub(super) async fn delete(plane: &ControlPlane, api_id: &str, id: &str) -> Outcome {
-    plane
-        .write(|state, _| {
-            let api = state.api_mut(api_id)?;
-            api.integration(id)?;
-            let target = format!("integrations/{id}");
-            if let Some(route) = api.routes.iter().find(|r| r.target.as_ref() == Some(&target)) {
-                return Err(ApiError::conflict(format!(
-                    "Cannot delete Integration {id}: it is used by the route with key {}",
-                    route.route_key
-                )));
-            }
-            api.integrations.remove(id);
-            api.integration_responses.remove(id);
-            Ok(())
-        })
-        .await?;
+    plane.write(|state, _| remove(state.api_mut(api_id)?, id)).await?;
     Reply::no_content()
+}
+
+/// Refused while a route targets it.
+pub(crate) fn remove(api: &mut ApiState, id: &str) -> Result<(), ApiError> {
+    api.integration(id)?;
+    let target = format!("integrations/{id}");
+    if let Some(route) = api.routes.iter().find(|r| r.target.as_ref() == Some(&target)) {
+        return Err(ApiError::conflict(format!(
+            "Cannot delete Integration {id}: it is used by the route with key {}",
+            route.route_key
+        )));
+    }
+    api.integrations.remove(id);
+    api.integration_responses.remove(id);
+    api.names.remove(id);
+    Ok(())
 }

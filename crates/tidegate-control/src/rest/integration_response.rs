@@ -83,7 +83,8 @@ pub(super) async fn update(
     Reply::ok(&response)
 }
 
-fn edit(
+/// What creating and updating have in common; the key is unique in `table`.
+pub(crate) fn edit(
     response: &mut IntegrationResponse,
     body: &Members,
     table: &Table<IntegrationResponse>,

@@ -9,7 +9,7 @@ use crate::limits;
 use crate::members::Members;
 use crate::page::{Query, page};
 use crate::plane::ControlPlane;
-use crate::state::ApiState;
+use crate::state::{ApiState, State};
 
 fn unknown(id: &str) -> ApiError {
     ApiError::unknown("Model", id)
@@ -49,27 +49,29 @@ pub(super) fn template(plane: &ControlPlane, api_id: &str, id: &str) -> Outcome 
 }
 
 pub(super) async fn create(plane: &ControlPlane, api_id: &str, body: &Members) -> Outcome {
-    let model = plane
-        .write(|state, _| {
-            state.api(api_id)?;
-            let sequence = state.sequence();
-            let api = state.api_mut(api_id)?;
-            if api.models.len() >= limits::MODELS_PER_API {
-                return Err(ApiError::too_many("Maximum number of Models for this API has been reached"));
-            }
-            body.required_text("name", limits::NAME)?;
-            body.required_text("schema", limits::TEMPLATE)?;
-            let mut model = Model {
-                model_id: api.fresh_id()?,
-                content_type: "application/json".to_owned(),
-                ..Model::default()
-            };
-            edit(&mut model, body, api)?;
-            api.models.insert(&model.model_id, sequence, model.clone());
-            Ok(model)
-        })
-        .await?;
+    let model = plane.write(|state, _| insert(state, api_id, body)).await?;
     Reply::created(&model)
+}
+
+/// Adds the model that `body` describes.
+pub(crate) fn insert(state: &mut State, api_id: &str, body: &Members) -> Result<Model, ApiError> {
+    let sequence = state.sequence();
+    let api = state.api_mut(api_id)?;
+    if api.models.len() >= limits::MODELS_PER_API {
+        return Err(ApiError::too_many("Maximum number of Models for this API has been reached"));
+    }
+    let model = build(api.fresh_id()?, body, api)?;
+    api.models.insert(&model.model_id, sequence, model.clone());
+    Ok(model)
+}
+
+/// A model as `body` alone describes it.
+pub(crate) fn build(model_id: String, body: &Members, api: &ApiState) -> Result<Model, ApiError> {
+    body.required_text("name", limits::NAME)?;
+    body.required_text("schema", limits::TEMPLATE)?;
+    let mut model = Model { model_id, content_type: "application/json".to_owned(), ..Model::default() };
+    edit(&mut model, body, api)?;
+    Ok(model)
 }
 
 pub(super) async fn update(plane: &ControlPlane, api_id: &str, id: &str, body: &Members) -> Outcome {
@@ -131,16 +133,15 @@ fn refuse_if_used(name: &str, api: &ApiState) -> Result<(), ApiError> {
     }
 }
 
-/// Refused while a route uses it.
 pub(super) async fn delete(plane: &ControlPlane, api_id: &str, id: &str) -> Outcome {
-    plane
-        .write(|state, _| {
-            let api = state.api_mut(api_id)?;
-            let model = api.models.get(id).ok_or_else(|| unknown(id))?;
-            refuse_if_used(&model.name, api)?;
-            api.models.remove(id);
-            Ok(())
-        })
-        .await?;
+    plane.write(|state, _| remove(state.api_mut(api_id)?, id)).await?;
     Reply::no_content()
+}
+
+/// Refused while a route uses it.
+pub(crate) fn remove(api: &mut ApiState, id: &str) -> Result<(), ApiError> {
+    let model = api.models.get(id).ok_or_else(|| unknown(id))?;
+    refuse_if_used(&model.name, api)?;
+    api.models.remove(id);
+    Ok(())
 }

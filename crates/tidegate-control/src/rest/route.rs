@@ -9,7 +9,7 @@ use crate::limits;
 use crate::members::{Members, merge, replace};
 use crate::page::{Query, page};
 use crate::plane::ControlPlane;
-use crate::state::ApiState;
+use crate::state::{ApiState, State};
 
 pub(super) fn list(plane: &ControlPlane, api_id: &str, query: &Query) -> Outcome {
     let state = plane.state();
@@ -22,26 +22,28 @@ pub(super) fn get(plane: &ControlPlane, api_id: &str, route_id: &str) -> Outcome
 }
 
 pub(super) async fn create(plane: &ControlPlane, api_id: &str, body: &Members) -> Outcome {
-    let route = plane
-        .write(|state, _| {
-            state.api(api_id)?;
-            let sequence = state.sequence();
-            let api = state.api_mut(api_id)?;
-            if api.routes.len() >= limits::ROUTES_PER_API {
-                return Err(ApiError::too_many("Maximum number of Routes for this API has been reached"));
-            }
-            body.required_text("routeKey", limits::ROUTE_KEY)?;
-            let mut route = Route {
-                route_id: api.fresh_id()?,
-                authorization_type: "NONE".to_owned(),
-                ..Route::default()
-            };
-            edit(&mut route, body, api)?;
-            api.routes.insert(&route.route_id, sequence, route.clone());
-            Ok(route)
-        })
-        .await?;
+    let route = plane.write(|state, _| insert(state, api_id, body)).await?;
     Reply::created(&route)
+}
+
+/// Adds the route that `body` describes.
+pub(crate) fn insert(state: &mut State, api_id: &str, body: &Members) -> Result<Route, ApiError> {
+    let sequence = state.sequence();
+    let api = state.api_mut(api_id)?;
+    if api.routes.len() >= limits::ROUTES_PER_API {
+        return Err(ApiError::too_many("Maximum number of Routes for this API has been reached"));
+    }
+    let route = build(api.fresh_id()?, body, api)?;
+    api.routes.insert(&route.route_id, sequence, route.clone());
+    Ok(route)
+}
+
+/// A route as `body` alone describes it.
+pub(crate) fn build(route_id: String, body: &Members, api: &ApiState) -> Result<Route, ApiError> {
+    body.required_text("routeKey", limits::ROUTE_KEY)?;
+    let mut route = Route { route_id, authorization_type: "NONE".to_owned(), ..Route::default() };
+    edit(&mut route, body, api)?;
+    Ok(route)
 }
 
 pub(super) async fn update(plane: &ControlPlane, api_id: &str, route_id: &str, body: &Members) -> Outcome {

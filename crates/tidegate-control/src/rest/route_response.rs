@@ -74,7 +74,12 @@ pub(super) async fn update(
     Reply::ok(&response)
 }
 
-fn edit(response: &mut RouteResponse, body: &Members, table: &Table<RouteResponse>) -> Result<(), ApiError> {
+/// What creating and updating have in common; the key is unique in `table`.
+pub(crate) fn edit(
+    response: &mut RouteResponse,
+    body: &Members,
+    table: &Table<RouteResponse>,
+) -> Result<(), ApiError> {
     if let Some(key) = body.filled_text("routeResponseKey", limits::ROUTE_KEY)? {
         if key != "$default" {
             return Err(ApiError::bad_request(format!(

@@ -12,7 +12,7 @@ use crate::limits;
 use crate::members::{Members, check_length, merge_map, replace};
 use crate::page::{Query, page};
 use crate::plane::{Context, ControlPlane};
-use crate::state::ApiState;
+use crate::state::{ApiState, State};
 
 pub(super) fn list(plane: &ControlPlane, api_id: &str, query: &Query) -> Outcome {
     let state = plane.state();
@@ -29,43 +29,54 @@ fn find(plane: &ControlPlane, api_id: &str, name: &str) -> Result<std::sync::Arc
 }
 
 pub(super) async fn create(plane: &ControlPlane, api_id: &str, body: &Members) -> Outcome {
-    let created = plane
-        .write(|state, context| {
-            state.api(api_id)?;
-            let sequence = state.sequence();
-            let api = state.api_mut(api_id)?;
-            let name = body.required_text("stageName", limits::NAME)?;
-            if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-') {
-                return Err(ApiError::bad_request(
-                    "Stage name only allows a-zA-Z0-9_- characters on WEBSOCKET protocol Apis.",
-                ));
-            }
-            if api.stages.contains(&name) {
-                return Err(ApiError::conflict("Stage already exists"));
-            }
-            if api.stages.len() >= limits::STAGES_PER_API {
-                return Err(ApiError::too_many("Maximum number of Stages for this API has been reached"));
-            }
-            let mut stage = Stage {
-                stage_name: name,
-                default_route_settings: RouteSettings {
-                    data_trace_enabled: Some(false),
-                    detailed_metrics_enabled: Some(false),
-                    logging_level: Some("OFF".to_owned()),
-                    ..RouteSettings::default()
-                },
-                tags: tag::given(body)?,
-                created_date: context.timestamp(),
-                ..Stage::default()
-            };
-            edit(&mut stage, body, api, context)?;
-            api.stages.insert(&stage.stage_name, sequence, stage.clone());
-            Ok(stage)
-        })
-        .await?;
+    let created = plane.write(|state, context| insert(state, api_id, body, context)).await?;
     // Read again, because with `autoDeploy` the write has also deployed.
     let stored = find(plane, api_id, &created.stage_name);
     Reply::created(stored.as_deref().unwrap_or(&created))
+}
+
+/// Adds the stage that `body` describes.
+pub(crate) fn insert(
+    state: &mut State,
+    api_id: &str,
+    body: &Members,
+    context: &Context<'_>,
+) -> Result<Stage, ApiError> {
+    let sequence = state.sequence();
+    let api = state.api_mut(api_id)?;
+    let stage = build(body, api, context)?;
+    if api.stages.contains(&stage.stage_name) {
+        return Err(ApiError::conflict("Stage already exists"));
+    }
+    if api.stages.len() >= limits::STAGES_PER_API {
+        return Err(ApiError::too_many("Maximum number of Stages for this API has been reached"));
+    }
+    api.stages.insert(&stage.stage_name, sequence, stage.clone());
+    Ok(stage)
+}
+
+/// A stage as `body` alone describes it.
+pub(crate) fn build(body: &Members, api: &ApiState, context: &Context<'_>) -> Result<Stage, ApiError> {
+    let name = body.required_text("stageName", limits::NAME)?;
+    if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-') {
+        return Err(ApiError::bad_request(
+            "Stage name only allows a-zA-Z0-9_- characters on WEBSOCKET protocol Apis.",
+        ));
+    }
+    let mut stage = Stage {
+        stage_name: name,
+        default_route_settings: RouteSettings {
+            data_trace_enabled: Some(false),
+            detailed_metrics_enabled: Some(false),
+            logging_level: Some("OFF".to_owned()),
+            ..RouteSettings::default()
+        },
+        tags: tag::given(body)?,
+        created_date: context.timestamp(),
+        ..Stage::default()
+    };
+    edit(&mut stage, body, api, context)?;
+    Ok(stage)
 }
 
 pub(super) async fn update(plane: &ControlPlane, api_id: &str, name: &str, body: &Members) -> Outcome {
@@ -207,25 +218,27 @@ fn check_access_log_format(format: &str) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Refused while a domain name maps to it.
 pub(super) async fn delete(plane: &ControlPlane, api_id: &str, name: &str) -> Outcome {
-    plane
-        .write(|state, _| {
-            state.api_mut(api_id)?.stage_mut(name)?;
-            let maps_here = |d: &&std::sync::Arc<crate::state::DomainState>| {
-                d.mappings.iter().any(|m| m.api_id == api_id && m.stage == name)
-            };
-            if let Some(domain) = state.domains.iter().find(maps_here) {
-                return Err(ApiError::bad_request(format!(
-                    "Stage {name} is mapped by the domain name {} and cannot be deleted",
-                    domain.domain.domain_name
-                )));
-            }
-            state.api_mut(api_id)?.stages.remove(name);
-            Ok(())
-        })
-        .await?;
+    plane.write(|state, _| remove(state, api_id, name)).await?;
     Reply::no_content()
+}
+
+/// Removes the stage with its policy. Refused while a domain name maps to it.
+pub(crate) fn remove(state: &mut State, api_id: &str, name: &str) -> Result<(), ApiError> {
+    state.api_mut(api_id)?.stage_mut(name)?;
+    let maps_here = |d: &&std::sync::Arc<crate::state::DomainState>| {
+        d.mappings.iter().any(|m| m.api_id == api_id && m.stage == name)
+    };
+    if let Some(domain) = state.domains.iter().find(maps_here) {
+        return Err(ApiError::bad_request(format!(
+            "Stage {name} is mapped by the domain name {} and cannot be deleted",
+            domain.domain.domain_name
+        )));
+    }
+    let api = state.api_mut(api_id)?;
+    api.stages.remove(name);
+    api.policies.remove(name);
+    Ok(())
 }
 
 pub(super) async fn delete_access_log_settings(plane: &ControlPlane, api_id: &str, name: &str) -> Outcome {

@@ -10,7 +10,8 @@ use super::{Outcome, Reply, tag};
 use crate::error::ApiError;
 use crate::members::{Members, missing};
 use crate::page::{Query, page};
-use crate::plane::ControlPlane;
+use crate::plane::{Context, ControlPlane};
+use crate::state::State;
 use crate::{id, limits};
 
 fn unknown(id: &str) -> ApiError {
@@ -26,24 +27,45 @@ pub(super) fn get(plane: &ControlPlane, id: &str) -> Outcome {
 }
 
 pub(super) async fn create(plane: &ControlPlane, body: &Members) -> Outcome {
-    let link = plane
-        .write(|state, context| {
-            let link = VpcLink {
-                name: body.required_text("name", limits::NAME)?,
-                subnet_ids: body.text_list("subnetIds")?.ok_or_else(|| missing("subnetIds"))?,
-                security_group_ids: body.text_list("securityGroupIds")?.unwrap_or_default(),
-                tags: tag::given(body)?,
-                created_date: context.timestamp(),
-                vpc_link_status: "AVAILABLE".to_owned(),
-                vpc_link_version: "V2".to_owned(),
-                vpc_link_id: id::fresh(id::LONG, |id| state.vpc_links.contains(id))?,
-            };
-            let sequence = state.sequence();
-            state.vpc_links.insert(&link.vpc_link_id, sequence, link.clone());
-            Ok(link)
-        })
-        .await?;
+    let link = plane.write(|state, context| insert(state, None, body, context)).await?;
     Reply::created(&link)
+}
+
+/// Adds the link that `body` describes, with the chosen id if there is one; it must be free.
+pub(crate) fn insert(
+    state: &mut State,
+    chosen_id: Option<&str>,
+    body: &Members,
+    context: &Context<'_>,
+) -> Result<VpcLink, ApiError> {
+    let id = match chosen_id {
+        None => id::fresh(id::LONG, |id| state.vpc_links.contains(id))?,
+        Some(id) if !id::is_api_id(id) => {
+            return Err(ApiError::bad_request(format!(
+                "Invalid VpcLink identifier specified {id}: must be a lower-case DNS label of at most {} characters",
+                limits::API_ID
+            )));
+        }
+        Some(id) => id.to_owned(),
+    };
+    let link = build(id, body, context)?;
+    let sequence = state.sequence();
+    state.vpc_links.insert(&link.vpc_link_id, sequence, link.clone());
+    Ok(link)
+}
+
+/// A link as `body` alone describes it.
+pub(crate) fn build(vpc_link_id: String, body: &Members, context: &Context<'_>) -> Result<VpcLink, ApiError> {
+    Ok(VpcLink {
+        name: body.required_text("name", limits::NAME)?,
+        subnet_ids: body.text_list("subnetIds")?.ok_or_else(|| missing("subnetIds"))?,
+        security_group_ids: body.text_list("securityGroupIds")?.unwrap_or_default(),
+        tags: tag::given(body)?,
+        created_date: context.timestamp(),
+        vpc_link_status: "AVAILABLE".to_owned(),
+        vpc_link_version: "V2".to_owned(),
+        vpc_link_id,
+    })
 }
 
 /// Only the name can change.
