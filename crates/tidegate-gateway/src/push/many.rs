@@ -3,8 +3,8 @@
 //! The body is the message, byte for byte, unless its content type is [`SELECTION`]: then it is an object that says who
 //! gets which message. The answer counts how many took it, were ending, and read too slowly.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
@@ -16,13 +16,11 @@ use tidegate_core::error::ErrorCode;
 use tidegate_core::id::ConnectionId;
 use tidegate_core::mapping::query_values;
 use tidegate_core::notice::Place;
-use tidegate_core::snapshot::Stage;
 
-use super::idempotency::Claim;
 use super::{Call, Refusal, bad_request};
 use crate::edge::address::Endpoint;
 use crate::edge::{Reply, empty};
-use crate::publish::{Publish, PushResult, Target};
+use crate::publish::{OnceError, Publish, PushResult, Target};
 
 /// Content type of a push that says in its body who gets it.
 pub(crate) const SELECTION: &str = "application/vnd.tidegate.push+json";
@@ -53,12 +51,6 @@ struct Selection<'a> {
     except: Vec<String>,
 }
 
-/// Largest body, in bytes.
-pub(super) fn body_limit(stage: &Stage) -> usize {
-    let own = stage.policy.as_ref().map_or(0, |policy| policy.policy.push.max_bytes);
-    if own > 0 { own } else { stage.settings.data_plane.max_message_bytes }
-}
-
 /// Pushes, or answers as the first push with the same idempotency key was answered.
 pub(super) async fn serve(call: &Call<'_>, endpoint: &Endpoint, place: &mut Place) -> Result<Reply, Refusal> {
     let key = match call.headers.get("idempotency-key") {
@@ -72,22 +64,17 @@ pub(super) async fn serve(call: &Call<'_>, endpoint: &Endpoint, place: &mut Plac
     let Some(key) = key else {
         return Ok(answer(&run(call, publish, place).await, call.query));
     };
-    let window = call.stage.policy.as_ref().map_or(300, |policy| policy.policy.push.idempotency_window);
-    let place_of_key = (Arc::clone(&call.stage.api_id), Arc::clone(&call.stage.name), key);
-    let subject = (format!("{endpoint:?}?{}", call.query), call.body.clone());
-    match call.gateway.idempotency.claim(place_of_key, &subject, call.now, window * 1000) {
-        Claim::Other => Err(Refusal::with_text(
-            ErrorCode::Conflict,
-            Diagnosis::PUSH_KEY_REUSED,
-            "the idempotency key was used for another push",
-        )),
-        Claim::Full => Err(Refusal::new(ErrorCode::PushThrottled, Diagnosis::RATELIMIT_STAGE)),
-        // Whoever repeats the key while the first push is under way waits for its result.
-        Claim::Taken(cell) => {
-            let is_first = !cell.initialized();
-            let result = cell.get_or_init(|| run(call, publish, place)).await;
-            let mut reply = answer(result, call.query);
-            if !is_first {
+    // A selection as it was sent; any other body is the payload, which is compared anyhow.
+    let selection = if is_selection(call) { String::from_utf8_lossy(&call.body) } else { Cow::Borrowed("") };
+    let subject = format!("{endpoint:?}?{} {selection}", call.query);
+    match call.gateway.push_once(call.stage, key, subject, publish, place).await {
+        Err(error @ OnceError::OtherPush) => {
+            Err(Refusal::with_text(ErrorCode::Conflict, Diagnosis::PUSH_KEY_REUSED, &error.to_string()))
+        }
+        Err(OnceError::Full) => Err(Refusal::new(ErrorCode::PushThrottled, Diagnosis::RATELIMIT_STAGE)),
+        Ok((result, is_replayed)) => {
+            let mut reply = answer(&result, call.query);
+            if is_replayed {
                 reply.headers_mut().insert("idempotency-replayed", HeaderValue::from_static("true"));
             }
             Ok(reply)
@@ -95,13 +82,16 @@ pub(super) async fn serve(call: &Call<'_>, endpoint: &Endpoint, place: &mut Plac
     }
 }
 
+fn is_selection(call: &Call<'_>) -> bool {
+    call.headers.get(CONTENT_TYPE).is_some_and(|value| value == SELECTION)
+}
+
 fn read(call: &Call<'_>, endpoint: &Endpoint) -> Result<Publish, Refusal> {
-    let is_selection = call.headers.get(CONTENT_TYPE).is_some_and(|value| value == SELECTION);
     let mut except = HashSet::new();
     for id in query_values(call.query, "except") {
         except.insert(connection_id(&id)?);
     }
-    if !is_selection {
+    if !is_selection(call) {
         let targets = vec![match endpoint {
             Endpoint::Channel(name) => Target::Channel(channel_name(name)?),
             Endpoint::User(user) => Target::User(user.as_str().into()),
