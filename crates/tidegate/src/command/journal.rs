@@ -43,7 +43,7 @@ pub(crate) async fn attempts(args: AttemptsArgs) -> anyhow::Result<ExitCode> {
         member: "attempts",
         columns: ATTEMPTS,
         names: ("attempt", "attempts"),
-        empty: "no attempts; a stage writes them down when its policy says so in [attempts]",
+        empty: "no attempts; those at stages with a policy are written down, for seven days",
         rows: node::one_row,
         max: limit,
     };

@@ -2,4 +2,6 @@
 
 mod command_line;
 mod crate_edges;
+mod dev;
 mod dev_and_connect;
+mod node_commands;
