@@ -32,12 +32,14 @@ match = "staff"
 join = { any = [["role:staff"]] }
 "#;
 
-/// The answer to the message is the message.
+/// One API with two stages and no policy.
 const OTHER_API: &str = r#"
 [[apis]]
 id = "alerts0000"
 name = "alerts"
 route_selection_expression = "$request.body.action"
+integrations = { echo = { uri = "tidegate://echo" } }
+routes = { "$default" = { integration = "echo", two_way = true } }
 stages = { live = {}, test = {} }
 "#;
 
@@ -232,7 +234,7 @@ fn a_plan_says_what_apply_does_and_both_are_safe_to_repeat() {
     let file = dev.file("more.toml", OTHER_API);
     let plan = dev.run_as("key-of-read", &["plan", &file]);
     assert_eq!(plan.code, 5, "{plan:?}");
-    assert!(plan.stdout.starts_with("create API alerts\ncreate stage live of API alerts"), "{plan:?}");
+    assert!(plan.stdout.starts_with("create API alerts\ncreate integration echo of API alerts"), "{plan:?}");
     let n_steps = plan.stdout.lines().take_while(|line| !line.is_empty()).count();
     assert!(plan.stdout.contains(&format!("\n\n{n_steps} changes")), "{plan:?}");
     assert_eq!(dev.json(&["apis", "ls"]).as_array().map(Vec::len), Some(1), "a plan changes nothing");
@@ -325,9 +327,9 @@ fn cleaning_up_with_nothing_to_do_is_no_failure() {
     let arguments = ["cleanup", "--token-age", "0", "--attempt-age", "0"];
     let counted = dev.run(&[&arguments[..], &["--dry-run"]].concat());
     assert_eq!(counted.code, 0, "{counted:?}");
-    assert!(counted.stdout.starts_with("would remove 1 token, 1 attempt,"), "{counted:?}");
+    assert!(counted.stdout.starts_with("would remove 0 tokens, 1 attempt,"), "{counted:?}");
     let removed = dev.json(&arguments);
-    assert_eq!((&removed["tokens"], &removed["attempts"]), (&json!(1), &json!(1)));
+    assert_eq!(removed["attempts"], 1);
     assert_eq!(dev.json(&["attempts", "ls"]), json!([]));
 }
 
