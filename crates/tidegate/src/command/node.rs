@@ -277,7 +277,8 @@ fn join(names: impl Iterator<Item = String>) -> String {
     output::plain(&format!("{}{more}", names.join(", ")))
 }
 
-/// A message, or whatever else an argument may have or read from the standard input.
+/// A message, or whatever else an argument may have or read from the standard input. One line end at the end of what is
+/// read is left out: `echo` and editors put it there.
 pub(crate) fn data(argument: Option<&str>) -> anyhow::Result<String> {
     match argument {
         Some(text) if text != "-" => Ok(text.to_owned()),
@@ -285,7 +286,11 @@ pub(crate) fn data(argument: Option<&str>) -> anyhow::Result<String> {
             if std::io::stdin().is_terminal() {
                 eprintln!("reading from the terminal; Ctrl-D ends");
             }
-            read_text("the standard input", std::io::stdin().lock())
+            let mut text = read_text("the standard input", std::io::stdin().lock())?;
+            let without = text.strip_suffix('\n').map(|text| text.strip_suffix('\r').unwrap_or(text));
+            let length = without.map(str::len);
+            text.truncate(length.unwrap_or(text.len()));
+            Ok(text)
         }
     }
 }

@@ -167,7 +167,7 @@ fn one_call_reaches_everyone_of_a_channel() {
     let sent = dev.run(&["publish", "room-1", "one"]);
     assert_eq!(sent.stdout, "delivered to 2 connections\n", "{sent:?}");
     assert_eq!((alice.message().as_str(), bob.message().as_str()), ("one", "one"));
-    assert_eq!(dev.run_with_input("two", &["publish", "room-*", "-", "--except", &alice_id]).code, 0);
+    assert_eq!(dev.run_with_input("two\n", &["publish", "room-*", "-", "--except", &alice_id]).code, 0);
     assert_eq!(bob.message(), "two");
     assert_eq!(dev.json(&["broadcast", "three", "--user", "alice"])["delivered"], 1);
     assert_eq!(alice.message(), "three");
