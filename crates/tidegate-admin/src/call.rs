@@ -16,7 +16,7 @@ use tidegate_core::snapshot::Stage;
 use crate::api::Inner;
 use crate::caller::Caller;
 use crate::refusal::Refusal;
-use crate::route::{Body, Route};
+use crate::route::{Body, PathValues, Route};
 use crate::shape::Shape;
 
 /// A request that fits its route.
@@ -29,7 +29,7 @@ pub(crate) struct Call {
     pub(crate) now: u64,
     /// As received, for the record.
     pub(crate) path: String,
-    path_values: Vec<(&'static str, String)>,
+    path_values: PathValues,
     query: Map<String, Value>,
     /// Of a JSON body.
     body: Value,
@@ -52,7 +52,7 @@ impl Call {
     /// 400 with all problems, 415.
     pub(crate) fn read(
         route: &'static Route,
-        path_values: Vec<(&'static str, String)>,
+        path_values: PathValues,
         parts: &http::request::Parts,
         bytes: Bytes,
         caller: Option<Caller>,

@@ -554,6 +554,10 @@ impl Checker<'_> {
             let alone = Table::from_iter([(member.clone(), value.clone())]);
             match Value::Table(alone).try_into::<RawKey>() {
                 Ok(_) => drop(good.insert(member.clone(), value.clone())),
+                // The parser would show the value, which is a secret of the wrong type.
+                Err(_) if ["key", "sha256"].contains(&member.as_str()) => {
+                    self.problem(&format!("{path}.{member}"), "text expected");
+                }
                 Err(error) => self.problem(&format!("{path}.{member}"), error.message()),
             }
         }
@@ -835,8 +839,10 @@ mod tests {
              [[keys]]\nrole = 'read'\nkey = 'a b'\nkye = 'x'\n\
              [[keys]]\nname = 'two'\nrole = 'read'\nkey = 'd'\nsha256 = 'e'\n\
              [[keys]]\nname = 'hash'\nrole = 'operate'\nsha256 = 'e'\n\
-             [[keys]]\nname = 'file'\nrole = 'operate'\nkey_file = '/nowhere/at/all'\n",
+             [[keys]]\nname = 'file'\nrole = 'operate'\nkey_file = '/nowhere/at/all'\n\
+             [[keys]]\nname = 'number'\nrole = 'read'\nkey = 4711\n",
         );
+        assert!(!found.iter().any(|problem| problem.contains("4711")), "{found:?}");
         for expected in [
             "keys[0].role: `admin`: one of read, operate, administer expected",
             "keys[1].name: missing",
@@ -845,6 +851,7 @@ mod tests {
             "keys[2]: one of key, key_file and sha256 expected",
             "keys[3].sha256: 64 hexadecimal digits",
             "keys[4].key_file: /nowhere/at/all",
+            "keys[5].key: text expected",
         ] {
             assert!(found.iter().any(|problem| problem.starts_with(expected)), "{expected} in {found:?}");
         }
