@@ -60,7 +60,13 @@ pub(crate) struct ConnectionsArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConnectionsAction {
     /// List what is really open
-    Ls(ConnectionFilterArgs),
+    Ls {
+        #[command(flatten)]
+        filter: ConnectionFilterArgs,
+        /// Print only how many there are
+        #[arg(long)]
+        count: bool,
+    },
     /// Show one connection
     Get {
         /// Id of the connection
@@ -110,9 +116,6 @@ pub(crate) struct ConnectionFilterArgs {
     /// Only connected at most so long ago: 90, 10m, 2h, 1d
     #[arg(long, value_name = "TIME", value_parser = parse_seconds)]
     pub(crate) max_age: Option<u64>,
-    /// Print only how many there are
-    #[arg(long)]
-    pub(crate) count: bool,
 }
 
 #[derive(Debug, Args)]

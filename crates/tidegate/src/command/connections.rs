@@ -36,9 +36,9 @@ const COLUMNS: &[Column] = &[
 pub(crate) async fn run(args: ConnectionsArgs) -> anyhow::Result<ExitCode> {
     let mut node = Node::new(&args.node)?;
     match args.action {
-        ConnectionsAction::Ls(filter) => {
+        ConnectionsAction::Ls { filter, count: is_count } => {
             let query = query(&mut node, &filter).await?;
-            if filter.count {
+            if is_count {
                 let answer = count(&mut node, query).await?;
                 return Ok(node.say(&answer, |answer| answer["count"].to_string())?);
             }

@@ -70,7 +70,7 @@ pub(crate) async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
     };
     let first = places.first().map(|place| (place.url("ws", public), place.url("http", public)));
     let (url, management) = first.unwrap_or_default();
-    app.set_demo(json!({ "url": url, "backend": backend.as_ref().map(url::Url::as_str) }));
+    app.set_demo(json!({ "url": (!url.is_empty()).then_some(&url), "backend": backend.as_ref().map(url::Url::as_str) }));
     if let Some(path) = &args.address_file {
         let stages: Vec<Value> = places.iter().map(|place| place.show(public)).collect();
         let first = places.first();

@@ -89,23 +89,12 @@ impl Node {
     pub(crate) async fn list(&mut self, list: List<'_>) -> anyhow::Result<ExitCode> {
         let mut table = Table::new(list.columns);
         let (mut n_items, mut next) = (0_u64, None::<String>);
-        if self.is_json {
-            output::print("[")?;
-        }
         loop {
             let mut query = list.query.clone();
             query.push(("limit", PAGE.min(list.max - n_items).max(1).to_string()));
             query.extend(next.take().map(|token| ("next_token", token)));
-            let mut page = match self.client.get(&path(list.path), &query).await {
-                Ok(page) => page,
-                Err(error) => {
-                    if self.is_json {
-                        // What was printed is no JSON without its end; the exit code says that it is not all.
-                        output::print("]\n")?;
-                    }
-                    return Err(error.into());
-                }
-            };
+            // A list that breaks off has no end, so that no program takes it for the whole.
+            let mut page = self.client.get(&path(list.path), &query).await?;
             let items = match page[list.member].take() {
                 Value::Array(items) => items,
                 _ => Vec::new(),
@@ -117,6 +106,7 @@ impl Node {
             }
         }
         match (self.is_json, n_items) {
+            (true, 0) => output::print("[]\n")?,
             (true, _) => output::print("]\n")?,
             (false, 0) => eprintln!("{}", list.empty),
             (false, _) => {
@@ -135,12 +125,13 @@ impl Node {
         n_items: &mut u64,
     ) -> std::io::Result<()> {
         if self.is_json {
+            let mut text = String::new();
             for item in items {
-                let separator = if *n_items == 0 { "" } else { "," };
-                output::print(&format!("{separator}{item}"))?;
+                text.push(if *n_items == 0 { '[' } else { ',' });
+                text.push_str(&item.to_string());
                 *n_items += 1;
             }
-            return Ok(());
+            return output::print(&text);
         }
         *n_items += items.len() as u64;
         let rows: Vec<Value> = items.into_iter().flat_map(list.rows).collect();

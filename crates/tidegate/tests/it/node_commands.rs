@@ -504,3 +504,88 @@ fn completions_know_every_command() {
         }
     }
 }
+
+#[test]
+fn a_terminal_is_asked_before_a_change() {
+    let dev = dev();
+    let file = dev.file("more.toml", OTHER_API);
+    let on_terminal = |input: &str, command: &str, environment: &[(&str, &str)]| {
+        let line = format!("{} {command}", env!("CARGO_BIN_EXE_tidegate"));
+        let mut script = Command::new("/usr/bin/script");
+        script.args(["-qec", &line, "/dev/null"]).env_clear().env("TIDEGATE_ADMIN_URL", dev.admin_url());
+        script
+            .env("TIDEGATE_KEY", "key-of-administer")
+            .env("PATH", "/usr/bin:/bin")
+            .envs(environment.iter().copied());
+        let script = script.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = script.spawn().expect("start script");
+        let mut stdin = child.stdin.take().expect("its input");
+        std::io::Write::write_all(&mut stdin, input.as_bytes()).expect("write its input");
+        let done = ended(child.wait_with_output().expect("its end"));
+        drop(stdin);
+        done
+    };
+    let apply = format!("apply {file}");
+    let no = on_terminal("n\n", &apply, &[]);
+    assert_eq!(no.code, 1, "{no:?}");
+    assert!(no.stdout.contains("create API alerts") && no.stdout.contains("nothing was changed"), "{no:?}");
+    assert_eq!(dev.json(&["apis", "ls"]).as_array().map(Vec::len), Some(1));
+    let yes = on_terminal("y\n", &apply, &[]);
+    assert!(yes.code == 0 && yes.stdout.contains("done: "), "{yes:?}");
+    assert_eq!(dev.json(&["apis", "ls"]).as_array().map(Vec::len), Some(2));
+    // Colors are for terminals, and only for those who want them.
+    assert!(on_terminal("", "apis ls", &[]).stdout.contains("\x1b[1mAPI"));
+    assert!(!on_terminal("", "apis ls", &[("NO_COLOR", "1")]).stdout.contains('\x1b'));
+}
+
+/// Takes TLS off what comes in and passes it on, as a proxy before the admin listener does.
+async fn terminate(
+    listener: tokio::net::TcpListener,
+    acceptor: tokio_rustls::TlsAcceptor,
+    to: std::net::SocketAddr,
+) {
+    while let Ok((stream, _)) = listener.accept().await {
+        // A client that does not trust the certificate leaves.
+        let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+        let Ok(mut behind) = tokio::net::TcpStream::connect(to).await else { continue };
+        let _ = tokio::io::copy_bidirectional(&mut stream, &mut behind).await;
+    }
+}
+
+#[test]
+fn an_admin_address_may_be_behind_tls() {
+    use rustls_pki_types::pem::PemObject as _;
+    let dev = dev();
+    let data_dir = dev.folder.path().to_str().expect("a path");
+    assert_eq!(alone(&["certs", "--data-dir", data_dir], &[]).code, 0);
+    let file = |name: &str| dev.folder.path().join("certs").join(name);
+    let chain =
+        vec![rustls_pki_types::CertificateDer::from_pem_file(file("tidegate.pem")).expect("a certificate")];
+    let key = rustls_pki_types::PrivateKeyDer::from_pem_file(file("tidegate.key")).expect("a key");
+    let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("protocol versions")
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .expect("a server");
+    let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime = runtime.expect("a runtime");
+    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a port");
+    let port = listener.local_addr().expect("its address").port();
+    let admin = dev.addresses["admin"].as_str().expect("an address").parse().expect("an address");
+    runtime.spawn(terminate(listener, acceptor, admin));
+
+    let url = format!("https://localhost:{port}");
+    let ca = file("ca.pem");
+    let ca = ca.to_str().expect("a path");
+    // By a key, and by a signature that covers the host of the proxy.
+    for environment in [&[("TIDEGATE_KEY", "key-of-read")][..], &[]] {
+        let done = alone(&["status", "--json", "--admin-url", &url, "--cafile", ca], environment);
+        assert_eq!(done.code, 0, "{done:?}");
+    }
+    let untrusted = alone(&["status", "--admin-url", &url], &[("TIDEGATE_KEY", "key-of-read")]);
+    assert_eq!(untrusted.code, 1, "{untrusted:?}");
+    assert!(untrusted.stderr.contains("certificate"), "{untrusted:?}");
+}
