@@ -71,6 +71,8 @@ impl Call {
                 body = read_json(media_type.as_deref(), &bytes)?;
                 Shape::Record(members).check(&body, "", &mut problems);
             }
+            // Nothing at all is not the empty document: it would take away whatever a policy demands.
+            Body::Document(_) if bytes.is_empty() => return Err(Refusal::malformed("The body is missing")),
             Body::Document(_) => match media_type.as_deref() {
                 Some("application/toml") => is_toml = true,
                 _ => body = read_json(media_type.as_deref(), &bytes)?,

@@ -118,6 +118,15 @@ async fn other_types_and_too_long_bodies_are_refused() {
         Bytes::from([vec![b' '; 1024 * 1024 - 2], b"{}".to_vec()].concat()),
     );
     assert_eq!(most.await.status, 200);
+    let policy = format!("/api/apis/{API}/stages/{STAGE}/policy");
+    for media_type in ["application/json", "application/toml"] {
+        for (method, target) in [("POST", "/api/plan"), ("POST", "/api/apply"), ("PUT", &policy)] {
+            let request = Request::builder().method(method).uri(target).header("content-type", media_type);
+            let request = request.header("authorization", "Bearer administer").body(Bytes::new()).unwrap();
+            assert_eq!(node.request(request).await.refusal(), (400, "admin.malformed"), "{method} {target}");
+        }
+    }
+    assert_eq!(node.get(&policy).await.status, 200);
     let toml = post("/api/plan", "application/toml", Bytes::from_static(b"\xff")).await;
     assert_eq!(toml.refusal(), (400, "admin.malformed"));
 }
