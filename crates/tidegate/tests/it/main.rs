@@ -3,5 +3,7 @@
 mod backend_crate;
 mod command_line;
 mod crate_edges;
+mod dev;
 mod dev_and_connect;
 mod manual;
+mod node_commands;
