@@ -114,9 +114,17 @@ pub(crate) fn check_arrival(gateway: &Gateway, handshake: &Handshake<'_>) -> Res
             problem.clone(),
         ));
     }
+    let rules = &policy.policy.admission;
+    // Capacity is nobody's fault: it comes first and counts as no attempt. Who gets the last place is decided later.
+    if rules.max_connections > 0 {
+        let (api_id, stage) = (Arc::clone(&handshake.stage.api_id), Arc::clone(&handshake.stage.name));
+        let key = Key { api_id, stage, kind: Kind::Stage, name: "".into() };
+        if gateway.groups.n_members(&key) >= rules.max_connections {
+            return Err(stage_full(rules.max_connections));
+        }
+    }
     // Before the origin: whoever comes from a wrong page again and again is counted too.
     let arrival = gateway.attempts.on_arrival(handshake);
-    let rules = &policy.policy.admission;
     if !rules.origins.is_empty() {
         let refuse = |detail: String| {
             Err(Refused::new(ErrorCode::OriginRejected, Diagnosis::ORIGIN_NOT_ALLOWED, "origin", detail))
@@ -145,19 +153,18 @@ pub(crate) async fn establish(
 ) -> Result<Established, Refused> {
     let Handshake { policy, address, now, .. } = *handshake;
     let rules = &policy.policy.admission;
-    let limited = |what: &str, limit: usize, code| {
-        let detail = format!("{what} has {limit} connections already");
-        let mut refused = Refused::new(code, Diagnosis::LIMIT_CONNECTIONS, "connections", detail);
-        refused.retry_after = (code == ErrorCode::ConnectionsExceeded).then_some(1);
+    let limited = |what: &str, limit: usize| {
+        let mut refused = too_many(ErrorCode::ConnectionsExceeded, what, limit);
+        refused.retry_after = Some(1);
         Err(refused)
     };
     if rules.max_connections > 0 && !join(gateway, handle, Kind::Stage, "".into(), rules.max_connections) {
-        return limited("the stage", rules.max_connections, ErrorCode::StageFull);
+        return Err(stage_full(rules.max_connections));
     }
     if rules.connections_per_address > 0 {
         let name = gateway.attempts.address_key(policy, address).to_string();
         if !join(gateway, handle, Kind::Address, name.into(), rules.connections_per_address) {
-            return limited("the address", rules.connections_per_address, ErrorCode::ConnectionsExceeded);
+            return limited("the address", rules.connections_per_address);
         }
     }
     let channels = channel_names(handshake)?;
@@ -171,7 +178,7 @@ pub(crate) async fn establish(
             .or_else(|limited| gateway.attempts.enforce(gateway, handshake, limited))?;
         // Joined whatever the limit is: pushes to a user find their connections by it.
         if !join(gateway, handle, Kind::User, Arc::clone(user), rules.connections_per_user) {
-            return limited("the user", rules.connections_per_user, ErrorCode::ConnectionsExceeded);
+            return limited("the user", rules.connections_per_user);
         }
     }
     if let Some(session) = &identity.session {
@@ -190,6 +197,15 @@ pub(crate) async fn establish(
         gateway.tokens.spend(&presented, address, id, now).await.map_err(Refused::of_token)?;
     }
     Ok(Established { identity, channels, subprotocol })
+}
+
+fn too_many(code: ErrorCode, what: &str, limit: usize) -> Refused {
+    let detail = format!("{what} has {limit} connections already");
+    Refused::new(code, Diagnosis::LIMIT_CONNECTIONS, "connections", detail)
+}
+
+fn stage_full(limit: usize) -> Refused {
+    too_many(ErrorCode::StageFull, "the stage", limit)
 }
 
 fn refuse_banned(gateway: &Gateway, handshake: &Handshake<'_>, identity: &Identity) -> Result<(), Refused> {

@@ -430,6 +430,11 @@ impl Groups {
         self.find(key).map(|group| group.state.lock().members.values().cloned().collect()).unwrap_or_default()
     }
 
+    /// How many members a group has.
+    pub(crate) fn n_members(&self, key: &Key) -> usize {
+        self.find(key).map_or(0, |group| group.state.lock().members.len())
+    }
+
     /// Names and sizes of the groups of one kind. `api_id` and `stage` narrow it down.
     pub(crate) fn list(&self, kind: Kind, api_id: Option<&str>, stage: Option<&str>) -> Vec<(Key, usize)> {
         let mut found = Vec::new();

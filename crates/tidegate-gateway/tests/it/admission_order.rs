@@ -75,7 +75,8 @@ async fn each_check_comes_before_the_next() {
     plane.deploy(&limits(1, 1, 1));
     let token = plane.token_of("ada").await;
     let client = plane.connect_as(&format!("?ws_token={token}&channel=open"), GOOD).await;
-    let reply = plane.ask("?channel=no/name", GOOD).await;
+    // Also for a page that may not connect at all: capacity comes first.
+    let reply = plane.ask("?channel=no/name", "Origin: https://bad.example\r\n").await;
     check(&plane, &reply, 503, "connections", "limit.connections");
     plane.deploy(&limits(0, 1, 1));
     let reply = plane.ask("?channel=no/name", GOOD).await;
