@@ -22,26 +22,40 @@ pub use check::{
 #[serde(default, deny_unknown_fields)]
 pub struct Policy {
     /// Who may connect.
+    #[serde(skip_serializing_if = "is_default")]
     pub admission: Admission,
     /// One-time tokens of this stage.
+    #[serde(skip_serializing_if = "is_default")]
     pub connect_tokens: ConnectTokens,
     /// JSON Web Tokens; needed when `admission.checks` has `jwt`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jwt: Option<Jwt>,
     /// How often somebody may try to connect.
+    #[serde(skip_serializing_if = "is_default")]
     pub attempts: Attempts,
     /// What one connection may send.
+    #[serde(skip_serializing_if = "is_default")]
     pub messages: Messages,
     /// Channels, and who may use them.
+    #[serde(skip_serializing_if = "is_default")]
     pub channels: Channels,
     /// Pushes to many.
+    #[serde(skip_serializing_if = "is_default")]
     pub push: Push,
     /// Messages that clients send to the gateway itself.
+    #[serde(skip_serializing_if = "is_default")]
     pub control: Control,
     /// Choosing a route by the name of a handler.
+    #[serde(skip_serializing_if = "is_default")]
     pub handlers: Handlers,
     /// Towards the backend.
+    #[serde(skip_serializing_if = "is_default")]
     pub backend: Backend,
+}
+
+/// A section that says nothing but defaults is not written.
+fn is_default<T: Default + PartialEq>(section: &T) -> bool {
+    *section == T::default()
 }
 
 /// `[admission]`: the checks of a handshake before its `$connect`.
