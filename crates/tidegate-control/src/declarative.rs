@@ -19,7 +19,9 @@ mod steps;
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize as _, Serialize};
+use serde_json::Value;
+use tidegate_core::policy::Policy;
 
 pub use document::{
     AccessLogForm, ApiForm, AuthorizerForm, ConfigurationForm, Document, DomainForm, IntegrationForm,
@@ -122,6 +124,22 @@ impl From<ApiError> for ApplyError {
     fn from(error: ApiError) -> Self {
         Self::Refused(error)
     }
+}
+
+/// Reads a policy from JSON that has already been parsed. What it says is checked when it is put.
+///
+/// # Errors
+/// Every unknown key and every value of the wrong type, each with its path.
+pub fn read_policy(value: &Value) -> Result<Policy, Vec<Problem>> {
+    Policy::deserialize(value).map_err(|error| locate::locate::<Policy>(value, &error))
+}
+
+/// Reads a policy from TOML.
+///
+/// # Errors
+/// As [`read_policy`].
+pub fn read_policy_toml(text: &str) -> Result<Policy, Vec<Problem>> {
+    read_policy(&document::value_of_toml(text)?)
 }
 
 /// What [`apply`] would do now.

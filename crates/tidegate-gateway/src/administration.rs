@@ -6,6 +6,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use tidegate_auth::Secret;
 use tidegate_core::channel::{ChannelName, Decision, Right};
+use tidegate_core::diagnosis::Diagnosis;
+use tidegate_core::id::ConnectionId;
 use tidegate_core::identity::Identity;
 use tidegate_core::snapshot::Stage;
 
@@ -111,7 +113,7 @@ impl Gateway {
     }
 
     fn open_handle(&self, id: &str) -> Option<Arc<crate::connection::handle::Handle>> {
-        let id = tidegate_core::id::ConnectionId::parse(id).ok()?;
+        let id = ConnectionId::parse(id).ok()?;
         self.registry.find(id).filter(|handle| handle.is_open())
     }
 
@@ -161,6 +163,19 @@ impl Gateway {
     pub fn sign_jwt(&self, stage: &Stage, claims: &Map<String, Value>) -> Result<Secret, String> {
         let verifier = self.jwt.verifier(stage).ok_or("the stage's policy has no working [jwt]")?;
         verifier.sign(claims).map_err(|error| error.to_string())
+    }
+
+    /// The id of the session that the value of a session cookie belongs to, where its backend gave it none.
+    pub fn session_of_cookie(&self, cookie: &str) -> String {
+        self.tokens.session_of_cookie(cookie)
+    }
+
+    /// Why there is no connection of this id, as far as it is remembered.
+    pub fn why_gone(&self, id: &str) -> Diagnosis {
+        match ConnectionId::parse(id) {
+            Err(_) => Diagnosis::GONE_MALFORMED_ID,
+            Ok(id) => self.gone(id, now_millis()).map_or(Diagnosis::GONE_UNKNOWN_ID, |gone| gone.diagnosis),
+        }
     }
 
     /// Unspent connect tokens that may still be presented.

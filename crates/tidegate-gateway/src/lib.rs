@@ -31,7 +31,7 @@ pub use admission::AttemptRecord;
 pub use bans::{Ban, BanError, BanKind};
 pub use clean_up::{CleanUp, CleanedUp};
 pub use gateway::{Gateway, GatewayConfig, ReadFile, SettingsOf};
-pub use publish::{Publish, PushResult, Target};
+pub use publish::{OnceError, Publish, PushResult, Target};
 pub use sessions::{ConnectionFilter, ConnectionInfo, Cursor, Ending, GroupInfo, Subject};
 pub use tidegate_core::network::{Network, NetworkError};
 pub use tokens::{IssuedToken, TokenRefusal, TokenRequest};

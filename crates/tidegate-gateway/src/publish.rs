@@ -18,6 +18,7 @@ use crate::connection::handle::{CloseCause, PushRefusal};
 use crate::gateway::Gateway;
 use crate::groups::{Except, Key, Kind, Outcome};
 use crate::push::LOOK_AGAIN;
+use crate::push::idempotency::Claim;
 
 /// Whom a message is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,7 +74,66 @@ pub struct PushResult {
     pub message_id: Option<String>,
 }
 
+/// Why a push with an idempotency key was not made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum OnceError {
+    /// The key was used for another one.
+    #[error("the idempotency key was used for another push")]
+    OtherPush,
+    /// No more keys can be remembered; those that are expire.
+    #[error("too many idempotency keys")]
+    Full,
+    /// The first push with the key did not come to its end, and nobody knows how far it came.
+    #[error("the push was interrupted")]
+    Interrupted,
+}
+
 impl Gateway {
+    /// Largest push to many of a stage, in bytes.
+    pub fn push_limit(&self, stage: &Stage) -> usize {
+        let own = stage.policy.as_ref().map_or(0, |policy| policy.policy.push.max_bytes);
+        if own > 0 { own } else { stage.settings.data_plane.max_message_bytes }
+    }
+
+    /// As [`Self::push_to_many`], once for each `key` of the stage while it is remembered: whoever repeats it gets the
+    /// first result, and true. `subject` says, beside the payload, what makes two pushes the same.
+    ///
+    /// # Errors
+    /// [`OnceError`]; nothing was sent.
+    pub async fn push_once(
+        &self,
+        stage: &Arc<Stage>,
+        key: String,
+        subject: String,
+        publish: Publish,
+        place: &Place,
+    ) -> Result<(PushResult, bool), OnceError> {
+        let window = stage.policy.as_ref().map_or(300, |policy| policy.policy.push.idempotency_window);
+        let key = (Arc::clone(&stage.api_id), Arc::clone(&stage.name), key);
+        let subject = (subject, publish.payload.clone());
+        let claim = self.idempotency.claim(key.clone(), &subject, now_millis(), window.saturating_mul(1000));
+        let (mut result, is_first) = match claim {
+            Claim::Other => return Err(OnceError::OtherPush),
+            Claim::Full => return Err(OnceError::Full),
+            Claim::First(sender) => {
+                let result = sender.subscribe();
+                let gateway = self.this().ok_or(OnceError::Interrupted)?;
+                let (stage, place) = (Arc::clone(stage), place.clone());
+                // A task of its own: a caller that loses patience and repeats must not make two pushes of it.
+                self.tasks.spawn(async move {
+                    let pushed = gateway.push_to_many(&stage, publish, &place).await;
+                    gateway.idempotency.conclude(&key, &sender, pushed);
+                });
+                (result, true)
+            }
+            // Whoever repeats the key while the first push is under way waits for its result.
+            Claim::Repeated(result) => (result, false),
+        };
+        let concluded = result.wait_for(Option::is_some).await.ok().and_then(|result| result.clone());
+        let concluded = concluded.ok_or(OnceError::Interrupted)?;
+        Ok(((*concluded).clone(), !is_first))
+    }
+
     /// Gives a message to everybody it is for, and says how many there were. Encoded once; nobody waits for anybody, but
     /// where the policy says `slow = "wait"` the caller waits for slow readers.
     pub async fn push_to_many(&self, stage: &Stage, publish: Publish, place: &Place) -> PushResult {

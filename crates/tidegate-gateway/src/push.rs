@@ -154,7 +154,7 @@ async fn handle(
         return Err(Refusal::new(ErrorCode::MissingAuthentication, Diagnosis::MANAGEMENT_UNSIGNED));
     }
     let limit = match endpoint {
-        Endpoint::Channel(_) | Endpoint::User(_) | Endpoint::Broadcast => many::body_limit(stage),
+        Endpoint::Channel(_) | Endpoint::User(_) | Endpoint::Broadcast => gateway.push_limit(stage),
         _ => stage.settings.data_plane.max_message_bytes,
     };
     let body = read_body(body, limit).await?;

@@ -1,4 +1,5 @@
-//! The admin listener: the control plane under `/v2`, metrics, health, and the page of `tidegate dev`.
+//! The admin listener: the control plane under `/v2`, Tidegate's own API under `/api`, metrics, health, and the page of
+//! `tidegate dev`.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::RwLock;
 use serde_json::{Value, json};
+use tidegate_admin::AdminApi;
 use tidegate_control::RestApi;
 use tidegate_gateway::Gateway;
 use tokio::net::TcpListener;
@@ -38,6 +40,7 @@ const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'sel
 
 pub(crate) struct Admin {
     rest: RestApi,
+    api: AdminApi,
     gateway: Arc<Gateway>,
     metrics: Arc<Metrics>,
     is_dev: bool,
@@ -45,8 +48,14 @@ pub(crate) struct Admin {
 }
 
 impl Admin {
-    pub(crate) fn new(rest: RestApi, gateway: Arc<Gateway>, metrics: Arc<Metrics>, is_dev: bool) -> Self {
-        Self { rest, gateway, metrics, is_dev, demo: RwLock::new(Value::Null) }
+    pub(crate) fn new(
+        rest: RestApi,
+        api: AdminApi,
+        gateway: Arc<Gateway>,
+        metrics: Arc<Metrics>,
+        is_dev: bool,
+    ) -> Self {
+        Self { rest, api, gateway, metrics, is_dev, demo: RwLock::new(Value::Null) }
     }
 
     pub(crate) fn set_demo(&self, demo: Value) {
@@ -63,6 +72,9 @@ impl Admin {
                     json_reply(StatusCode::PAYLOAD_TOO_LARGE, &json!({ "message": "Request too large" }))
                 }
             };
+        }
+        if path.starts_with("/api/") {
+            return self.api.handle(request).await.map(Full::new);
         }
         match path {
             "/healthz" | "/livez" => json_reply(StatusCode::OK, &json!({ "status": "ok" })),

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use serde_json::{Map, Value};
+use tidegate_admin::{AdminApi, Callers, Parts};
 use tidegate_auth::{CredentialKeys, RequestParts, Verifier};
 use tidegate_control::{AuthFailure, Authenticate, ControlPlane, ControlSettings, RestApi};
 use tidegate_core::port::DefinitionSink;
@@ -130,7 +131,18 @@ impl App {
             ControlPlane::load(store, sink, settings, clock).await.context("load the definitions")?;
 
         let rest = RestApi::new(control.clone(), authenticate(&config, is_loopback));
-        let admin = Arc::new(Admin::new(rest, Arc::clone(&gateway), metrics, config.is_dev));
+        let api = AdminApi::new(Parts {
+            gateway: Arc::clone(&gateway),
+            control: control.clone(),
+            records,
+            callers: Callers {
+                keys: config.admin_keys.clone(),
+                credentials: config.credentials.clone(),
+                verifier: control_verifier(&config, is_loopback),
+            },
+            version: env!("CARGO_PKG_VERSION"),
+        });
+        let admin = Arc::new(Admin::new(rest, api, Arc::clone(&gateway), metrics, config.is_dev));
         let mut tasks = JoinSet::new();
         tasks.spawn(Arc::clone(&gateway).run_timers());
         tasks.spawn(Arc::clone(&gateway).run_session_layer());
@@ -224,12 +236,18 @@ async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     bind().with_context(|| format!("listen on {address}"))
 }
 
-/// Signatures of control-plane callers.
-fn authenticate(config: &Config, is_loopback: bool) -> Authenticate {
+/// Verifies signatures on the admin listener.
+fn control_verifier(config: &Config, is_loopback: bool) -> Verifier {
     let mut verifier = Verifier::new(config.region.clone(), "apigateway");
     verifier.clock_skew = Duration::from_secs(config.sigv4.clock_skew);
     verifier.explain_mismatch = config.sigv4.explain_mismatch.unwrap_or(is_loopback);
     verifier.allowed_hosts.clone_from(&config.sigv4.allowed_hosts);
+    verifier
+}
+
+/// Signatures of control-plane callers.
+fn authenticate(config: &Config, is_loopback: bool) -> Authenticate {
+    let verifier = control_verifier(config, is_loopback);
     let credentials = config.credentials.clone();
     Arc::new(move |head: &http::request::Parts, body: &[u8]| {
         let parts = RequestParts {

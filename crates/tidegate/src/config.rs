@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use tidegate_auth::{ApiKey, Credential, Secret};
+use tidegate_auth::{AdminKey, AdminKeys, ApiKey, Credential, Role, Secret};
 use tidegate_core::settings::Settings;
 use tidegate_gateway::Network;
 use toml::{Table, Value};
@@ -38,6 +38,8 @@ pub(crate) struct Config {
     pub(crate) max_connections: usize,
     pub(crate) credentials: Vec<Credential>,
     pub(crate) api_keys: Vec<ApiKey>,
+    /// Bearer keys of the admin API; `api_key` is one of them.
+    pub(crate) admin_keys: AdminKeys,
     pub(crate) trusted_proxies: Vec<Network>,
     pub(crate) settings: Arc<Settings>,
     pub(crate) settings_by_api: HashMap<String, Arc<Settings>>,
@@ -98,6 +100,17 @@ struct RawCredential {
     allow: Vec<String>,
 }
 
+/// `[[keys]]`.
+#[derive(Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawKey {
+    name: Option<String>,
+    role: Option<String>,
+    key: Option<String>,
+    key_file: Option<PathBuf>,
+    sha256: Option<String>,
+}
+
 /// Where the value of a key comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Origin {
@@ -146,7 +159,7 @@ const TOP_KEYS: &[&str] = &[
 const API_SECTIONS: &[&str] = &["data_plane", "integration", "management", "connect", "api"];
 
 /// Sections of the process.
-const SECTIONS: &[&str] = &["sigv4", "tls", "proxy", "apis", "credentials"];
+const SECTIONS: &[&str] = &["sigv4", "tls", "proxy", "apis", "credentials", "keys"];
 
 /// Environment variables of this prefix that are no settings.
 const OTHER_VARIABLES: &[&str] = &["TIDEGATE_LOG"];
@@ -289,14 +302,9 @@ fn check_table(table: &Table, problems: &mut Vec<Problem>) -> Option<Config> {
         }
     }
     let credentials = check.credentials();
-    let api_key = check.secret("api_key");
-    if api_key.as_ref().is_some_and(|key| {
-        !key.expose().bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~+/=".contains(&b))
-    }) {
-        // RFC 6750, section 2.1: another one could never be presented.
-        check.problem("api_key", "letters, digits and -._~+/= expected");
-    }
-    let api_keys = api_key.map(|key| ApiKey::of(&key)).into_iter().collect();
+    let api_key = check.secret("api_key").map(|key| check.bearer_key("api_key", &key));
+    let admin_keys = check.admin_keys(api_key.as_ref());
+    let api_keys = api_key.into_iter().collect();
     let settings = check.settings(table, "", &Settings::default());
     let mut settings_by_api = HashMap::new();
     if let Some(Value::Table(apis)) = table.get("apis") {
@@ -341,6 +349,7 @@ fn check_table(table: &Table, problems: &mut Vec<Problem>) -> Option<Config> {
         max_connections,
         credentials,
         api_keys,
+        admin_keys,
         trusted_proxies,
         settings: Arc::new(settings),
         settings_by_api,
@@ -500,6 +509,101 @@ impl Checker<'_> {
         }
     }
 
+    /// The stored form of a key that is presented as `Authorization: Bearer`.
+    fn bearer_key(&mut self, path: &str, key: &Secret) -> ApiKey {
+        // RFC 6750, section 2.1: another one could never be presented.
+        let body = key.expose().trim_end_matches('=');
+        if body.is_empty() || !body.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~+/".contains(&b)) {
+            self.problem(path, "letters, digits and -._~+/, and = at the end, expected");
+        }
+        ApiKey::of(key)
+    }
+
+    /// `[[keys]]`, and `api_key`, which may do everything.
+    fn admin_keys(&mut self, api_key: Option<&ApiKey>) -> AdminKeys {
+        let mut keys = Vec::new();
+        if let Some(hash) = api_key {
+            keys.push(AdminKey { name: "api_key".to_owned(), role: Role::Administer, hash: hash.clone() });
+        }
+        let entries = match self.table.get("keys") {
+            None => &[],
+            Some(Value::Array(entries)) => entries.as_slice(),
+            Some(_) => {
+                self.problem("keys", "a list of tables, [[keys]], expected");
+                &[]
+            }
+        };
+        for (entry_idx, entry) in entries.iter().enumerate() {
+            keys.extend(self.admin_key(&format!("keys[{entry_idx}]"), entry));
+        }
+        AdminKeys::new(keys).unwrap_or_else(|error| {
+            self.problem("keys", &error.to_string());
+            AdminKeys::default()
+        })
+    }
+
+    /// One of `[[keys]]`; `None` only together with problems.
+    fn admin_key(&mut self, path: &str, entry: &Value) -> Option<AdminKey> {
+        let Value::Table(members) = entry else {
+            self.problem(path, "a table expected");
+            return None;
+        };
+        let mut good = Table::new();
+        for (member, value) in members {
+            let alone = Table::from_iter([(member.clone(), value.clone())]);
+            match Value::Table(alone).try_into::<RawKey>() {
+                Ok(_) => drop(good.insert(member.clone(), value.clone())),
+                Err(error) => self.problem(&format!("{path}.{member}"), error.message()),
+            }
+        }
+        let is_complete = good.len() == members.len();
+        let raw: RawKey = Value::Table(good).try_into().unwrap_or_default();
+        let name = raw.name.filter(|name| {
+            let is_name = (1..=64).contains(&name.chars().count()) && !name.chars().any(char::is_control);
+            if !is_name {
+                self.problem(&format!("{path}.name"), "1 to 64 characters expected");
+            }
+            is_name
+        });
+        let role = raw.role.as_deref().and_then(|text| {
+            let role = Role::from_name(text);
+            if role.is_none() {
+                let roles = Role::ALL.map(Role::as_str).join(", ");
+                self.problem(&format!("{path}.role"), &format!("`{text}`: one of {roles} expected"));
+            }
+            role
+        });
+        for member in ["name", "role"].iter().filter(|member| !members.contains_key(**member)) {
+            self.problem(&format!("{path}.{member}"), "missing");
+        }
+        let hash = match (raw.key, raw.key_file, raw.sha256) {
+            (Some(key), None, None) => Some(self.bearer_key(&format!("{path}.key"), &Secret::new(key))),
+            (None, Some(file), None) => match std::fs::read_to_string(&file) {
+                Ok(text) => {
+                    let key = Secret::new(text.trim_end_matches(['\r', '\n']));
+                    Some(self.bearer_key(&format!("{path}.key_file"), &key))
+                }
+                Err(error) => {
+                    self.problem(&format!("{path}.key_file"), &format!("{}: {error}", file.display()));
+                    None
+                }
+            },
+            (None, None, Some(hash)) => {
+                let hash = ApiKey::from_hash_hex(&hash);
+                if hash.is_none() {
+                    self.problem(&format!("{path}.sha256"), "64 hexadecimal digits expected");
+                }
+                hash
+            }
+            _ if !is_complete => None,
+            _ => {
+                self.problem(path, "one of key, key_file and sha256 expected");
+                None
+            }
+        };
+        Some(AdminKey { name: name?, role: role?, hash: hash? })
+    }
+
     fn credentials(&mut self) -> Vec<Credential> {
         let mut credentials = Vec::new();
         let id: Option<String> = self.value("access_key_id");
@@ -635,7 +739,7 @@ pub(crate) fn show(args: &ConfigArgs) -> anyhow::Result<ExitCode> {
     }
     for (path, (origin, value)) in &loaded.origins {
         let is_secret =
-            path.contains("secret") || path.contains("api_key") || path.starts_with("credentials");
+            path.contains("secret") || path.contains("api_key") || path == "credentials" || path == "keys";
         let shown = match (is_secret, value) {
             (true, _) => "****".to_owned(),
             (false, Value::String(text)) => text.clone(),
@@ -702,6 +806,48 @@ mod tests {
         assert_eq!((config.region.as_str(), config.settings.data_plane.idle_timeout), ("eu-west-1", 7));
         let of_api = &config.settings_by_api["abc"].data_plane;
         assert_eq!((of_api.idle_timeout, of_api.max_duration), (7, 9));
+    }
+
+    #[test]
+    fn keys_of_administrators_are_checked_all_at_once() {
+        let found = problems(
+            "api_key = 'root'\n[[keys]]\nname = 'ci'\nrole = 'admin'\nkey = 'abc'\n\
+             [[keys]]\nrole = 'read'\nkey = 'a b'\nkye = 'x'\n\
+             [[keys]]\nname = 'two'\nrole = 'read'\nkey = 'd'\nsha256 = 'e'\n\
+             [[keys]]\nname = 'hash'\nrole = 'operate'\nsha256 = 'e'\n\
+             [[keys]]\nname = 'file'\nrole = 'operate'\nkey_file = '/nowhere/at/all'\n",
+        );
+        for expected in [
+            "keys[0].role: `admin`: one of read, operate, administer expected",
+            "keys[1].name: missing",
+            "keys[1].key: letters, digits",
+            "keys[1].kye: unknown field",
+            "keys[2]: one of key, key_file and sha256 expected",
+            "keys[3].sha256: 64 hexadecimal digits",
+            "keys[4].key_file: /nowhere/at/all",
+        ] {
+            assert!(found.iter().any(|problem| problem.starts_with(expected)), "{expected} in {found:?}");
+        }
+        let found = problems("api_key = 'root'\n[[keys]]\nname = 'ci'\nrole = 'read'\nkey = 'root'\n");
+        assert_eq!(found, ["keys: admin keys `api_key` and `ci` are the same key"]);
+    }
+
+    #[test]
+    fn keys_have_their_roles_and_do_not_show() {
+        let sha256 = ApiKey::of(&Secret::new("hashed")).to_hash_hex();
+        let text = format!(
+            "api_key = 'root'\n[[keys]]\nname = 'ci'\nrole = 'read'\nkey = 'plain'\n\
+             [[keys]]\nname = 'job'\nrole = 'operate'\nsha256 = '{sha256}'\n"
+        );
+        let mut problems = Vec::new();
+        let config = check_table(&text.parse().expect("TOML"), &mut problems).expect("a configuration");
+        assert_eq!(problems, []);
+        let role = |key: &str| config.admin_keys.find(key).map(|key| key.role);
+        assert_eq!(
+            [role("root"), role("plain"), role("hashed"), role("other")],
+            [Some(Role::Administer), Some(Role::Read), Some(Role::Operate), None]
+        );
+        assert!(!format!("{config:?}").contains("plain"));
     }
 
     #[test]

@@ -38,20 +38,7 @@ impl Document {
     /// # Errors
     /// Every unknown key and every value of the wrong type, each with its path.
     pub fn from_toml(text: &str) -> Result<Self, Vec<Problem>> {
-        let refuse = |message: String| vec![Problem::new(String::new(), message)];
-        if text.len() > MAX_DOCUMENT {
-            return Err(refuse(format!("the document has more than {MAX_DOCUMENT} bytes")));
-        }
-        let value = toml::from_str::<serde_json::Value>(text).map_err(|error| {
-            let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
-            let line = line.map(|line| format!("line {line}: ")).unwrap_or_default();
-            refuse(format!("{line}{}", error.message()))
-        })?;
-        // TOML has no null: it stands for a number that JSON does not have.
-        match null(&value, String::new()) {
-            Some(path) => Err(vec![Problem::new(path, "neither nan nor inf is permitted".to_owned())]),
-            None => Self::from_value(value),
-        }
+        Self::from_value(value_of_toml(text)?)
     }
 
     /// Reads JSON that has already been parsed.
@@ -64,6 +51,27 @@ impl Document {
             Ok(document) => Ok(document),
             Err(error) => Err(locate::<Self>(&value, &error)),
         }
+    }
+}
+
+/// The value of a TOML text of at most [`MAX_DOCUMENT`] bytes.
+///
+/// # Errors
+/// The line that is no TOML; a number that JSON does not have.
+pub(super) fn value_of_toml(text: &str) -> Result<serde_json::Value, Vec<Problem>> {
+    let refuse = |message: String| vec![Problem::new(String::new(), message)];
+    if text.len() > MAX_DOCUMENT {
+        return Err(refuse(format!("the document has more than {MAX_DOCUMENT} bytes")));
+    }
+    let value = toml::from_str::<serde_json::Value>(text).map_err(|error| {
+        let line = error.span().map(|span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+        let line = line.map(|line| format!("line {line}: ")).unwrap_or_default();
+        refuse(format!("{line}{}", error.message()))
+    })?;
+    // TOML has no null: it stands for a number that JSON does not have.
+    match null(&value, String::new()) {
+        Some(path) => Err(vec![Problem::new(path, "neither nan nor inf is permitted".to_owned())]),
+        None => Ok(value),
     }
 }
 

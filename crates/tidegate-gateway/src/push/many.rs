@@ -3,8 +3,8 @@
 //! The body is the message, byte for byte, unless its content type is [`SELECTION`]: then it is an object that says who
 //! gets which message. The answer counts how many took it, were ending, and read too slowly.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
@@ -16,15 +16,11 @@ use tidegate_core::error::ErrorCode;
 use tidegate_core::id::ConnectionId;
 use tidegate_core::mapping::query_values;
 use tidegate_core::notice::Place;
-use tidegate_core::snapshot::Stage;
 
-use tokio::sync::watch;
-
-use super::idempotency::Claim;
 use super::{Call, Refusal, bad_request};
 use crate::edge::address::Endpoint;
 use crate::edge::{Reply, empty};
-use crate::publish::{Publish, PushResult, Target};
+use crate::publish::{OnceError, Publish, PushResult, Target};
 
 /// Content type of a push that says in its body who gets it.
 pub(crate) const SELECTION: &str = "application/vnd.tidegate.push+json";
@@ -56,12 +52,6 @@ struct Selection<'a> {
     except: Vec<String>,
 }
 
-/// Largest body, in bytes.
-pub(super) fn body_limit(stage: &Stage) -> usize {
-    let own = stage.policy.as_ref().map_or(0, |policy| policy.policy.push.max_bytes);
-    if own > 0 { own } else { stage.settings.data_plane.max_message_bytes }
-}
-
 /// Pushes, or answers as the first push with the same idempotency key was answered.
 pub(super) async fn serve(call: &Call<'_>, endpoint: &Endpoint, place: &mut Place) -> Result<Reply, Refusal> {
     let key = match call.headers.get("idempotency-key") {
@@ -76,44 +66,23 @@ pub(super) async fn serve(call: &Call<'_>, endpoint: &Endpoint, place: &mut Plac
         let result = call.gateway.push_to_many(call.stage, publish, place).await;
         return Ok(answer(&result, call.query));
     };
-    let window = call.stage.policy.as_ref().map_or(300, |policy| policy.policy.push.idempotency_window);
-    let key = (Arc::clone(&call.stage.api_id), Arc::clone(&call.stage.name), key);
-    let subject = (format!("{endpoint:?}?{}", call.query), is_selection(call), &call.body);
-    match call.gateway.idempotency.claim(key.clone(), &subject, call.now, window.saturating_mul(1000)) {
-        Claim::Other => Err(Refusal::with_text(
-            ErrorCode::Conflict,
-            Diagnosis::PUSH_KEY_REUSED,
-            "the idempotency key was used for another push",
-        )),
-        Claim::Full => Err(Refusal::new(ErrorCode::PushThrottled, Diagnosis::RATELIMIT_STAGE)),
-        Claim::First(sender) => {
-            let result = sender.subscribe();
-            let Some(gateway) = call.gateway.this() else { return Err(interrupted()) };
-            let (stage, place) = (Arc::clone(call.stage), place.clone());
-            // A task of its own: a caller that loses patience and repeats must not make two pushes of it.
-            call.gateway.tasks.spawn(async move {
-                let pushed = gateway.push_to_many(&stage, publish, &place).await;
-                gateway.idempotency.conclude(&key, &sender, pushed);
-            });
-            Ok(answer(&*concluded(result).await?, call.query))
+    // A selection as it was sent; any other body is the payload, which is compared anyhow.
+    let selection = if is_selection(call) { String::from_utf8_lossy(&call.body) } else { Cow::Borrowed("") };
+    let subject = format!("{endpoint:?}?{} {selection}", call.query);
+    match call.gateway.push_once(call.stage, key, subject, publish, place).await {
+        Err(error @ OnceError::OtherPush) => {
+            Err(Refusal::with_text(ErrorCode::Conflict, Diagnosis::PUSH_KEY_REUSED, &error.to_string()))
         }
-        // Whoever repeats the key while the first push is under way waits for its result.
-        Claim::Repeated(result) => {
-            let mut reply = answer(&*concluded(result).await?, call.query);
-            reply.headers_mut().insert("idempotency-replayed", HeaderValue::from_static("true"));
+        Err(OnceError::Full) => Err(Refusal::new(ErrorCode::PushThrottled, Diagnosis::RATELIMIT_STAGE)),
+        Err(OnceError::Interrupted) => Err(Refusal::new(ErrorCode::Internal, Diagnosis::INTERNAL)),
+        Ok((result, is_replayed)) => {
+            let mut reply = answer(&result, call.query);
+            if is_replayed {
+                reply.headers_mut().insert("idempotency-replayed", HeaderValue::from_static("true"));
+            }
             Ok(reply)
         }
     }
-}
-
-async fn concluded(mut result: watch::Receiver<Option<Arc<PushResult>>>) -> Result<Arc<PushResult>, Refusal> {
-    let concluded = result.wait_for(Option::is_some).await.ok().and_then(|result| result.clone());
-    concluded.ok_or_else(interrupted)
-}
-
-/// The push did not come to its end, and nobody knows how far it came.
-fn interrupted() -> Refusal {
-    Refusal::new(ErrorCode::Internal, Diagnosis::INTERNAL)
 }
 
 /// Whether the body says who gets the message. Parameters of a content type do not change what it is.

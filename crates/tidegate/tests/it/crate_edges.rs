@@ -13,9 +13,11 @@ const PERMITTED: &[(&str, &[&str])] = &[
     ("tidegate-store", &["tidegate-core"]),
     ("tidegate-control", &["tidegate-core", "tidegate-auth"]),
     ("tidegate-gateway", &["tidegate-core", "tidegate-auth", "tidegate-ws"]),
+    ("tidegate-admin", &["tidegate-core", "tidegate-auth", "tidegate-control", "tidegate-gateway"]),
     (
         "tidegate",
         &[
+            "tidegate-admin",
             "tidegate-core",
             "tidegate-auth",
             "tidegate-ws",

@@ -1,0 +1,245 @@
+//! One request from its head to its answer.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue, ORIGIN, RETRY_AFTER, WWW_AUTHENTICATE,
+};
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use tidegate_control::ControlPlane;
+use tidegate_core::diagnosis::Diagnosis;
+use tidegate_core::port::RecordStore;
+use tidegate_gateway::Gateway;
+
+use crate::audit::Audit;
+use crate::call::Call;
+use crate::caller::{Callers, Presented};
+use crate::refusal::Refusal;
+use crate::route::{self, Access, Answer, Content, Route};
+
+/// How long a caller may take for a body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What the admin API acts on.
+#[derive(Debug)]
+pub struct Parts {
+    /// The data plane of this node.
+    pub gateway: Arc<Gateway>,
+    /// The definitions.
+    pub control: ControlPlane,
+    /// Attempts and the record of changes.
+    pub records: Arc<dyn RecordStore>,
+    /// Who may call.
+    pub callers: Callers,
+    /// Version of the program.
+    pub version: &'static str,
+}
+
+/// The HTTP surface below `/api`. Cheap to clone.
+#[derive(Clone)]
+pub struct AdminApi {
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) gateway: Arc<Gateway>,
+    pub(crate) control: ControlPlane,
+    pub(crate) records: Arc<dyn RecordStore>,
+    pub(crate) version: &'static str,
+    pub(crate) started_at: Instant,
+    callers: Callers,
+    audit: Audit,
+}
+
+impl fmt::Debug for AdminApi {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AdminApi").finish_non_exhaustive()
+    }
+}
+
+impl AdminApi {
+    /// The API over these parts.
+    pub fn new(parts: Parts) -> Self {
+        let Parts { gateway, control, records, callers, version } = parts;
+        let audit = Audit::new(Arc::clone(&records));
+        let started_at = Instant::now();
+        Self { inner: Arc::new(Inner { gateway, control, records, version, started_at, callers, audit }) }
+    }
+
+    /// The OpenAPI 3.1 document, as `/api/openapi.json` answers it.
+    pub fn document(version: &str) -> serde_json::Value {
+        crate::document::document(version)
+    }
+
+    /// Answers one request; its path begins with `/api/`. At most as much of the body is read as the route may have.
+    ///
+    /// # Cancel safety
+    /// When the future is dropped, a change has either happened completely or not at all.
+    pub async fn handle<B>(&self, request: Request<B>) -> Response<Bytes>
+    where
+        B: http_body::Body<Data = Bytes> + Send,
+        B::Error: std::error::Error + Send + Sync + 'static,
+    {
+        let (parts, body) = request.into_parts();
+        respond(self.answer(parts, body).await)
+    }
+
+    async fn answer<B>(&self, parts: http::request::Parts, body: B) -> Answer
+    where
+        B: http_body::Body<Data = Bytes> + Send,
+        B::Error: std::error::Error + Send + Sync + 'static,
+    {
+        let inner = &self.inner;
+        check_origin(&parts)?;
+        let (route, path_values) = route::find(&parts.method, parts.uri.path())?;
+        let needed = route.access.role();
+        let presented = needed.map(|needed| inner.callers.look(&parts, needed)).transpose()?;
+        let now = millis();
+        if let (Some(Presented::Key(caller)), Some(needed)) = (&presented, needed)
+            && let Err(refusal) = caller.demand(needed)
+        {
+            inner.note_refusal(route, caller, &parts, &refusal, now).await;
+            return Err(refusal);
+        }
+        let bytes = read_body(route, body).await?;
+        let caller = match (presented, needed) {
+            (Some(Presented::Key(caller)), _) => Some(caller),
+            (Some(Presented::Signature), Some(needed)) => {
+                let caller = inner.callers.verify(&parts, &bytes, needed)?;
+                if let Err(refusal) = caller.demand(needed) {
+                    inner.note_refusal(route, &caller, &parts, &refusal, now).await;
+                    return Err(refusal);
+                }
+                Some(caller)
+            }
+            _ => None,
+        };
+        let call = Call::read(route, path_values, &parts, bytes, caller, now)?;
+        if !matches!(route.access, Access::Change(_)) {
+            return (route.handler)(inner, &call).await;
+        }
+        // In a task of its own: a caller who leaves must not leave half a change, or one without its record.
+        let inner = Arc::clone(inner);
+        let change = tokio::spawn(async move { inner.change(&call).await });
+        change.await.unwrap_or_else(|error| {
+            tracing::error!(%error, operation = route.operation, "an admin request panicked");
+            Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, Diagnosis::INTERNAL, "Internal error"))
+        })
+    }
+}
+
+impl Inner {
+    async fn note_refusal(
+        &self,
+        route: &Route,
+        caller: &crate::caller::Caller,
+        parts: &http::request::Parts,
+        refusal: &Refusal,
+        now: u64,
+    ) {
+        if matches!(route.access, Access::Change(_)) {
+            self.audit.refused(route, caller, parts.uri.path(), refusal, now).await;
+        }
+    }
+
+    async fn change(&self, call: &Call) -> Answer {
+        // Every route that changes something demands a role, so there is somebody who has it.
+        let Some(caller) = &call.caller else {
+            return Err(Refusal::new(
+                StatusCode::UNAUTHORIZED,
+                Diagnosis::MANAGEMENT_UNSIGNED,
+                "Who are you?",
+            ));
+        };
+        let entry = self
+            .audit
+            .begin(call.route, caller, &call.path, call.query(), call.now)
+            .await
+            .map_err(|error| Refusal::store(&error))?;
+        let answer = (call.route.handler)(self, call).await;
+        self.audit.end(entry, &answer).await;
+        answer
+    }
+}
+
+fn millis() -> u64 {
+    u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or_default()
+}
+
+/// Pages of other origins have no business here. There are no cookies, so this is a second wall.
+fn check_origin(parts: &http::request::Parts) -> Result<(), Refusal> {
+    let Some(origin) = parts.headers.get(ORIGIN) else { return Ok(()) };
+    let host = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
+    let host = host.or_else(|| parts.headers.get(HOST).map(HeaderValue::as_bytes));
+    let origin = origin.as_bytes();
+    let authority = origin.strip_prefix(b"http://").or_else(|| origin.strip_prefix(b"https://"));
+    match (authority, host) {
+        (Some(authority), Some(host)) if authority.eq_ignore_ascii_case(host) => Ok(()),
+        _ => Err(Refusal::new(
+            StatusCode::FORBIDDEN,
+            Diagnosis::ORIGIN_NOT_ALLOWED,
+            "Pages of other origins may not use the admin API",
+        )),
+    }
+}
+
+async fn read_body<B>(route: &Route, body: B) -> Result<Bytes, Refusal>
+where
+    B: http_body::Body<Data = Bytes> + Send,
+    B::Error: std::error::Error + Send + Sync + 'static,
+{
+    let limit = route.max_body;
+    let too_large = || {
+        let message = format!("The body has more than {limit} bytes");
+        Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, Diagnosis::ADMIN_TOO_LARGE, message)
+    };
+    // An announced length is enough to refuse.
+    if body.size_hint().lower() > limit as u64 {
+        return Err(too_large());
+    }
+    match tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, limit).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(_)) => Err(Refusal::malformed("The body broke off")),
+        Err(_) => Err(Refusal::malformed("The body did not come in time")),
+    }
+}
+
+fn respond(answer: Answer) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::new());
+    let headers = response.headers_mut();
+    headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    match answer {
+        Ok(reply) => {
+            let bytes = match reply.body {
+                Content::Json(body) => body.to_string(),
+                Content::Toml(text) => {
+                    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/toml"));
+                    text
+                }
+            };
+            *response.body_mut() = Bytes::from(bytes);
+        }
+        Err(refusal) => {
+            if refusal.status == StatusCode::UNAUTHORIZED {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"tidegate\""));
+            }
+            if let Some(seconds) = refusal.retry_after {
+                headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+            }
+            if let Some(allow) = refusal.allow.as_deref().and_then(|allow| HeaderValue::from_str(allow).ok())
+            {
+                headers.insert(ALLOW, allow);
+            }
+            *response.body_mut() = Bytes::from(refusal.body().to_string());
+            *response.status_mut() = refusal.status;
+        }
+    }
+    response
+}

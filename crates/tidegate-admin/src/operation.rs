@@ -1,0 +1,64 @@
+//! What the routes do: one file for each resource, each with its part of the table.
+
+mod ban;
+mod channel;
+mod connection;
+mod definition;
+mod journal;
+mod node;
+mod publish;
+mod session;
+mod token;
+mod user;
+
+use crate::route::Route;
+use crate::shape::{Member, Shape, optional, required, text};
+
+/// All routes, in the order of the document.
+pub(crate) const ROUTES: [&[Route]; 10] = [
+    node::ROUTES,
+    token::ROUTES,
+    connection::ROUTES,
+    session::ROUTES,
+    user::ROUTES,
+    ban::ROUTES,
+    channel::ROUTES,
+    publish::ROUTES,
+    definition::ROUTES,
+    journal::ROUTES,
+];
+
+/// Ids of APIs, users, sessions and tokens.
+const ID: Shape = text(255);
+
+/// Only this API.
+const API: Member = optional("api", ID, "Id of an API: only there.");
+
+/// Only this stage.
+const STAGE: Member = optional("stage", ID, "Name of a stage: only there.");
+
+/// The API that it is about.
+const THE_API: Member = required("api", ID, "Id of the API.");
+
+/// The stage that it is about.
+const THE_STAGE: Member = required("stage", ID, "Name of the stage.");
+
+/// Roles of a user.
+const ROLES: Shape = Shape::List { of: &ID, max: 256 };
+
+/// A count.
+const COUNT: Shape = Shape::Integer { min: 0, max: u64::MAX };
+
+/// Text of any length.
+const TEXT: Shape = Shape::Text { min: 0, max: usize::MAX };
+
+/// What ended.
+const ENDED: Shape = Shape::Record(&[
+    required("connections", COUNT, "Connections that are being closed."),
+    required("tokens", COUNT, "Unspent connect tokens that are worth nothing any more."),
+]);
+
+/// `{"connections": ..., "tokens": ...}`.
+fn ended(ended: tidegate_gateway::Ended) -> serde_json::Value {
+    serde_json::json!({ "connections": ended.connections, "tokens": ended.tokens })
+}
