@@ -4,4 +4,5 @@ mod backend_crate;
 mod command_line;
 mod crate_edges;
 mod dev_and_connect;
+mod kill;
 mod manual;
