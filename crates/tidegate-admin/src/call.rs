@@ -16,7 +16,7 @@ use tidegate_core::snapshot::Stage;
 use crate::api::Inner;
 use crate::caller::Caller;
 use crate::refusal::Refusal;
-use crate::route::{Body, Route};
+use crate::route::{Body, PathValues, Route};
 use crate::shape::Shape;
 
 /// A request that fits its route.
@@ -29,7 +29,7 @@ pub(crate) struct Call {
     pub(crate) now: u64,
     /// As received, for the record.
     pub(crate) path: String,
-    path_values: Vec<(&'static str, String)>,
+    path_values: PathValues,
     query: Map<String, Value>,
     /// Of a JSON body.
     body: Value,
@@ -52,7 +52,7 @@ impl Call {
     /// 400 with all problems, 415.
     pub(crate) fn read(
         route: &'static Route,
-        path_values: Vec<(&'static str, String)>,
+        path_values: PathValues,
         parts: &http::request::Parts,
         bytes: Bytes,
         caller: Option<Caller>,
@@ -71,6 +71,8 @@ impl Call {
                 body = read_json(media_type.as_deref(), &bytes)?;
                 Shape::Record(members).check(&body, "", &mut problems);
             }
+            // Nothing at all is not the empty document: it would take away whatever a policy demands.
+            Body::Document(_) if bytes.is_empty() => return Err(Refusal::malformed("The body is missing")),
             Body::Document(_) => match media_type.as_deref() {
                 Some("application/toml") => is_toml = true,
                 _ => body = read_json(media_type.as_deref(), &bytes)?,

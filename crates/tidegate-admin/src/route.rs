@@ -202,7 +202,7 @@ impl Route {
     }
 
     /// Values of the parameters where `path` fits.
-    fn fit(&self, path: &str) -> Option<Vec<(&'static str, String)>> {
+    fn fit(&self, path: &str) -> Option<PathValues> {
         let mut values = Vec::new();
         let mut given = path.split('/');
         for wanted in self.path.split('/') {
@@ -226,14 +226,14 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Route> {
     operation::ROUTES.iter().copied().flatten()
 }
 
+/// Values of the parameters in a path, by name.
+pub(crate) type PathValues = Vec<(&'static str, String)>;
+
 /// The route of a request, and the values of its path, decoded.
 ///
 /// # Errors
 /// 404, or 405 with the methods that the path has.
-pub(crate) fn find(
-    method: &Method,
-    path: &str,
-) -> Result<(&'static Route, Vec<(&'static str, String)>), Refusal> {
+pub(crate) fn find(method: &Method, path: &str) -> Result<(&'static Route, PathValues), Refusal> {
     use tidegate_core::diagnosis::Diagnosis;
     let mut verbs = Vec::new();
     for route in all() {

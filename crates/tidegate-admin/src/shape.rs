@@ -155,6 +155,7 @@ impl Shape {
     /// The JSON Schema (2020-12, as OpenAPI 3.1 has it).
     pub(crate) fn schema(&self) -> Value {
         match self {
+            Self::Text { min: 0, max: usize::MAX } => json!({ "type": "string" }),
             Self::Text { min, max } => json!({ "type": "string", "minLength": min, "maxLength": max }),
             Self::Channel => json!({ "type": "string", "pattern": "^[A-Za-z0-9_-]{1,128}$" }),
             Self::Time => json!({ "type": "string", "format": "date-time" }),

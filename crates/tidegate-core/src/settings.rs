@@ -5,12 +5,12 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::limits;
 
 /// All settings of one API.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// Sockets, frames and timers.
@@ -26,7 +26,7 @@ pub struct Settings {
 }
 
 /// `[data_plane]`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataPlane {
     /// Seconds without a message in either direction until close 1001; 0 = never.
@@ -85,7 +85,7 @@ impl Default for DataPlane {
 }
 
 /// On or off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Switch {
     /// On.
@@ -95,7 +95,7 @@ pub enum Switch {
 }
 
 /// `data_plane.binary`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Binary {
     /// Close with 1003.
@@ -105,7 +105,7 @@ pub enum Binary {
 }
 
 /// `data_plane.error_frames`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ErrorFrames {
     /// As the real service.
@@ -117,7 +117,7 @@ pub enum ErrorFrames {
 }
 
 /// `data_plane.extra_path`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ExtraPath {
     /// 403.
@@ -127,7 +127,7 @@ pub enum ExtraPath {
 }
 
 /// `[integration]`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Integration {
     /// `User-Agent` towards HTTP backends.
@@ -167,7 +167,7 @@ impl Default for Integration {
 }
 
 /// `integration.user_agent`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum UserAgent {
     /// The client's on `$connect`, both joined by a comma later.
@@ -179,7 +179,7 @@ pub enum UserAgent {
 }
 
 /// `integration.two_way_errors`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TwoWayErrors {
     /// Sent like any other body.
@@ -189,7 +189,7 @@ pub enum TwoWayErrors {
 }
 
 /// `[management]`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Management {
     /// A post to a connection whose handshake is under way.
@@ -223,8 +223,8 @@ impl Default for Management {
 }
 
 /// `management.invalid_id`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "NumberOrText")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "NumberOrText", into = "u16")]
 pub enum InvalidId {
     /// `400`: as the real service.
     BadRequest,
@@ -256,8 +256,17 @@ impl TryFrom<NumberOrText> for InvalidId {
     }
 }
 
+impl From<InvalidId> for u16 {
+    fn from(value: InvalidId) -> Self {
+        match value {
+            InvalidId::BadRequest => 400,
+            InvalidId::Gone => 410,
+        }
+    }
+}
+
 /// `management.pending_posts`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PendingPosts {
     /// 410.
@@ -269,7 +278,7 @@ pub enum PendingPosts {
 }
 
 /// `[connect]`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Connect {
     /// Accept, then close with 4000 + status, so that a page can see why it was refused.
@@ -279,7 +288,7 @@ pub struct Connect {
 }
 
 /// `[api]`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ApiExtras {
     /// Subprotocols that the gateway selects itself when there is no `$connect` integration.

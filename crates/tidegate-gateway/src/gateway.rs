@@ -228,6 +228,7 @@ impl Gateway {
         loop {
             ticks.tick().await;
             self.backends.sweep(std::time::Instant::now());
+            self.attempts.flush();
             let now = now_millis();
             for (id, kind) in self.wheel.turn(now) {
                 if let Some(handle) = self.registry.find(id) {
@@ -256,6 +257,7 @@ impl Gateway {
             }
             self.tasks.close();
             self.tasks.wait().await;
+            self.attempts.flush();
             self.disconnects.settle().await;
         };
         match tokio::time::timeout(deadline, drain).await {

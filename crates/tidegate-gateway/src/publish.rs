@@ -11,6 +11,7 @@ use tidegate_core::notice::{ClosedBy, Notice, Place};
 use tidegate_core::policy::SlowReader;
 use tidegate_core::snapshot::Stage;
 use tidegate_ws::{CloseCode, CloseFrame, OutboundMessage};
+use tokio::sync::watch;
 
 use crate::channels::envelope;
 use crate::clock::now_millis;
@@ -83,9 +84,16 @@ pub enum OnceError {
     /// No more keys can be remembered; those that are expire.
     #[error("too many idempotency keys")]
     Full,
-    /// The first push with the key did not come to its end, and nobody knows how far it came.
+    /// The push did not come to its end, and nobody knows how far it came.
     #[error("the push was interrupted")]
     Interrupted,
+}
+
+async fn concluded(
+    mut result: watch::Receiver<Option<Arc<PushResult>>>,
+) -> Result<Arc<PushResult>, OnceError> {
+    let concluded = result.wait_for(Option::is_some).await.ok().and_then(|result| result.clone());
+    concluded.ok_or(OnceError::Interrupted)
 }
 
 impl Gateway {
@@ -99,7 +107,7 @@ impl Gateway {
     /// first result, and true. `subject` says, beside the payload, what makes two pushes the same.
     ///
     /// # Errors
-    /// [`OnceError`]; nothing was sent.
+    /// [`OnceError`]; but for [`OnceError::Interrupted`] nothing was sent.
     pub async fn push_once(
         &self,
         stage: &Arc<Stage>,
@@ -107,14 +115,13 @@ impl Gateway {
         subject: String,
         publish: Publish,
         place: &Place,
-    ) -> Result<(PushResult, bool), OnceError> {
+    ) -> Result<(Arc<PushResult>, bool), OnceError> {
         let window = stage.policy.as_ref().map_or(300, |policy| policy.policy.push.idempotency_window);
         let key = (Arc::clone(&stage.api_id), Arc::clone(&stage.name), key);
         let subject = (subject, publish.payload.clone());
-        let claim = self.idempotency.claim(key.clone(), &subject, now_millis(), window.saturating_mul(1000));
-        let (mut result, is_first) = match claim {
-            Claim::Other => return Err(OnceError::OtherPush),
-            Claim::Full => return Err(OnceError::Full),
+        match self.idempotency.claim(key.clone(), &subject, now_millis(), window.saturating_mul(1000)) {
+            Claim::Other => Err(OnceError::OtherPush),
+            Claim::Full => Err(OnceError::Full),
             Claim::First(sender) => {
                 let result = sender.subscribe();
                 let gateway = self.this().ok_or(OnceError::Interrupted)?;
@@ -124,14 +131,11 @@ impl Gateway {
                     let pushed = gateway.push_to_many(&stage, publish, &place).await;
                     gateway.idempotency.conclude(&key, &sender, pushed);
                 });
-                (result, true)
+                Ok((concluded(result).await?, false))
             }
             // Whoever repeats the key while the first push is under way waits for its result.
-            Claim::Repeated(result) => (result, false),
-        };
-        let concluded = result.wait_for(Option::is_some).await.ok().and_then(|result| result.clone());
-        let concluded = concluded.ok_or(OnceError::Interrupted)?;
-        Ok(((*concluded).clone(), !is_first))
+            Claim::Repeated(result) => Ok((concluded(result).await?, true)),
+        }
     }
 
     /// Gives a message to everybody it is for, and says how many there were. Encoded once; nobody waits for anybody, but

@@ -1,12 +1,25 @@
 //! What may be written on the command line.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) mod node;
+
 /// The command did not do what was asked.
 pub(crate) const EXIT_FAILURE: u8 = 1;
+
+/// The arguments make no sense together. The same code as for arguments that cannot be read.
+pub(crate) const EXIT_USAGE: u8 = 2;
+
+/// What was asked for is not there, or not there any more.
+pub(crate) const EXIT_NOT_FOUND: u8 = 3;
+
+/// No credential, a wrong one, or one that may not do it; for `permissions check`: denied.
+pub(crate) const EXIT_REFUSED: u8 = 4;
+
+/// `plan`: there is something to do.
+pub(crate) const EXIT_CHANGES: u8 = 5;
 
 /// WebSockets for plain HTTP backends, compatible with Amazon API Gateway.
 #[derive(Debug, Parser)]
@@ -16,7 +29,8 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage.";
+const EXIT_CODES: &str =
+    "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 refused, 5 `plan` has something to do.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -32,6 +46,38 @@ pub(crate) enum Command {
     Certs(CertsArgs),
     /// Connect to a WebSocket URL, print frames, explain close codes
     Connect(ConnectArgs),
+    /// List, watch, close and message connections
+    Connections(node::ConnectionsArgs),
+    /// List channels and who is in them
+    Channels(node::ChannelsArgs),
+    /// List, end and ban users
+    Users(node::UsersArgs),
+    /// List and end sessions
+    Sessions(node::SessionsArgs),
+    /// Send a message to a channel
+    Publish(Box<node::PublishArgs>),
+    /// Send a message to everyone of a stage, or to one user, session or list of connections
+    Broadcast(Box<node::BroadcastArgs>),
+    /// Issue connect tokens and JSON Web Tokens
+    Token(node::TokenArgs),
+    /// Ask the channel rules; read and replace policies
+    Permissions(node::PermissionsArgs),
+    /// List APIs and their stages
+    Apis(node::ApisArgs),
+    /// Say what applying a document would change
+    Plan(node::PlanArgs),
+    /// Make everything as a document says
+    Apply(node::ApplyArgs),
+    /// Print everything that is there as a document, secrets masked
+    Export(node::ExportArgs),
+    /// List handshakes and how they ended
+    Attempts(node::AttemptsArgs),
+    /// List changes by administrators
+    Audit(node::AuditArgs),
+    /// Remove old records at once; it happens by itself too
+    Cleanup(node::CleanupArgs),
+    /// Say how the node is
+    Status(node::StatusArgs),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -44,12 +90,15 @@ pub(crate) struct DevArgs {
     /// Base URL of your backend; without it an echo runs inside
     #[arg(long, value_name = "URL")]
     pub(crate) backend: Option<String>,
-    /// Address of the public listener
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
-    pub(crate) listen: SocketAddr,
-    /// Address of the admin listener
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8081")]
-    pub(crate) admin: SocketAddr,
+    /// Apply this document at the start, instead of making the API `dev0000000`
+    #[arg(long, value_name = "FILE", conflicts_with = "backend")]
+    pub(crate) apply: Option<PathBuf>,
+    /// Address of the public listener; 127.0.0.1:8080 unless configured
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<String>,
+    /// Address of the admin listener; 127.0.0.1:8081 unless configured
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) admin: Option<String>,
     /// Configuration file for further settings
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
@@ -84,6 +133,9 @@ pub(crate) struct ConfigArgs {
 pub(crate) struct ServeArgs {
     #[command(flatten)]
     pub(crate) config: ConfigArgs,
+    /// Apply this document at the start
+    #[arg(long, value_name = "FILE")]
+    pub(crate) apply: Option<PathBuf>,
     /// Write the addresses as JSON into this file once ready
     #[arg(long, value_name = "FILE")]
     pub(crate) address_file: Option<PathBuf>,
@@ -114,7 +166,7 @@ pub(crate) struct CertsArgs {
     pub(crate) region: String,
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct ConnectArgs {
     /// ws:// or wss:// URL
     pub(crate) url: String,

@@ -1,4 +1,4 @@
-//! The commands, one file each.
+//! The commands, one file each. `node.rs` has what those share that ask a running node.
 
 use std::process::ExitCode;
 
@@ -8,9 +8,20 @@ use clap::CommandFactory as _;
 use crate::cli::{Cli, Command};
 use crate::{certs, config};
 
+mod apis;
+mod apply_at_start;
+mod channels;
 mod connect;
+mod connections;
 mod dev;
+mod document;
+mod journal;
+mod node;
+mod permissions;
+mod publish;
 mod serve;
+mod token;
+mod users;
 
 /// Runs the command that was asked for.
 pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
@@ -29,7 +40,29 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             clap_complete::generate(shell, &mut Cli::command(), "tidegate", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)
         }
+        Command::Connections(args) => ask(connections::run(args)),
+        Command::Channels(args) => ask(channels::run(args)),
+        Command::Users(args) => ask(users::run(args)),
+        Command::Sessions(args) => ask(users::run_sessions(args)),
+        Command::Publish(args) => ask(publish::run(*args)),
+        Command::Broadcast(args) => ask(publish::run_broadcast(*args)),
+        Command::Token(args) => ask(token::run(args)),
+        Command::Permissions(args) => ask(permissions::run(args)),
+        Command::Apis(args) => ask(apis::run(args)),
+        Command::Plan(args) => ask(document::plan(args)),
+        Command::Apply(args) => ask(document::apply(args)),
+        Command::Export(args) => ask(document::export(args)),
+        Command::Attempts(args) => ask(journal::attempts(args)),
+        Command::Audit(args) => ask(journal::audit(args)),
+        Command::Cleanup(args) => ask(journal::cleanup(args)),
+        Command::Status(args) => ask(apis::status(args)),
     }
+}
+
+/// Runs a command that asks a running node: one conversation needs no further threads.
+fn ask(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    node::end(runtime.context("start the runtime")?.block_on(command))
 }
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {

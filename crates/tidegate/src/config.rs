@@ -9,8 +9,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Deserialize;
+use anyhow::Context as _;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use tidegate_auth::{AdminKey, AdminKeys, ApiKey, Credential, Role, Secret};
 use tidegate_core::settings::Settings;
 use tidegate_gateway::Network;
@@ -53,7 +54,7 @@ pub(crate) struct Config {
 }
 
 /// `[sigv4]`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct SigV4 {
     /// Unset: only while the public listener is on loopback.
@@ -70,7 +71,7 @@ impl Default for SigV4 {
 }
 
 /// `[tls]`.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Tls {
     pub(crate) listen: Option<SocketAddr>,
@@ -162,7 +163,7 @@ const API_SECTIONS: &[&str] = &["data_plane", "integration", "management", "conn
 const SECTIONS: &[&str] = &["sigv4", "tls", "proxy", "apis", "credentials", "keys"];
 
 /// Environment variables of this prefix that are no settings.
-const OTHER_VARIABLES: &[&str] = &["TIDEGATE_LOG"];
+const OTHER_VARIABLES: &[&str] = &["TIDEGATE_LOG", "TIDEGATE_ADMIN_URL", "TIDEGATE_KEY"];
 
 /// Loads and checks everything.
 ///
@@ -553,6 +554,10 @@ impl Checker<'_> {
             let alone = Table::from_iter([(member.clone(), value.clone())]);
             match Value::Table(alone).try_into::<RawKey>() {
                 Ok(_) => drop(good.insert(member.clone(), value.clone())),
+                // The parser would show the value, which is a secret of the wrong type.
+                Err(_) if ["key", "sha256"].contains(&member.as_str()) => {
+                    self.problem(&format!("{path}.{member}"), "text expected");
+                }
                 Err(error) => self.problem(&format!("{path}.{member}"), error.message()),
             }
         }
@@ -715,6 +720,14 @@ pub(crate) fn check(args: &ConfigArgs) -> ExitCode {
     if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(crate::cli::EXIT_FAILURE) }
 }
 
+/// Text without quotes, anything else as TOML writes it.
+fn text_of(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        value => value.to_string(),
+    }
+}
+
 /// `tidegate config`: effective values with their origin; secrets masked.
 pub(crate) fn show(args: &ConfigArgs) -> anyhow::Result<ExitCode> {
     let loaded = match load(args) {
@@ -726,6 +739,21 @@ pub(crate) fn show(args: &ConfigArgs) -> anyhow::Result<ExitCode> {
     };
     let config = &loaded.config;
     let mut rows: BTreeMap<String, (String, &str)> = BTreeMap::new();
+    let mut effective = Table::new();
+    let settings = Value::try_from(&*config.settings).context("show the settings")?;
+    if let Value::Table(sections) = settings {
+        effective.extend(sections);
+    }
+    let sigv4 = Value::try_from(&config.sigv4).context("show the settings of signatures")?;
+    effective.insert("sigv4".to_owned(), sigv4);
+    if let Some(tls) = &config.tls {
+        effective.insert("tls".to_owned(), Value::try_from(tls).context("show the settings of TLS")?);
+    }
+    let mut values = BTreeMap::new();
+    note_origins(&effective, "", Origin::File, &mut values);
+    for (path, (_, value)) in values {
+        rows.insert(path, (text_of(&value), "default"));
+    }
     for (key, value) in [
         ("listen", config.listen.to_string()),
         ("admin", config.admin.to_string()),
@@ -740,11 +768,7 @@ pub(crate) fn show(args: &ConfigArgs) -> anyhow::Result<ExitCode> {
     for (path, (origin, value)) in &loaded.origins {
         let is_secret =
             path.contains("secret") || path.contains("api_key") || path == "credentials" || path == "keys";
-        let shown = match (is_secret, value) {
-            (true, _) => "****".to_owned(),
-            (false, Value::String(text)) => text.clone(),
-            (false, value) => value.to_string(),
-        };
+        let shown = if is_secret { "****".to_owned() } else { text_of(value) };
         rows.insert(path.clone(), (shown, origin.as_str()));
     }
     if args.json {
@@ -815,8 +839,10 @@ mod tests {
              [[keys]]\nrole = 'read'\nkey = 'a b'\nkye = 'x'\n\
              [[keys]]\nname = 'two'\nrole = 'read'\nkey = 'd'\nsha256 = 'e'\n\
              [[keys]]\nname = 'hash'\nrole = 'operate'\nsha256 = 'e'\n\
-             [[keys]]\nname = 'file'\nrole = 'operate'\nkey_file = '/nowhere/at/all'\n",
+             [[keys]]\nname = 'file'\nrole = 'operate'\nkey_file = '/nowhere/at/all'\n\
+             [[keys]]\nname = 'number'\nrole = 'read'\nkey = 4711\n",
         );
+        assert!(!found.iter().any(|problem| problem.contains("4711")), "{found:?}");
         for expected in [
             "keys[0].role: `admin`: one of read, operate, administer expected",
             "keys[1].name: missing",
@@ -825,6 +851,7 @@ mod tests {
             "keys[2]: one of key, key_file and sha256 expected",
             "keys[3].sha256: 64 hexadecimal digits",
             "keys[4].key_file: /nowhere/at/all",
+            "keys[5].key: text expected",
         ] {
             assert!(found.iter().any(|problem| problem.starts_with(expected)), "{expected} in {found:?}");
         }

@@ -2,12 +2,14 @@
 //!
 //! `main` parses arguments and maps the outcome to an exit code; each command is a file under `command/`.
 //! `app.rs` wires store, control plane and data plane together; `config.rs` says what may be configured.
+//! Commands that ask a running node go through `admin_client.rs` and never touch its files.
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
 
 mod admin;
+mod admin_client;
 mod app;
 mod certs;
 mod cli;
@@ -15,6 +17,7 @@ mod command;
 mod config;
 mod metrics;
 mod observe;
+mod output;
 mod stores;
 
 /// Small allocations dominate: an allocator that gives them back and packs them densely.

@@ -23,6 +23,9 @@ const N_SHARDS: usize = 16;
 /// Addresses, and users, that are counted at a time; beyond them the one that was idle longest starts afresh.
 const MAX_KEYS: usize = 200_000;
 
+/// Lines of the log that are written together.
+const BATCH: usize = 64;
+
 /// Milliseconds for which attempts are kept in the log.
 pub(crate) const ATTEMPTS_KEPT: u64 = 7 * 24 * 3600 * 1000;
 
@@ -43,6 +46,8 @@ pub(crate) struct Attempts {
     shards: [Mutex<SlidingWindow<Counted>>; N_SHARDS],
     hasher: RandomState,
     records: Arc<dyn RecordStore>,
+    /// Lines of the log that are written together, fewer than [`BATCH`].
+    pending: Mutex<Vec<RecordChange>>,
 }
 
 /// A limit that was reached.
@@ -94,7 +99,21 @@ impl Attempts {
             shards: std::array::from_fn(|_| Mutex::new(SlidingWindow::new(MAX_KEYS / N_SHARDS))),
             hasher: RandomState::new(),
             records,
+            pending: Mutex::default(),
         }
+    }
+
+    /// Writes the lines that wait for others. To be called every now and then, and at the end.
+    pub(crate) fn flush(&self) {
+        let batch = std::mem::take(&mut *self.pending.lock());
+        if !batch.is_empty() {
+            self.write(batch);
+        }
+    }
+
+    fn write(&self, batch: Vec<RecordChange>) {
+        // A full queue costs lines of the log, not handshakes.
+        let _ = self.records.write_later(batch);
     }
 
     /// The address as it is counted.
@@ -135,17 +154,22 @@ impl Attempts {
         }
         let key = self.address_key(handshake.policy, handshake.address);
         let limit = settings.failed_per_address;
-        self.check(handshake, Who::Failed(key), limit).map_err(|retry_after_ms| Limited {
+        let failed = self.check(handshake, Who::Failed(key), limit).map_err(|retry_after_ms| Limited {
             what: "failed attempts of the address",
             limit,
             retry_after_ms,
-        })?;
+        });
+        if failed.is_err() && !settings.dry_run {
+            return failed;
+        }
+        // A dry run goes on, and counts as if there were no other limit.
         let limit = settings.per_address;
-        self.admit(handshake, Who::Address(key), limit).map_err(|retry_after_ms| Limited {
+        let counted = self.admit(handshake, Who::Address(key), limit).map_err(|retry_after_ms| Limited {
             what: "attempts of the address",
             limit,
             retry_after_ms,
-        })
+        });
+        failed.and(counted)
     }
 
     /// Counts an attempt of a user.
@@ -185,10 +209,15 @@ impl Attempts {
         Err(refused)
     }
 
-    /// Notes how a handshake ended: in the log, and a refusal in the window of failures. Capacity is nobody's fault.
+    /// Notes how a handshake ended: in the log, and a refusal in the window of failures. What the gateway or the backend
+    /// could not do is no failure of the client; nor is an attempt over a limit, or the limit would never end for whoever
+    /// tries again, unless the policy wants that (S0-80).
     pub(crate) fn on_end(&self, handshake: &Handshake<'_>, outcome: &Outcome<'_>, unique: u64) {
         let settings = &handshake.policy.policy.attempts;
-        let is_failure = outcome.diagnosis.is_some() && outcome.status != 503;
+        let is_failure = outcome.status < 500
+            && outcome
+                .diagnosis
+                .is_some_and(|diagnosis| diagnosis != Diagnosis::RATELIMIT_CONNECT || settings.penalty);
         if is_failure && settings.failed_per_address > 0 && !Self::is_exempt(handshake) {
             let key = self.address_key(handshake.policy, handshake.address);
             let counted =
@@ -208,12 +237,20 @@ impl Attempts {
         };
         let record = Record {
             kind: RecordKind::Attempt,
-            key: format!("{unique:016x}"),
+            // The time leads: lines that come together are stored together.
+            key: format!("{:012x}{unique:016x}", handshake.now),
             created_at: handshake.now,
             expires_at: handshake.now + ATTEMPTS_KEPT,
             body: serde_json::to_string(&line).unwrap_or_default(),
         };
-        // A full queue costs a line of the log, not the handshake.
-        let _ = self.records.write_later(vec![RecordChange::Put(record)]);
+        let batch = {
+            let mut pending = self.pending.lock();
+            pending.push(RecordChange::Put(record));
+            if pending.len() < BATCH {
+                return;
+            }
+            std::mem::take(&mut *pending)
+        };
+        self.write(batch);
     }
 }

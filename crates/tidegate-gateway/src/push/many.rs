@@ -73,8 +73,8 @@ pub(super) async fn serve(call: &Call<'_>, endpoint: &Endpoint, place: &mut Plac
         Err(error @ OnceError::OtherPush) => {
             Err(Refusal::with_text(ErrorCode::Conflict, Diagnosis::PUSH_KEY_REUSED, &error.to_string()))
         }
-        Err(OnceError::Full) => Err(Refusal::new(ErrorCode::PushThrottled, Diagnosis::RATELIMIT_STAGE)),
         Err(OnceError::Interrupted) => Err(Refusal::new(ErrorCode::Internal, Diagnosis::INTERNAL)),
+        Err(OnceError::Full) => Err(Refusal::new(ErrorCode::PushThrottled, Diagnosis::RATELIMIT_STAGE)),
         Ok((result, is_replayed)) => {
             let mut reply = answer(&result, call.query);
             if is_replayed {

@@ -77,6 +77,26 @@ impl Client {
         String::from_utf8_lossy(&head[9..12]).parse().unwrap()
     }
 
+    /// Reads the answer to a handshake or a request, with its body.
+    pub(crate) async fn reply(&mut self) -> Reply {
+        let head_len = loop {
+            if let Some(at) = self.received.windows(4).position(|window| window == b"\r\n\r\n") {
+                break at + 4;
+            }
+            assert!(self.read_more().await, "the connection ended before an answer came");
+        };
+        let head: Vec<u8> = self.received.drain(..head_len).collect();
+        let head = String::from_utf8_lossy(&head).trim_end().to_owned();
+        let mut reply = Reply { status: head[9..12].parse().unwrap(), head, body: String::new() };
+        let length = reply.value("content-length").parse().unwrap_or(0);
+        while self.received.len() < length {
+            assert!(self.read_more().await, "the connection ended in the body");
+        }
+        let body: Vec<u8> = self.received.drain(..length).collect();
+        reply.body = String::from_utf8_lossy(&body).into_owned();
+        reply
+    }
+
     pub(crate) async fn send(&mut self, text: &str) {
         self.write(&ClientEncoder::new(None).text(text)).await;
     }

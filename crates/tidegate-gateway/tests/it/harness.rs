@@ -35,6 +35,8 @@ pub(crate) struct Notices {
     pub(crate) record: Record<Notice>,
     /// Size of the message whose handling panics; 0 = none.
     pub(crate) panics_at_size: std::sync::atomic::AtomicUsize,
+    /// A limit that is only reported panics, which is in the middle of a handshake.
+    pub(crate) panics_when_limited: std::sync::atomic::AtomicBool,
 }
 
 impl NoticeSink for Notices {
@@ -42,6 +44,9 @@ impl NoticeSink for Notices {
         let panics_at_size = self.panics_at_size.load(std::sync::atomic::Ordering::Relaxed);
         let is_fatal = matches!(&notice, Notice::MessageHandled { size, .. } if *size == panics_at_size);
         assert!(panics_at_size == 0 || !is_fatal, "a planned fault");
+        let panics_when_limited = self.panics_when_limited.load(std::sync::atomic::Ordering::Relaxed);
+        let is_limited = matches!(&notice, Notice::WouldBeLimited { .. });
+        assert!(!panics_when_limited || !is_limited, "a planned fault");
         self.record.push(notice);
     }
 }
@@ -53,6 +58,7 @@ pub(crate) struct Setup {
     pub(crate) trusted_proxies: Vec<Network>,
     /// In memory unless it has to outlive the gateway.
     pub(crate) records: Arc<dyn RecordStore>,
+    pub(crate) max_connections: usize,
 }
 
 impl Default for Setup {
@@ -62,6 +68,7 @@ impl Default for Setup {
             credentials: Vec::new(),
             trusted_proxies: Vec::new(),
             records: Arc::new(tidegate_store::SqliteRecords::open_in_memory().unwrap()),
+            max_connections: 10_000,
         }
     }
 }
@@ -148,7 +155,7 @@ impl Plane {
 
     /// With anything that can be otherwise.
     pub(crate) async fn start_from(setup: Setup) -> Self {
-        let Setup { settings, credentials, trusted_proxies, records } = setup;
+        let Setup { settings, credentials, trusted_proxies, records, max_connections } = setup;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = GatewayConfig {
             node: 0,
@@ -166,7 +173,7 @@ impl Plane {
             explain_mismatch: false,
             clock_skew: Duration::from_secs(300),
             signature_hosts: Vec::new(),
-            max_connections: 10_000,
+            max_connections,
             records,
             token_keys: tidegate_auth::TokenKeys::new(&[[7; 32]]).unwrap(),
             read_file: ReadFile(Arc::new(|path| std::fs::read(path))),

@@ -1,5 +1,6 @@
 //! `tidegate dev`: everything in a temporary folder, with an API that works at once.
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -8,14 +9,15 @@ use http::Method;
 use serde_json::{Value, json};
 use tidegate_auth::{Credential, Secret};
 use tidegate_control::ControlPlane;
+use tidegate_control::declarative::{self, Secrets};
 
+use super::apply_at_start;
+use crate::admin_client::{DEV_ACCESS_KEY_ID, DEV_SECRET_ACCESS_KEY};
 use crate::app::App;
-use crate::cli::{ConfigArgs, DevArgs};
+use crate::cli::{ConfigArgs, DevArgs, EXIT_FAILURE};
 use crate::stores::Stores;
 use crate::{config, observe};
 
-const ACCESS_KEY_ID: &str = "tidegate";
-const SECRET_ACCESS_KEY: &str = "tidegate-secret";
 const API_ID: &str = "dev0000000";
 const STAGE: &str = "dev";
 
@@ -23,50 +25,109 @@ pub(crate) async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
     observe::start_logging(args.log_format, "info");
     let config_args = ConfigArgs {
         config: args.config.clone(),
-        listen: Some(args.listen.to_string()),
-        admin: Some(args.admin.to_string()),
+        listen: args.listen.clone(),
+        admin: args.admin.clone(),
         ..ConfigArgs::default()
     };
     let mut config = match config::load(&config_args) {
         Ok(loaded) => loaded.config,
         Err(problems) => {
             config::print_problems(&problems);
-            return Ok(ExitCode::from(crate::cli::EXIT_FAILURE));
+            return Ok(ExitCode::from(EXIT_FAILURE));
         }
     };
     let backend = args.backend.as_deref().map(base_url).transpose()?;
+    let document = match args.apply.as_deref().map(apply_at_start::read).transpose()? {
+        Some(None) => return Ok(ExitCode::from(EXIT_FAILURE)),
+        document => document.flatten(),
+    };
     let folder = tempfile::tempdir().context("make a temporary folder")?;
     config.data_dir = folder.path().to_owned();
     config.is_dev = true;
     if config.credentials.is_empty() {
         config.credentials.push(Credential {
-            access_key_id: ACCESS_KEY_ID.to_owned(),
-            secret: Secret::new(SECRET_ACCESS_KEY),
+            access_key_id: DEV_ACCESS_KEY_ID.to_owned(),
+            secret: Secret::new(DEV_SECRET_ACCESS_KEY),
             allow: Vec::new(),
         });
     }
     let access_key_id = config.credentials[0].access_key_id.clone();
     let region = config.region.clone();
-    let is_own_key = access_key_id == ACCESS_KEY_ID;
+    let is_own_key = access_key_id == DEV_ACCESS_KEY_ID;
     let app = App::start(config, Stores::in_memory()?).await?;
-    create_api(&app.control, backend.as_ref()).await?;
-
     let public = app.public_address();
-    let url = format!("ws://{public}/_aws/execute-api/{API_ID}/{STAGE}");
-    let management = format!("http://{public}/_aws/execute-api/{API_ID}/{STAGE}");
-    app.set_demo(json!({ "url": url, "backend": backend.as_ref().map(url::Url::as_str) }));
+    let places = match &document {
+        None => {
+            create_api(&app.control, backend.as_ref()).await?;
+            vec![Place { api_id: API_ID.to_owned(), name: "dev".to_owned(), stage: STAGE.to_owned() }]
+        }
+        Some(document) => {
+            if apply_at_start::apply(&app.control, document).await?.is_none() {
+                return Ok(ExitCode::from(EXIT_FAILURE));
+            }
+            places(&app.control)
+        }
+    };
+    let first = places.first().map(|place| (place.url("ws", public), place.url("http", public)));
+    let (url, management) = first.unwrap_or_default();
+    app.set_demo(json!({ "url": (!url.is_empty()).then_some(&url), "backend": backend.as_ref().map(url::Url::as_str) }));
     if let Some(path) = &args.address_file {
-        let extra = json!({ "api_id": API_ID, "stage": STAGE, "url": url, "management": management });
+        let stages: Vec<Value> = places.iter().map(|place| place.show(public)).collect();
+        let first = places.first();
+        let extra = json!({
+            "api_id": first.map(|place| &place.api_id),
+            "stage": first.map(|place| &place.stage),
+            "url": url,
+            "management": management,
+            "stages": stages,
+        });
         if let Value::Object(extra) = extra {
             app.write_addresses(path, extra)?;
         }
     }
-    let secret = if is_own_key { SECRET_ACCESS_KEY } else { "<as configured>" };
-    println!("{}", introduction(&app, &url, &management, &access_key_id, secret, &region, backend.as_ref()));
+    let secret = if is_own_key { DEV_SECRET_ACCESS_KEY } else { "<as configured>" };
+    let behind = match (&document, &backend) {
+        (Some(_), _) => "as the document says".to_owned(),
+        (None, None) => "an echo inside: every message comes back".to_owned(),
+        (None, Some(backend)) => format!(
+            "POST {backend}connect, {backend}default, {backend}disconnect\n               with the connection id in the header connectionId; answers to messages go to the client"
+        ),
+    };
+    let urls: Vec<String> = places.iter().map(|place| place.url("ws", public)).collect();
+    println!("{}", introduction(&app, &urls, &management, &access_key_id, secret, &region, &behind));
     if let Some(backend) = &backend {
         report_backend(backend).await;
     }
     app.serve_until_stopped().await
+}
+
+/// A stage that clients may connect to.
+struct Place {
+    api_id: String,
+    name: String,
+    stage: String,
+}
+
+impl Place {
+    fn url(&self, scheme: &str, public: SocketAddr) -> String {
+        format!("{scheme}://{public}/_aws/execute-api/{}/{}", self.api_id, self.stage)
+    }
+
+    fn show(&self, public: SocketAddr) -> Value {
+        json!({ "api_id": self.api_id, "name": self.name, "stage": self.stage, "url": self.url("ws", public) })
+    }
+}
+
+/// Every stage of every API.
+fn places(control: &ControlPlane) -> Vec<Place> {
+    let mut places = Vec::new();
+    for api in declarative::export(control, Secrets::Masked).document.apis {
+        for (stage, _) in api.stages {
+            let api_id = api.id.clone().unwrap_or_default();
+            places.push(Place { api_id, name: api.name.clone(), stage });
+        }
+    }
+    places
 }
 
 /// The backend's base: `connect`, `default` and `disconnect` are put behind it.
@@ -148,25 +209,29 @@ async fn report_backend(backend: &url::Url) {
 
 fn introduction(
     app: &App,
-    url: &str,
+    urls: &[String],
     management: &str,
     access_key_id: &str,
     secret: &str,
     region: &str,
-    backend: Option<&url::Url>,
+    behind: &str,
 ) -> String {
     let admin = app.admin_address();
-    let behind = match backend {
-        None => "an echo inside: every message comes back".to_owned(),
-        Some(backend) => format!(
-            "POST {backend}connect, {backend}default, {backend}disconnect\n               with the connection id in the header connectionId; answers to messages go to the client"
-        ),
+    let url = urls.first().map_or("URL", String::as_str);
+    let all = match urls {
+        [] => "no stage: the document has none".to_owned(),
+        urls => urls.join("\n               "),
+    };
+    // The command line looks there unless told otherwise.
+    let variable = match admin.to_string().as_str() {
+        "127.0.0.1:8081" => String::new(),
+        _ => format!("\n  export TIDEGATE_ADMIN_URL=http://{admin}"),
     };
     format!(
         r#"Tidegate is ready.
 
   Page         http://{admin}/
-  WebSocket    {url}
+  WebSocket    {all}
   Push         {management}/@connections/CONNECTION_ID
   Control      http://{admin}/v2/
   Backend      {behind}
@@ -174,6 +239,11 @@ fn introduction(
 Try it:
 
   tidegate connect {url}
+
+Look at it from another terminal:
+{variable}
+  tidegate connections watch
+  tidegate apis ls
 
 Use the AWS SDKs and the AWS CLI against it:
 

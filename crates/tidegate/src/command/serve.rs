@@ -4,8 +4,9 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 
+use super::apply_at_start;
 use crate::app::App;
-use crate::cli::ServeArgs;
+use crate::cli::{EXIT_FAILURE, ServeArgs};
 use crate::stores::Stores;
 use crate::{config, observe};
 
@@ -15,7 +16,7 @@ pub(crate) async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
         Ok(loaded) => loaded.config,
         Err(problems) => {
             config::print_problems(&problems);
-            return Ok(ExitCode::from(crate::cli::EXIT_FAILURE));
+            return Ok(ExitCode::from(EXIT_FAILURE));
         }
     };
     if config.credentials.is_empty() {
@@ -23,10 +24,19 @@ pub(crate) async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
             "no credential: set TIDEGATE_ACCESS_KEY_ID and TIDEGATE_SECRET_ACCESS_KEY (or TIDEGATE_SECRET_ACCESS_KEY_FILE)"
         );
     }
+    let document = match args.apply.as_deref().map(apply_at_start::read).transpose()? {
+        Some(None) => return Ok(ExitCode::from(EXIT_FAILURE)),
+        document => document.flatten(),
+    };
     std::fs::create_dir_all(&config.data_dir)
         .with_context(|| format!("create the data directory {}", config.data_dir.display()))?;
     let stores = Stores::open(&config.data_dir)?;
     let app = App::start(config, stores).await?;
+    if let Some(document) = &document
+        && apply_at_start::apply(&app.control, document).await?.is_none()
+    {
+        return Ok(ExitCode::from(EXIT_FAILURE));
+    }
     if let Some(path) = &args.address_file {
         app.write_addresses(path, serde_json::Map::new())?;
     }

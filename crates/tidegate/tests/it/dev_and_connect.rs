@@ -1,59 +1,8 @@
 //! The first five minutes: `tidegate dev` in one terminal, `tidegate connect` in another.
 
-use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Output, Stdio};
 
-/// A `tidegate dev` on free ports, ended by its process id.
-struct Dev {
-    child: Child,
-    addresses: serde_json::Value,
-    _folder: tempfile::TempDir,
-}
-
-impl Dev {
-    fn start(arguments: &[&str]) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let file = folder.path().join("addresses.json");
-        let child = Command::new(env!("CARGO_BIN_EXE_tidegate"))
-            .args(["dev", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--address-file"])
-            .arg(&file)
-            .args(arguments)
-            .env_clear()
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("start tidegate dev");
-        let addresses = wait_for_json(&file);
-        Self { child, addresses, _folder: folder }
-    }
-
-    fn url(&self) -> &str {
-        self.addresses["url"].as_str().expect("a URL")
-    }
-
-    /// Ends it with SIGTERM; returns what it printed.
-    fn stop(mut self) -> String {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("/bin/kill").args(["-TERM", &pid]).status().expect("kill").success());
-        let mut printed = String::new();
-        let mut stdout = self.child.stdout.take().expect("its output");
-        std::io::Read::read_to_string(&mut stdout, &mut printed).expect("read its output");
-        assert!(self.child.wait().expect("its end").success());
-        printed
-    }
-}
-
-fn wait_for_json(path: &Path) -> serde_json::Value {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    loop {
-        if let Ok(text) = std::fs::read_to_string(path) {
-            return serde_json::from_str(&text).expect("JSON");
-        }
-        assert!(Instant::now() < deadline, "tidegate dev is not ready after 20 s");
-        std::thread::yield_now();
-    }
-}
+use crate::dev::Dev;
 
 fn connect(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));

@@ -3,6 +3,8 @@
 mod backend_crate;
 mod command_line;
 mod crate_edges;
+mod dev;
 mod dev_and_connect;
 mod kill;
 mod manual;
+mod node_commands;
