@@ -36,7 +36,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// Events that are delivered again at a time, so that a backend that comes back is not met by all of them at once.
-const AT_A_TIME: usize = 64;
+const AT_A_TIME: u32 = 64;
 
 /// What a `$disconnect` needs of a connection that is no more.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -69,6 +69,7 @@ pub(crate) struct Disconnects {
     at_a_time: Semaphore,
     /// What an earlier process left has been looked for.
     has_looked: AtomicBool,
+    has_struck_out: AtomicBool,
 }
 
 impl Disconnects {
@@ -77,8 +78,9 @@ impl Disconnects {
             records,
             open: Mutex::default(),
             unwritten: Mutex::default(),
-            at_a_time: Semaphore::new(AT_A_TIME),
+            at_a_time: Semaphore::new(AT_A_TIME as usize),
             has_looked: AtomicBool::new(false),
+            has_struck_out: AtomicBool::new(false),
         }
     }
 
@@ -93,7 +95,11 @@ impl Disconnects {
     /// Strikes a connection out: its event was delivered, or will never have to be.
     pub(crate) fn strike_out(&self, id: ConnectionId) {
         let was_noted = self.open.lock().remove(&id);
-        if was_noted && !self.records.write_later(vec![deletion(id)]) {
+        if !was_noted {
+            return;
+        }
+        self.has_struck_out.store(true, Ordering::Relaxed);
+        if !self.records.write_later(vec![deletion(id.to_string())]) {
             self.unwritten.lock().push(id);
         }
     }
@@ -105,9 +111,23 @@ impl Disconnects {
         if unwritten.is_empty() {
             return;
         }
-        let changes = unwritten.iter().map(|id| deletion(*id)).collect();
+        let changes = unwritten.iter().map(|id| deletion(id.to_string())).collect();
         if self.records.write(changes).await.is_err() {
             self.unwritten.lock().extend(unwritten);
+        }
+    }
+
+    /// Waits for attempts under way, lets no more begin, and writes down what came of them: what an attempt has
+    /// delivered must not be sent again after the next start.
+    pub(crate) async fn settle(&self) {
+        if let Ok(permits) = self.at_a_time.acquire_many(AT_A_TIME).await {
+            permits.forget();
+        }
+        self.at_a_time.close();
+        self.catch_up().await;
+        if self.has_struck_out.load(Ordering::Relaxed) {
+            // Durable in the order in which they were asked for: when this is, all before it are.
+            let _ = self.records.write(vec![deletion(String::new())]).await;
         }
     }
 
@@ -152,8 +172,8 @@ impl Note {
     }
 }
 
-fn deletion(id: ConnectionId) -> RecordChange {
-    RecordChange::Delete(RecordKind::Disconnect, id.to_string())
+fn deletion(id: String) -> RecordChange {
+    RecordChange::Delete(RecordKind::Disconnect, id)
 }
 
 fn record(facts: &ConnectionFacts, note: &Note) -> Record {
@@ -228,15 +248,14 @@ impl Gateway {
                 code,
                 reason: &reason,
             };
-            let result = {
-                // For one attempt only: those that wait for a dead backend must not hold up the others.
-                let Ok(_permit) = self.disconnects.at_a_time.acquire().await else { return };
-                integration::try_disconnect(&self, &ended).await
-            };
+            // For one attempt only: those that wait for a dead backend must not hold up the others.
+            let Ok(permit) = self.disconnects.at_a_time.acquire().await else { return };
+            let result = integration::try_disconnect(&self, &ended).await;
             let Err((diagnosis, detail)) = result else {
                 self.disconnects.strike_out(id);
                 return;
             };
+            drop(permit);
             if now_millis().saturating_sub(started) > TRIED {
                 let place = Place {
                     api_id: Arc::clone(&facts.api_id),

@@ -258,7 +258,7 @@ impl Gateway {
             self.tasks.close();
             self.tasks.wait().await;
             self.attempts.flush();
-            self.disconnects.catch_up().await;
+            self.disconnects.settle().await;
         };
         match tokio::time::timeout(deadline, drain).await {
             Ok(()) => 0,

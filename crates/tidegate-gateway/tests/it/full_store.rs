@@ -43,7 +43,7 @@ impl RecordStore for FullStore {
                 RecordChange::Put(record) if record.kind == RecordKind::Disconnect => {
                     self.n_notes.fetch_add(1, Ordering::SeqCst);
                 }
-                RecordChange::Delete(RecordKind::Disconnect, _) => {
+                RecordChange::Delete(RecordKind::Disconnect, key) if !key.is_empty() => {
                     self.n_notes.fetch_sub(1, Ordering::SeqCst);
                 }
                 _ => {}

@@ -5,5 +5,6 @@ mod command_line;
 mod crate_edges;
 mod dev;
 mod dev_and_connect;
+mod kill;
 mod manual;
 mod node_commands;
