@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import requests
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from harness import aws
@@ -65,7 +66,7 @@ def test_one_login_from_token_to_logout(gateway, api, backend):
         assert sent.json()["delivered"] == 1
         assert client.recv(10) == '{"id":7}'
         assert call(gateway, "POST", "/sessions/s1/end", "operator-key").json() == {"connections": 1, "tokens": 0}
-        with pytest.raises(Exception) as closed:
+        with pytest.raises(ConnectionClosed) as closed:
             client.recv(10)
         assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1008, "Session ended")
     until(lambda: call(gateway, "GET", "/attempts?user=42", "reader-key").json()["attempts"], "the attempt")
