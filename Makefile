@@ -23,6 +23,7 @@ unit:
 # Clients and backends that nobody here wrote: boto3, the AWS SDK for JavaScript, the Django package, Chromium.
 end-to-end:
 	$(CARGO) build --quiet -p tidegate
+	$(CARGO) build --quiet -p tidegate-backend --examples
 	tests/e2e/run.sh -q
 
 # The Autobahn cases against the codec: a selection in the tests, all of them on their own.

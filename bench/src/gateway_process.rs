@@ -17,6 +17,8 @@ use crate::http_exchange::exchange;
 pub const ACCESS_KEY_ID: &str = "AKIDBENCH";
 /// Secret half of [`ACCESS_KEY_ID`].
 pub const SECRET_ACCESS_KEY: &str = "bench-secret-access-key";
+/// Bearer key of this run.
+pub const API_KEY: &str = "bench-api-key";
 /// Region that signatures name.
 pub const REGION: &str = "us-east-1";
 
@@ -42,6 +44,8 @@ impl GatewayProcess {
     /// # Errors
     /// It cannot be started, ends early, or is not ready in time; then the end of its log is in the error.
     pub fn start(binary: &Path) -> Result<Self> {
+        // The process gets a working directory of its own.
+        let binary = &std::path::absolute(binary).context("find the gateway")?;
         let directory = tempfile::tempdir().context("make a temporary folder")?;
         let address_file = directory.path().join("address.json");
         let log_path = directory.path().join("log");
@@ -55,6 +59,7 @@ impl GatewayProcess {
                 .arg(&address_file)
                 .env("TIDEGATE_ACCESS_KEY_ID", ACCESS_KEY_ID)
                 .env("TIDEGATE_SECRET_ACCESS_KEY", SECRET_ACCESS_KEY)
+                .env("TIDEGATE_API_KEY", API_KEY)
                 .env("TIDEGATE_REGION", REGION)
                 .current_dir(directory.path())
                 .stdin(Stdio::null())

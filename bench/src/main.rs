@@ -20,11 +20,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::report::Report;
-use crate::scenario::{connect, echo_builtin, echo_http, fanout, idle, push, startup};
-
-/// The gateway's allocator, because the fan-out node runs the gateway inside this binary.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+use crate::scenario::{connect, echo_builtin, echo_http, fanout, idle, push, startup, tokens};
 
 /// Measures Tidegate against its budgets.
 #[derive(Debug, Parser)]
@@ -51,6 +47,8 @@ enum Command {
     Fanout(fanout::Arguments),
     /// Connect, `$connect` integration, close
     Connect(connect::Arguments),
+    /// Connect with one-time token and limits, close
+    Tokens(tokens::Arguments),
     /// Time to ready, memory when idle, size of the binary
     Startup(startup::Arguments),
     /// Everything, with default durations
@@ -81,6 +79,7 @@ fn main() -> anyhow::Result<()> {
         Command::Push(arguments) => push::run(arguments)?,
         Command::Fanout(arguments) => fanout::run(arguments)?,
         Command::Connect(arguments) => connect::run(arguments)?,
+        Command::Tokens(arguments) => tokens::run(arguments)?,
         Command::Startup(arguments) => startup::run(arguments)?,
         Command::All(arguments) => run_all(&arguments.gateway),
     };
@@ -95,14 +94,15 @@ fn main() -> anyhow::Result<()> {
 /// Runs every scenario. One that fails becomes a line of the report, and the others still run.
 fn run_all(gateway: &std::path::Path) -> Report {
     let mut all = Report::new("all");
-    let scenarios: [(&str, &dyn Fn() -> anyhow::Result<Report>); 7] = [
+    let scenarios: [(&str, &dyn Fn() -> anyhow::Result<Report>); 8] = [
         ("startup", &|| startup::run(&startup::Arguments::new(gateway))),
         ("idle", &|| idle::run(&idle::Arguments::new(gateway))),
         ("echo-http", &|| echo_http::run(&echo_http::Arguments::new(gateway))),
         ("echo-builtin", &|| echo_builtin::run(&echo_builtin::Arguments::new(gateway))),
         ("push", &|| push::run(&push::Arguments::new(gateway))),
-        ("fanout", &|| fanout::run(&fanout::Arguments::default())),
+        ("fanout", &|| fanout::run(&fanout::Arguments::new(gateway))),
         ("connect", &|| connect::run(&connect::Arguments::new(gateway))),
+        ("tokens", &|| tokens::run(&tokens::Arguments::new(gateway))),
     ];
     for (name, run) in scenarios {
         eprintln!("running {name}");

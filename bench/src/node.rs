@@ -1,14 +1,11 @@
 //! The server side of comparisons, as a process of its own.
 //!
 //! The two bare ones are single epoll loops without any protocol: what the kernel costs when nobody does more than
-//! read and write. The third is the gateway's data plane, in process, for what has no public address yet.
+//! read and write.
 //!
-//! Each prints its address as its first line; the fan-out nodes push when they are told `push COUNT BYTES`.
+//! Each prints its address as its first line; the fan-out node pushes when it is told `push COUNT BYTES`.
 
 mod bare;
-mod gateway;
-
-pub use gateway::PATH as GATEWAY_PATH;
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -32,8 +29,6 @@ pub enum NodeKind {
     BareEcho,
     /// Writes a prepared frame to every connection.
     BareFanout,
-    /// The data plane with one API, its public listener and a fan-out to all.
-    Gateway,
 }
 
 /// Arguments for [`crate::child::Helper::start`].
@@ -47,7 +42,6 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     match arguments.kind {
         NodeKind::BareEcho => bare::echo(arguments.payload),
         NodeKind::BareFanout => bare::fanout(),
-        NodeKind::Gateway => gateway::run(),
     }
 }
 

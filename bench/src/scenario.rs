@@ -7,6 +7,7 @@ pub mod fanout;
 pub mod idle;
 pub mod push;
 pub mod startup;
+pub mod tokens;
 
 use std::time::Duration;
 

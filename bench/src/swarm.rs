@@ -391,25 +391,45 @@ impl Peer {
 pub fn cycle(target: &Target, concurrency: usize, duration: Duration) -> Result<Outcome> {
     let path = target.path.as_deref().context("a cycle needs a handshake")?;
     let handshake = handshake(target.address, path);
+    open_and_close(target.address, concurrency, |_, started| {
+        (started.elapsed() < duration).then(|| handshake.clone())
+    })
+}
+
+/// As [`cycle`], but opens each of `paths` once.
+pub fn cycle_each(address: SocketAddr, concurrency: usize, paths: &[String]) -> Result<Outcome> {
+    open_and_close(address, concurrency, |turn, _| paths.get(turn).map(|path| handshake(address, path)))
+}
+
+/// `next` gives the handshake of a turn, or nothing when there are no more; turns under way are finished then.
+fn open_and_close(
+    address: SocketAddr,
+    concurrency: usize,
+    next: impl Fn(usize, Instant) -> Option<Vec<u8>>,
+) -> Result<Outcome> {
     let normal = tidegate_ws::CloseFrame::from(tidegate_ws::CloseCode::NORMAL);
     let close = tidegate_ws::ClientEncoder::new(None).close(Some(&normal));
     let mut poll = Poll::new().context("create an epoll instance")?;
     let mut events = Events::with_capacity(1024);
     let mut buffer = vec![0; READ_BUFFER];
-    let mut peers = Vec::with_capacity(concurrency);
-    let mut n_opened = 0;
-    for idx in 0..concurrency {
-        peers.push(Peer::new(register_as(&poll, target.address, idx, n_opened)?, idx));
-        n_opened += 1;
-    }
-    let mut outcome = Outcome::default();
     let started = Instant::now();
-    while started.elapsed() < duration {
+    let mut peers = Vec::with_capacity(concurrency);
+    let mut turn = 0;
+    while peers.len() < concurrency
+        && let Some(handshake) = next(turn, started)
+    {
+        let idx = peers.len();
+        peers.push((Peer::new(register_as(&poll, address, idx, turn)?, idx), handshake));
+        turn += 1;
+    }
+    let mut n_open = peers.len();
+    let mut outcome = Outcome::default();
+    while n_open > 0 {
         wait(&mut poll, &mut events, None)?;
         for event in &events {
             let idx = event.token().0;
-            let peer = &mut peers[idx];
-            if peer.advance(Some(&handshake), &mut buffer)? {
+            let (peer, handshake) = &mut peers[idx];
+            if peer.advance(Some(handshake), &mut buffer)? {
                 peer.stream.write_all(&close).context("send the close frame")?;
                 peer.state = State::Closing;
             }
@@ -419,8 +439,18 @@ pub fn cycle(target: &Target, concurrency: usize, duration: Duration) -> Result<
             outcome.exchanges += 1;
             let latency = peer.sent_at.elapsed().as_nanos();
             outcome.latencies.push(u32::try_from(latency).unwrap_or(u32::MAX));
-            *peer = Peer::new(register_as(&poll, target.address, idx, n_opened)?, idx);
-            n_opened += 1;
+            match next(turn, started) {
+                Some(handshake) => {
+                    peers[idx] = (Peer::new(register_as(&poll, address, idx, turn)?, idx), handshake);
+                    turn += 1;
+                }
+                None => {
+                    // No further event of this socket: it has ended.
+                    peer.state = State::Connecting;
+                    poll.registry().deregister(&mut peer.stream).context("let a socket go")?;
+                    n_open -= 1;
+                }
+            }
         }
     }
     outcome.elapsed = started.elapsed();

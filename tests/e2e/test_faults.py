@@ -16,7 +16,7 @@ from harness import aws, raw
 from harness.aws import Api, control, make_api
 from harness.backend import Backend
 from harness.raw import CLOSE, PING, TEXT, encode
-from harness.wait import until
+from harness.wait import DEADLINE, until
 
 ENOUGH = ".*"
 
@@ -46,7 +46,8 @@ def test_backend_goes_away_and_comes_back(gateway, api, backend):
     api.deploy()
     with api.connect() as ws:
         ws.text("one")
-        other.wait(2)
+        for request in other.wait(2):
+            assert request.answered.wait(DEADLINE)
         other.stop()
         ws.text("two")
         assert '"Internal server error"' in ws.message()

@@ -1,20 +1,33 @@
 //! One message to many connections, beside a bare epoll loop that writes the same bytes to the same number of sockets.
 //!
-//! The gateway's data plane runs in a process of this binary, because a fan-out has no public address yet.
+//! The gateway is told by signed `POST /@broadcast` over one keep-alive connection, as a backend would. Some clients
+//! among the others never read; every answer must have counted everybody.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 
 use super::{micros_each, with_cpu};
 use crate::child::Helper;
+use crate::control::{ECHO_URI, RouteSpec, create_api, signed_post, signer};
+use crate::gateway_process::GatewayProcess;
+use crate::http_exchange::exchange;
 use crate::node::{self, NodeKind};
 use crate::report::{Budget, Report, median};
-use crate::swarm::{Swarm, Target, server_head};
+use crate::swarm::{Swarm, Target, payload, server_head};
 
 #[derive(Debug, Args)]
 pub struct Arguments {
+    /// The `tidegate` binary
+    #[arg(long, value_name = "PATH")]
+    gateway: PathBuf,
+    /// Clients of the gateway that never read, beside the others
+    #[arg(long, default_value_t = 100)]
+    silent: usize,
     /// Connections of a single publish
     #[arg(long, default_value_t = 10_000)]
     connections: usize,
@@ -35,9 +48,19 @@ pub struct Arguments {
     size: usize,
 }
 
-impl Default for Arguments {
-    fn default() -> Self {
-        Self { connections: 10_000, burst_connections: 8_000, burst: 100, rounds: 3, pushes: 7, size: 256 }
+impl Arguments {
+    /// Defaults.
+    pub fn new(gateway: &Path) -> Self {
+        Self {
+            gateway: gateway.to_owned(),
+            silent: 100,
+            connections: 10_000,
+            burst_connections: 8_000,
+            burst: 100,
+            rounds: 3,
+            pushes: 7,
+            size: 256,
+        }
     }
 }
 
@@ -72,27 +95,107 @@ impl Comparison {
     }
 }
 
-/// A node with its connected clients.
-struct Side {
-    kind: NodeKind,
-    node: Helper,
-    clients: Swarm,
+/// A server with its connected clients.
+#[expect(clippy::large_enum_variant, reason = "there is one of them at a time")]
+enum Side {
+    Gateway {
+        process: GatewayProcess,
+        /// One complete publish.
+        request: Vec<u8>,
+        answer_len: usize,
+        publisher: TcpStream,
+        clients: Swarm,
+        /// Connected, and never read from.
+        _silent: Swarm,
+    },
+    Bare {
+        node: Helper,
+        clients: Swarm,
+    },
 }
 
 impl Side {
-    fn start(kind: NodeKind, connections: usize) -> Result<Self> {
-        let node = Helper::start(&node::arguments(kind, 0))?;
-        let path = Some(if kind == NodeKind::Gateway { node::GATEWAY_PATH } else { "/" }.to_owned());
-        let clients = Swarm::open(&Target { address: node.address, path }, connections)?;
-        Ok(Self { kind, node, clients })
+    fn gateway(arguments: &Arguments, connections: usize) -> Result<Self> {
+        let process = GatewayProcess::start(&arguments.gateway)?;
+        let route = RouteSpec { key: "unused", uri: ECHO_URI, is_two_way: false };
+        let path = create_api(&process, &[route])?;
+        let target = Target { address: process.public, path: Some(path.clone()) };
+        let clients = Swarm::open(&target, connections)?;
+        let silent = Swarm::open(&target, arguments.silent)?;
+        let text = payload(arguments.size);
+        let request = signed_post(
+            &signer("execute-api"),
+            process.public,
+            &format!("{path}/@broadcast"),
+            text.as_bytes(),
+            "application/octet-stream",
+        )?;
+        let answer = exchange(process.public, &request).context("publish once")?;
+        let told = String::from_utf8_lossy(&answer.body).into_owned();
+        let everybody = format!(r#"{{"delivered":{},"gone":0,"slow":0}}"#, connections + arguments.silent);
+        ensure!(told == everybody, "the answer to a publish was {told} instead of {everybody}");
+        let publisher = TcpStream::connect(process.public).context("connect the publisher")?;
+        publisher.set_nodelay(true).context("set nodelay")?;
+        let mut side = Self::Gateway {
+            process,
+            request,
+            answer_len: answer.n_bytes,
+            publisher,
+            clients,
+            _silent: silent,
+        };
+        // What the first publish brought.
+        side.receive(1, arguments.size)?;
+        Ok(side)
     }
 
-    /// Pushes, and waits until every client has every byte.
+    fn bare(connections: usize) -> Result<Self> {
+        let node = Helper::start(&node::arguments(NodeKind::BareFanout, 0))?;
+        let clients =
+            Swarm::open(&Target { address: node.address, path: Some("/".to_owned()) }, connections)?;
+        Ok(Self::Bare { node, clients })
+    }
+
+    fn pid(&self) -> u32 {
+        match self {
+            Self::Gateway { process, .. } => process.pid(),
+            Self::Bare { node, .. } => node.pid(),
+        }
+    }
+
+    fn receive(&mut self, count: usize, size: usize) -> Result<Instant> {
+        let n_bytes = count * (server_head(size).len() + size);
+        match self {
+            Self::Gateway { clients, .. } | Self::Bare { clients, .. } => clients.receive(n_bytes),
+        }
+    }
+
+    /// Publishes, and waits until every client has every byte.
     fn push(&mut self, count: usize, size: usize) -> Result<Duration> {
         let started = Instant::now();
-        self.node.tell(&format!("push {count} {size}"))?;
-        let n_bytes = count * (server_head(size).len() + size);
-        let ended = self.clients.receive(n_bytes).with_context(|| format!("push to {:?}", self.kind))?;
+        let answers = match self {
+            Self::Bare { node, .. } => {
+                node.tell(&format!("push {count} {size}"))?;
+                None
+            }
+            Self::Gateway { publisher, request, answer_len, .. } => {
+                let (mut stream, request) =
+                    (publisher.try_clone().context("share a socket")?, request.clone());
+                let mut expected = vec![0; *answer_len];
+                Some(std::thread::spawn(move || -> Result<()> {
+                    for _ in 0..count {
+                        stream.write_all(&request).context("publish")?;
+                        stream.read_exact(&mut expected).context("read an answer")?;
+                        ensure!(expected.starts_with(b"HTTP/1.1 200"), "a publish was refused");
+                    }
+                    Ok(())
+                }))
+            }
+        };
+        let ended = self.receive(count, size).context("wait for the messages")?;
+        if let Some(answers) = answers {
+            answers.join().map_err(|_| anyhow::anyhow!("the publisher panicked"))??;
+        }
         Ok(ended - started)
     }
 }
@@ -101,8 +204,8 @@ impl Side {
 fn compare(arguments: &Arguments, connections: usize, count: usize) -> Result<Comparison> {
     let mut comparison = Comparison::default();
     for _ in 0..arguments.rounds.max(1) {
-        let ours = measure(NodeKind::Gateway, arguments, connections, count)?;
-        let bare = measure(NodeKind::BareFanout, arguments, connections, count)?;
+        let ours = measure(Side::gateway(arguments, connections)?, arguments, connections, count)?;
+        let bare = measure(Side::bare(connections)?, arguments, connections, count)?;
         comparison.rates.push(ours.per_second);
         comparison.bare_rates.push(bare.per_second);
         comparison.ratios.push(ours.per_second / bare.per_second * 100.0);
@@ -118,12 +221,11 @@ struct Measured {
     cpu_us: f64,
 }
 
-fn measure(kind: NodeKind, arguments: &Arguments, connections: usize, count: usize) -> Result<Measured> {
-    let mut side = Side::start(kind, connections)?;
+fn measure(mut side: Side, arguments: &Arguments, connections: usize, count: usize) -> Result<Measured> {
     side.push(count, arguments.size)?;
     let deliveries = (connections * count) as f64;
     let pushes = arguments.pushes.max(1);
-    let (rates, cpu) = with_cpu(side.node.pid(), || {
+    let (rates, cpu) = with_cpu(side.pid(), || {
         (0..pushes)
             .map(|_| Ok(deliveries / side.push(count, arguments.size)?.as_secs_f64()))
             .collect::<Result<Vec<f64>>>()

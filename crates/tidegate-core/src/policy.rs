@@ -401,8 +401,8 @@ pub struct ChannelRule {
     /// Messages are kept for late joiners and reconnects.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<History>,
-    /// Members get messages as `{"type":"message","channel":...,"id":...,"data":...}` instead of the bare text. A
-    /// client needs the id to resume.
+    /// Members get messages as `{"type":"message","channel":...,"id":...,"data":...}` instead of the bare text, below
+    /// [`Control::key`] where there is one. A client needs the id to resume.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub envelope: bool,
 }

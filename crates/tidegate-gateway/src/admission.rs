@@ -29,8 +29,8 @@ use crate::gateway::Gateway;
 use crate::groups::{Key, Kind};
 use crate::tokens::{Presented, Showing, TokenRefusal};
 
-/// A handshake as the checks see it.
-#[derive(Debug, Clone, Copy)]
+/// A handshake as the checks see it. There is no `Debug`: query and headers hold the proofs of identity.
+#[derive(Clone, Copy)]
 pub(crate) struct Handshake<'a> {
     pub(crate) stage: &'a Arc<Stage>,
     pub(crate) policy: &'a Arc<StagePolicy>,
@@ -162,11 +162,8 @@ pub(crate) async fn establish(
     }
     let channels = channel_names(handshake)?;
     let Proof { identity, presented, subprotocol } = identify(gateway, handshake)?;
-    if let Some(ban) = gateway.bans.find(&identity, &handshake.stage.api_id, now) {
-        let seconds = ban.until.saturating_sub(now) / 1000;
-        let detail = format!("banned for another {seconds} s");
-        return Err(Refused::new(ErrorCode::IdentityRejected, Diagnosis::USER_BANNED, "identity", detail));
-    }
+    // Known from here on, so that the log of attempts has the user of a refusal too.
+    handle.membership().set_identity(Arc::clone(&identity));
     if let Some(user) = &identity.user {
         gateway
             .attempts
@@ -180,11 +177,12 @@ pub(crate) async fn establish(
     if let Some(session) = &identity.session {
         join(gateway, handle, Kind::Session, Arc::clone(session), 0);
     }
-    handle.membership().set_identity(Arc::clone(&identity));
+    // Not before: whoever bans from here on finds this connection among those of its user, and closes it.
+    refuse_banned(gateway, handshake, &identity)?;
     for channel in &channels {
         let may = gateway.may(policy, handle, &identity, channel, Right::Join).await;
         may.map_err(|refusal| {
-            Refused::new(ErrorCode::ChannelRejected, refusal.diagnosis, "channel", refusal.detail)
+            Refused::new(ErrorCode::ChannelRejected, refusal.diagnosis, "permission", refusal.detail)
         })?;
     }
     if let Some(presented) = presented {
@@ -192,6 +190,15 @@ pub(crate) async fn establish(
         gateway.tokens.spend(&presented, address, id, now).await.map_err(Refused::of_token)?;
     }
     Ok(Established { identity, channels, subprotocol })
+}
+
+fn refuse_banned(gateway: &Gateway, handshake: &Handshake<'_>, identity: &Identity) -> Result<(), Refused> {
+    let Some(ban) = gateway.bans.find(identity, &handshake.stage.api_id, handshake.now) else {
+        return Ok(());
+    };
+    let seconds = ban.until.saturating_sub(handshake.now).div_ceil(1000);
+    let detail = format!("banned for another {seconds} s");
+    Err(Refused::new(ErrorCode::IdentityRejected, Diagnosis::USER_BANNED, "identity", detail))
 }
 
 fn join(gateway: &Gateway, handle: &Arc<Handle>, kind: Kind, name: Arc<str>, limit: usize) -> bool {
@@ -246,7 +253,11 @@ fn identify(gateway: &Gateway, handshake: &Handshake<'_>) -> Result<Proof, Refus
             Ok(proof) => return Ok(proof),
             // Not there: the next one may be. Wrong is refused, whatever else there is.
             Err(refused) if is_missing(refused.diagnosis) => {
-                missing.get_or_insert(refused);
+                // A token that is somewhere else says more than one that is nowhere.
+                let says_more = refused.diagnosis == Diagnosis::JWT_WRONG_PLACE;
+                if says_more || missing.is_none() {
+                    missing = Some(refused);
+                }
             }
             Err(refused) => return Err(refused),
         }

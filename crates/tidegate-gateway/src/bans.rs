@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tidegate_core::identity::Identity;
 use tidegate_core::port::{Record, RecordChange, RecordKind, RecordStore, StoreError};
 
-/// Bans at a time; one more is refused.
+/// Banned users, sessions and tokens at a time; one more is refused.
 const MAX_BANS: usize = 1_000_000;
 
 /// What is banned.
@@ -57,7 +57,7 @@ impl Ban {
 #[derive(Debug, thiserror::Error)]
 pub enum BanError {
     /// There are as many as are kept.
-    #[error("{MAX_BANS} bans are kept already")]
+    #[error("{MAX_BANS} users, sessions or tokens are banned already")]
     Full,
     /// The store refuses.
     #[error("store the ban")]
@@ -93,8 +93,12 @@ impl Bans {
 
     /// Bans; a ban of the same subject and API is replaced.
     pub(crate) async fn add(&self, ban: Ban) -> Result<(), BanError> {
-        if self.by_subject.read().len() >= MAX_BANS {
-            return Err(BanError::Full);
+        {
+            let by_subject = self.by_subject.read();
+            let is_known = by_subject.contains_key(&(ban.kind, ban.id.clone()));
+            if !is_known && by_subject.len() >= MAX_BANS {
+                return Err(BanError::Full);
+            }
         }
         let record = Record {
             kind: RecordKind::Ban,

@@ -5,8 +5,10 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tidegate_core::channel::{ChannelName, Decision, Right, Rule};
@@ -26,6 +28,9 @@ use crate::groups::{Joined, Key, Kind, Member, MessageId, Past};
 
 /// Channels of one connection where no policy says otherwise.
 const DEFAULT_CHANNELS: usize = 32;
+
+/// Connections whose memberships are checked again at a time.
+const RECHECKED_AT_A_TIME: usize = 32;
 
 /// Answers of backends that are remembered.
 const MAX_ANSWERS: usize = 100_000;
@@ -49,11 +54,39 @@ impl JoinRefusal {
 /// What backends have said to rules that ask them.
 #[derive(Debug, Default)]
 pub(crate) struct Answers {
-    by_question: Mutex<HashMap<Question, (bool, u64)>>,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// The answer, and until when it holds.
+    by_question: HashMap<Question, (bool, u64)>,
+    /// Grows whenever something is forgotten: an answer to a question from before is not remembered.
+    generation: u64,
+}
+
+/// What the rules said when a client wanted to join.
+#[derive(Debug)]
+pub(crate) struct Permission {
+    policy: Arc<StagePolicy>,
+    identity: Arc<Identity>,
+    hears_presence: bool,
+}
+
+/// How somebody comes into a channel.
+struct Entrance<'a> {
+    handle: &'a Arc<Handle>,
+    channel: &'a ChannelName,
+    policy: Option<&'a StagePolicy>,
+    hears_presence: bool,
+    is_by_backend: bool,
+    past: Past,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Question {
+    api_id: Arc<str>,
+    stage: Arc<str>,
     url: Arc<str>,
     right: Right,
     channel: ChannelName,
@@ -91,15 +124,17 @@ impl Gateway {
                     Some(user) => format!("user {user}"),
                     None => handle.facts.connection_id.to_string(),
                 };
-                let question = Question { url, right, channel: channel.clone(), who };
+                let (api_id, stage) = (Arc::clone(&handle.facts.api_id), Arc::clone(&handle.facts.stage));
+                let question = Question { api_id, stage, url, right, channel: channel.clone(), who };
                 let now = now_millis();
-                let known = self.answers.by_question.lock().get(&question).copied();
+                let (known, generation) = self.answers.find(&question, now);
                 let is_yes = match known {
-                    Some((is_yes, until)) if until > now => is_yes,
-                    _ => {
+                    Some(is_yes) => is_yes,
+                    None => {
                         let is_yes = self.ask(&question, handle, identity).await;
                         if cache_s > 0 {
-                            self.answers.remember(question, is_yes, now + cache_s * 1000, now);
+                            let until = now.saturating_add(cache_s.saturating_mul(1000));
+                            self.answers.remember(question, is_yes, until, now, generation);
                         }
                         is_yes
                     }
@@ -136,41 +171,68 @@ impl Gateway {
         matches!(answer, Ok((200..=299, _)))
     }
 
-    /// Joins on behalf of the client. `seal` is told what joining brought, before anything published later.
-    pub(crate) async fn join_channel(
+    /// Whether a client may join a channel now; to be used at once, see [`Self::enter_with`].
+    pub(crate) async fn may_enter(
         &self,
-        handle: &Arc<Handle>,
+        handle: &Handle,
         channel: &ChannelName,
-        past: Past,
-        seal: impl Fn(Joined),
-    ) -> Result<Joined, JoinRefusal> {
+    ) -> Result<Permission, JoinRefusal> {
         let Some(policy) = self.policy(handle) else {
             return Err(JoinRefusal::new(Diagnosis::CHANNEL_UNLISTED, "Access denied"));
         };
         let identity = handle.membership().identity();
         self.may(&policy, handle, &identity, channel, Right::Join).await?;
-        let rule = policy.channels.delivery(channel);
-        let wants_presence = rule.is_some_and(|rule| rule.presence_events);
-        let hears_presence =
-            wants_presence && self.may(&policy, handle, &identity, channel, Right::Presence).await.is_ok();
-        self.enter(handle, channel, Some(&policy), hears_presence, past, seal)
+        let hears_presence = self.may_hear(&policy, handle, &identity, channel).await;
+        Ok(Permission { policy, identity, hears_presence })
+    }
+
+    /// Whether a member is told who comes and goes.
+    async fn may_hear(
+        &self,
+        policy: &StagePolicy,
+        handle: &Handle,
+        identity: &Identity,
+        channel: &ChannelName,
+    ) -> bool {
+        policy.channels.delivery(channel).is_some_and(|rule| rule.presence_events)
+            && self.may(policy, handle, identity, channel, Right::Presence).await.is_ok()
+    }
+
+    /// Joins on behalf of the client. `seal` is told what joining brought, before anything published later.
+    pub(crate) async fn enter_with(
+        &self,
+        permission: Permission,
+        handle: &Arc<Handle>,
+        channel: &ChannelName,
+        past: Past,
+        seal: impl Fn(Joined),
+    ) -> Result<Joined, JoinRefusal> {
+        let Permission { policy, identity, hears_presence } = permission;
+        let entrance =
+            Entrance { handle, channel, policy: Some(&policy), hears_presence, is_by_backend: false, past };
+        let joined = self.enter(entrance, seal)?;
+        // Whoever changed rules or claims since the question may have looked for members before this one was there.
+        let is_current = self.policy(handle).is_some_and(|now| Arc::ptr_eq(&now.policy, &policy.policy))
+            && Arc::ptr_eq(&handle.membership().identity(), &identity);
+        if !is_current {
+            self.recheck_one(handle, channel).await;
+        }
+        Ok(joined)
     }
 
     /// Joins a channel that the handshake named and the rules have admitted. The parameter `after` of the query, as
     /// `channel:id`, resumes.
     pub(crate) async fn join_at_handshake(&self, handle: &Arc<Handle>, channel: &ChannelName, query: &str) {
         let Some(policy) = self.policy(handle) else { return };
-        let rule = policy.channels.delivery(channel);
         let wanted = query_values(query, "after").find_map(|value| {
             Some(value.split_once(':').filter(|(name, _)| *name == channel.as_str())?.1.to_owned())
         });
         let past = match wanted {
             Some(after) => after.parse().map_or(Past::Unknown, Past::After),
-            None => on_join(rule),
+            None => on_join(policy.channels.delivery(channel)),
         };
         let identity = handle.membership().identity();
-        let hears_presence = rule.is_some_and(|rule| rule.presence_events)
-            && self.may(&policy, handle, &identity, channel, Right::Presence).await.is_ok();
+        let hears_presence = self.may_hear(&policy, handle, &identity, channel).await;
         // A client that knows the gateway's own messages is told; others never asked for one.
         let has_protocol = !policy.policy.control.key.is_empty();
         let seal = |joined: Joined| {
@@ -179,11 +241,24 @@ impl Gateway {
                 let _ = handle.push(&OutboundMessage::text(event), now_millis());
             }
         };
-        // The limit was looked at when the names were read, and nobody else can have joined anything before.
-        let _ = self.enter(handle, channel, Some(&policy), hears_presence, past, seal);
+        let entrance =
+            Entrance { handle, channel, policy: Some(&policy), hears_presence, is_by_backend: false, past };
+        // The limit was looked at when the names were read; since then only the backend can have put it anywhere.
+        if let Err(refusal) = self.enter(entrance, seal) {
+            return self.note_refusal(handle, channel, refusal.diagnosis, refusal.text);
+        }
+        // `$connect` may have taken half a minute, and the rules or the claims may have changed meanwhile. A backend
+        // that was asked is not asked again unless they have.
+        let is_same = handle.stage.policy.as_ref().is_some_and(|then| {
+            self.policy(handle).is_some_and(|now| Arc::ptr_eq(&now.policy, &then.policy))
+        });
+        let decision = policy.channels.decide(channel, &handle.membership().identity(), Right::Join);
+        if !is_same || matches!(decision, Decision::Deny { .. }) {
+            self.recheck_one(handle, channel).await;
+        }
     }
 
-    /// Joins because the backend says so; no rule is asked.
+    /// Joins because the backend says so; no rule is asked, now or later.
     pub(crate) fn put_into_channel(
         &self,
         handle: &Arc<Handle>,
@@ -198,20 +273,16 @@ impl Gateway {
             && policy.as_ref().is_some_and(|policy| {
                 policy.channels.decide(channel, &identity, Right::Presence) == Decision::Allow
             });
-        self.enter(handle, channel, policy.as_deref(), hears_presence, past, |_| {})
+        let policy = policy.as_deref();
+        self.enter(Entrance { handle, channel, policy, hears_presence, is_by_backend: true, past }, |_| {})
     }
 
-    fn enter(
-        &self,
-        handle: &Arc<Handle>,
-        channel: &ChannelName,
-        policy: Option<&StagePolicy>,
-        hears_presence: bool,
-        past: Past,
-        seal: impl Fn(Joined),
-    ) -> Result<Joined, JoinRefusal> {
+    fn enter(&self, entrance: Entrance<'_>, seal: impl Fn(Joined)) -> Result<Joined, JoinRefusal> {
+        let Entrance { handle, channel, policy, hears_presence, is_by_backend, past } = entrance;
         let limit = policy.map_or(DEFAULT_CHANNELS, |policy| policy.policy.channels.max_per_connection);
-        let is_new = handle.membership().note(channel, limit).map_err(|unnoted| match unnoted {
+        let membership = handle.membership();
+        let _change = membership.change();
+        membership.note(channel, limit, is_by_backend).map_err(|unnoted| match unnoted {
             Unnoted::Limit => JoinRefusal::new(
                 Diagnosis::CHANNEL_TOO_MANY,
                 format!("a connection may be in {limit} channels at a time"),
@@ -220,13 +291,9 @@ impl Gateway {
         })?;
         let key = Key::of(handle, Kind::Channel, channel.to_shared());
         let member = Member::new(handle, hears_presence);
-        let joined = self.groups.join(&key, &member, past, now_millis(), seal);
-        // Whoever ended the connection meanwhile may have looked at the group before this.
-        if handle.is_over() {
-            self.groups.leave(&key, handle.facts.connection_id);
-            return Err(JoinRefusal::new(Diagnosis::GONE_CLIENT_CLOSED, "the connection has ended"));
-        }
-        if is_new {
+        let history = policy.and_then(|policy| policy.channels.delivery(channel)?.history);
+        let joined = self.groups.join(&key, &member, past, history, now_millis(), seal);
+        if joined.is_new {
             self.tell_presence(handle, channel, policy, &key, "join");
         }
         Ok(joined)
@@ -234,7 +301,9 @@ impl Gateway {
 
     /// Leaves a channel. False when the connection was not in it.
     pub(crate) fn leave_channel(&self, handle: &Arc<Handle>, channel: &ChannelName) -> bool {
-        if !handle.membership().forget(channel) {
+        let membership = handle.membership();
+        let _change = membership.change();
+        if !membership.forget(channel) {
             return false;
         }
         let key = Key::of(handle, Kind::Channel, channel.to_shared());
@@ -247,6 +316,7 @@ impl Gateway {
     /// Leaves everything, because the connection has ended.
     pub(crate) fn leave_all(&self, handle: &Arc<Handle>) {
         let Some(membership) = handle.membership_if_any() else { return };
+        let _change = membership.change();
         let (channels, keys) = membership.end();
         for key in keys {
             self.groups.leave(&key, handle.facts.connection_id);
@@ -286,8 +356,8 @@ impl Gateway {
         }
     }
 
-    /// Asks the rules again about everybody whom `concerns`; those who may not stay are taken out and told so.
-    /// Answers how many memberships ended.
+    /// Asks the rules again about everybody whom `concerns`; those who may not stay are taken out and told so. Whom the
+    /// backend has put somewhere stays. Answers how many memberships ended.
     pub(crate) async fn recheck(&self, concerns: impl Fn(&Handle) -> bool) -> usize {
         let mut concerned = Vec::new();
         self.registry.for_each(|handle| {
@@ -295,38 +365,51 @@ impl Gateway {
                 concerned.push(Arc::clone(handle));
             }
         });
-        let mut n_removed = 0;
-        for handle in concerned {
-            let Some(policy) = self.policy(&handle) else { continue };
-            let identity = handle.membership().identity();
-            for channel in handle.membership().channels() {
-                let result = self.may(&policy, &handle, &identity, &channel, Right::Join).await;
-                let Err(refusal) = result else { continue };
-                if !self.leave_channel(&handle, &channel) {
-                    continue;
+        let n_removed = AtomicUsize::new(0);
+        // A backend that has to be asked about many is not asked one after the other, nor all at once.
+        futures_util::stream::iter(concerned)
+            .for_each_concurrent(RECHECKED_AT_A_TIME, async |handle| {
+                for channel in handle.membership().channels_by_rule() {
+                    let is_removed = self.recheck_one(&handle, &channel).await;
+                    n_removed.fetch_add(usize::from(is_removed), Ordering::Relaxed);
                 }
-                n_removed += 1;
-                let event = json!({
-                    "type": "removed",
-                    "channel": channel.as_str(),
-                    "id": Diagnosis::PERM_CHANNEL.as_str(),
-                    "message": "you may no longer use this channel",
-                });
-                let _ = handle.push(&OutboundMessage::text(frame(&policy, event)), now_millis());
-                self.notice(Notice::ChannelRefused {
-                    place: self.place(&handle),
-                    channel: channel.to_shared(),
-                    diagnosis: Diagnosis::PERM_CHANNEL,
-                    detail: refusal.detail,
-                });
-            }
+            })
+            .await;
+        n_removed.into_inner()
+    }
+
+    /// Asks the rules again about one membership. True when it ended by that.
+    async fn recheck_one(&self, handle: &Arc<Handle>, channel: &ChannelName) -> bool {
+        let Some(policy) = self.policy(handle) else { return false };
+        let identity = handle.membership().identity();
+        let Err(refusal) = self.may(&policy, handle, &identity, channel, Right::Join).await else {
+            let hears_presence = self.may_hear(&policy, handle, &identity, channel).await;
+            let key = Key::of(handle, Kind::Channel, channel.to_shared());
+            self.groups.set_hears_presence(&key, handle.facts.connection_id, hears_presence);
+            return false;
+        };
+        if !self.leave_channel(handle, channel) {
+            return false;
         }
-        n_removed
+        let event = json!({
+            "type": "removed",
+            "channel": channel.as_str(),
+            "id": Diagnosis::PERM_CHANNEL.as_str(),
+            "message": "you may no longer use this channel",
+        });
+        let _ = handle.push(&OutboundMessage::text(frame(&policy, event)), now_millis());
+        self.note_refusal(handle, channel, Diagnosis::PERM_CHANNEL, refusal.detail);
+        true
+    }
+
+    fn note_refusal(&self, handle: &Handle, channel: &ChannelName, diagnosis: Diagnosis, detail: String) {
+        let place = self.place(handle);
+        self.notice(Notice::ChannelRefused { place, channel: channel.to_shared(), diagnosis, detail });
     }
 
     /// Rules of these stages have changed: answers of backends are forgotten, memberships checked again.
     pub(crate) fn policies_changed(self: &Arc<Self>, stages: HashSet<(Arc<str>, Arc<str>)>) {
-        self.answers.by_question.lock().clear();
+        self.answers.forget(|_| true);
         let gateway = Arc::clone(self);
         let recheck = async move {
             let concerns = |handle: &Handle| {
@@ -342,8 +425,19 @@ impl Gateway {
 }
 
 impl Answers {
-    fn remember(&self, question: Question, is_yes: bool, until: u64, now: u64) {
-        let mut answers = self.by_question.lock();
+    /// What is known, and what [`Self::remember`] wants to be told with the answer otherwise.
+    fn find(&self, question: &Question, now: u64) -> (Option<bool>, u64) {
+        let known = self.known.lock();
+        let answer = known.by_question.get(question).filter(|(_, until)| *until > now);
+        (answer.map(|(is_yes, _)| *is_yes), known.generation)
+    }
+
+    fn remember(&self, question: Question, is_yes: bool, until: u64, now: u64, generation: u64) {
+        let mut known = self.known.lock();
+        if known.generation != generation {
+            return;
+        }
+        let answers = &mut known.by_question;
         if answers.len() >= MAX_ANSWERS {
             answers.retain(|_, (_, until)| *until > now);
             if answers.len() >= MAX_ANSWERS {
@@ -354,10 +448,16 @@ impl Answers {
         answers.insert(question, (is_yes, until));
     }
 
+    fn forget(&self, is_meant: impl Fn(&Question) -> bool) {
+        let mut known = self.known.lock();
+        known.generation += 1;
+        known.by_question.retain(|question, _| !is_meant(question));
+    }
+
     /// Forgets what was said about a user.
     pub(crate) fn forget_user(&self, user: &str) {
         let who = format!("user {user}");
-        self.by_question.lock().retain(|question, _| question.who != who);
+        self.forget(|question| question.who == who);
     }
 }
 

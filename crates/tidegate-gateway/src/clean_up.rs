@@ -56,6 +56,7 @@ impl Gateway {
             self.tokens.forget_old(now);
             self.bans.forget_old(now);
             self.groups.trim(now, |key| self.history_of(key));
+            self.disconnects.catch_up().await;
             for kind in [
                 RecordKind::Token,
                 RecordKind::SpentToken,

@@ -4,7 +4,7 @@
 //! confirmed its `$disconnect`. Whatever is found noted at a start died with the process before; its event is sent then.
 //! Delivery is repeated with back-off for 15 minutes.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +34,7 @@ const KEPT: u64 = 400 * 24 * 3600 * 1000;
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// Events that are delivered at a time after a start.
+/// Events that are delivered again at a time, so that a backend that comes back is not met by all of them at once.
 const AT_A_TIME: usize = 64;
 
 /// What a `$disconnect` needs of a connection that is no more.
@@ -61,33 +61,54 @@ struct Note {
 #[derive(Debug)]
 pub(crate) struct Disconnects {
     records: Arc<dyn RecordStore>,
-    /// Noted by this process, by connection id.
-    open: Mutex<HashMap<ConnectionId, ()>>,
+    /// Noted by this process and not struck out.
+    open: Mutex<HashSet<ConnectionId>>,
+    /// Struck out, but the store had no room to hear of it; tried again. Its bound is that of connections.
+    unwritten: Mutex<Vec<ConnectionId>>,
+    at_a_time: Semaphore,
 }
 
 impl Disconnects {
     pub(crate) fn new(records: Arc<dyn RecordStore>) -> Self {
-        Self { records, open: Mutex::default() }
+        Self {
+            records,
+            open: Mutex::default(),
+            unwritten: Mutex::default(),
+            at_a_time: Semaphore::new(AT_A_TIME),
+        }
     }
 
     /// Notes a connection; durable when it answers.
     pub(crate) async fn note(&self, handle: &Handle) -> Result<(), StoreError> {
         let facts = &handle.facts;
         self.records.write(vec![RecordChange::Put(record(facts, &Note::of(handle, None)))]).await?;
-        self.open.lock().insert(facts.connection_id, ());
+        self.open.lock().insert(facts.connection_id);
         Ok(())
     }
 
     /// Strikes a connection out: its event was delivered, or will never have to be.
     pub(crate) fn strike_out(&self, id: ConnectionId) {
-        if self.open.lock().remove(&id).is_some() {
-            let _ =
-                self.records.write_later(vec![RecordChange::Delete(RecordKind::Disconnect, id.to_string())]);
+        let was_noted = self.open.lock().remove(&id);
+        if was_noted && !self.records.write_later(vec![deletion(id)]) {
+            self.unwritten.lock().push(id);
+        }
+    }
+
+    /// Writes down what could not be written when it happened. A note that stayed would be a second event after the
+    /// next start.
+    pub(crate) async fn catch_up(&self) {
+        let unwritten = std::mem::take(&mut *self.unwritten.lock());
+        if unwritten.is_empty() {
+            return;
+        }
+        let changes = unwritten.iter().map(|id| deletion(*id)).collect();
+        if self.records.write(changes).await.is_err() {
+            self.unwritten.lock().extend(unwritten);
         }
     }
 
     fn is_noted(&self, id: ConnectionId) -> bool {
-        self.open.lock().contains_key(&id)
+        self.open.lock().contains(&id)
     }
 }
 
@@ -127,6 +148,10 @@ impl Note {
     }
 }
 
+fn deletion(id: ConnectionId) -> RecordChange {
+    RecordChange::Delete(RecordKind::Disconnect, id.to_string())
+}
+
 fn record(facts: &ConnectionFacts, note: &Note) -> Record {
     Record {
         kind: RecordKind::Disconnect,
@@ -153,24 +178,24 @@ impl Gateway {
         true
     }
 
-    /// Sends the events of connections that died with an earlier process.
+    /// Sends the events of connections that died with an earlier process; answers how many there are. To be called when
+    /// the definitions are there: an event of an API that is not known has nobody to go to.
+    ///
+    /// # Errors
+    /// The store cannot be read.
     pub async fn deliver_left_over(self: &Arc<Self>) -> Result<usize, StoreError> {
         let records = self.records.load(RecordKind::Disconnect).await?;
         let mut n_found = 0;
-        let at_a_time = Arc::new(Semaphore::new(AT_A_TIME));
         for record in records {
             let Ok(id) = ConnectionId::parse(&record.key) else { continue };
-            if self.disconnects.is_noted(id) {
+            let Ok(note) = serde_json::from_str::<Note>(&record.body) else { continue };
+            if !self.disconnects.open.lock().insert(id) {
+                // Of this process.
                 continue;
             }
-            let Ok(note) = serde_json::from_str::<Note>(&record.body) else { continue };
-            self.disconnects.open.lock().insert(id, ());
             n_found += 1;
-            let (gateway, at_a_time) = (Arc::clone(self), Arc::clone(&at_a_time));
-            tokio::spawn(async move {
-                let Ok(_permit) = at_a_time.acquire_owned().await else { return };
-                gateway.deliver(id, note, Duration::ZERO).await;
-            });
+            // Not one of the tasks that a drain waits for, as above.
+            tokio::spawn(Arc::clone(self).deliver(id, note, Duration::ZERO));
         }
         Ok(n_found)
     }
@@ -178,32 +203,34 @@ impl Gateway {
     async fn deliver(self: Arc<Self>, id: ConnectionId, note: Note, first_pause: Duration) {
         let started = now_millis();
         let facts = Arc::new(note.facts(id));
-        let since = note.ended.as_ref().map_or(started, |(.., at)| *at);
         let (code, reason) = match &note.ended {
             Some((code, reason, _)) => (*code, reason.clone()),
             None => (1006, "Connection closed abnormally".to_owned()),
         };
+        let session = SessionFacts { identity: Arc::new(note.identity), channels: note.channels.join(",") };
         let mut pause = first_pause;
         let request_id = self.request_id(started);
         loop {
             tokio::time::sleep(pause).await;
             let ended = Ended {
                 facts: &facts,
-                session: Some(SessionFacts {
-                    identity: Arc::new(note.identity.clone()),
-                    channels: note.channels.join(","),
-                }),
+                session: Some(session.clone()),
                 kept_headers: None,
                 stage_of_handshake: None,
                 request_id,
                 code,
                 reason: &reason,
             };
-            let Err((diagnosis, detail)) = integration::try_disconnect(&self, &ended).await else {
+            let result = {
+                // For one attempt only: those that wait for a dead backend must not hold up the others.
+                let Ok(_permit) = self.disconnects.at_a_time.acquire().await else { return };
+                integration::try_disconnect(&self, &ended).await
+            };
+            let Err((diagnosis, detail)) = result else {
                 self.disconnects.strike_out(id);
                 return;
             };
-            if now_millis().saturating_sub(since.max(started)) > TRIED {
+            if now_millis().saturating_sub(started) > TRIED {
                 let place = Place {
                     api_id: Arc::clone(&facts.api_id),
                     stage: Arc::clone(&facts.stage),

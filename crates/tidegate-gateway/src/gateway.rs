@@ -189,6 +189,11 @@ impl Gateway {
         }))
     }
 
+    /// Itself, for work that outlives a borrow; nothing while the last owner lets go of it.
+    pub(crate) fn this(&self) -> Option<Arc<Self>> {
+        self.this.upgrade()
+    }
+
     /// Pending and open connections.
     pub fn n_connections(&self) -> usize {
         self.registry.len()
@@ -251,6 +256,7 @@ impl Gateway {
             }
             self.tasks.close();
             self.tasks.wait().await;
+            self.disconnects.catch_up().await;
         };
         match tokio::time::timeout(deadline, drain).await {
             Ok(()) => 0,

@@ -77,13 +77,13 @@ pub(crate) struct Member {
     pub(crate) handle: Arc<Handle>,
     /// Is told who comes and goes.
     pub(crate) hears_presence: bool,
-    /// Position of the channel's last message when it joined: everything later has come live.
-    joined_at: u64,
+    /// Position behind which it has been given every message, live or replayed.
+    has_since: u64,
 }
 
 impl Member {
     pub(crate) fn new(handle: &Arc<Handle>, hears_presence: bool) -> Self {
-        Self { handle: Arc::clone(handle), hears_presence, joined_at: 0 }
+        Self { handle: Arc::clone(handle), hears_presence, has_since: 0 }
     }
 }
 
@@ -158,6 +158,29 @@ impl Outcome {
     }
 }
 
+/// Who does not get a message to many.
+#[derive(Debug, Default)]
+pub(crate) struct Except {
+    ids: HashSet<ConnectionId>,
+    /// Whoever gets it is added, so that nobody gets it twice.
+    is_growing: bool,
+}
+
+impl Except {
+    /// `is_growing`: the message goes to several groups that may have members in common.
+    pub(crate) fn new(ids: HashSet<ConnectionId>, is_growing: bool) -> Self {
+        Self { ids, is_growing }
+    }
+
+    /// Whether a connection is to get the message.
+    pub(crate) fn admits(&mut self, id: ConnectionId) -> bool {
+        match self.is_growing {
+            true => self.ids.insert(id),
+            false => self.ids.is_empty() || !self.ids.contains(&id),
+        }
+    }
+}
+
 /// What joining brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Joined {
@@ -203,7 +226,7 @@ impl Groups {
     }
 
     /// Runs `act` on the group, which is made if it is missing.
-    fn with<R>(&self, key: &Key, act: impl Fn(&mut State) -> R) -> R {
+    fn with<R>(&self, key: &Key, mut act: impl FnMut(&mut State) -> R) -> R {
         loop {
             let group = {
                 let mut shard = self.shard(key).lock();
@@ -230,34 +253,50 @@ impl Groups {
     }
 
     /// Adds a member and replays what it wants of the past, in one step: what is published meanwhile comes after. `seal`
-    /// is called as the last part of that step, to tell the member what it got.
+    /// is called as the last part of that step, to tell the member what it got. `history` is what the channel may keep
+    /// now.
     pub(crate) fn join(
         &self,
         key: &Key,
         member: &Member,
         past: Past,
+        history: Option<History>,
         now: u64,
         seal: impl Fn(Joined),
     ) -> Joined {
         self.with(key, |state| {
             let id = member.handle.facts.connection_id;
+            if let Some(log) = state.log.as_deref_mut() {
+                self.trim_log(log, history, now);
+            }
             let last = state.log.as_ref().map_or(0, |log| log.last);
-            let before = state.members.get(&id).map(|member| member.joined_at);
-            let is_new = before.is_none();
+            let before = state.members.get(&id).map(|member| member.has_since);
             // A member that resumes gets what came before it joined, and only once.
             let until = before.unwrap_or(last);
-            let joined_at = if past == Past::None { until } else { 0 };
-            state.members.insert(id, Member { joined_at, ..member.clone() });
-            let mut joined = Joined { is_new, last: None, n_replayed: 0, is_recovered: None };
+            let mut joined =
+                Joined { is_new: before.is_none(), last: None, n_replayed: 0, is_recovered: None };
+            let mut has_since = until;
             if let Some(log) = &state.log {
                 joined.last = Some(MessageId { epoch: log.epoch, position: log.last });
-                log.replay(&member.handle, past, until, now, &mut joined);
+                // Where nothing was replayed it may ask again.
+                if let Some(since) = log.replay(&member.handle, past, until, now, &mut joined) {
+                    has_since = since.min(until);
+                }
             } else if matches!(past, Past::After(_) | Past::Unknown) {
                 joined.is_recovered = Some(false);
             }
+            state.members.insert(id, Member { has_since, ..member.clone() });
             seal(joined);
             joined
         })
+    }
+
+    /// Whether a member is told who comes and goes, from now on.
+    pub(crate) fn set_hears_presence(&self, key: &Key, id: ConnectionId, hears_presence: bool) {
+        let Some(group) = self.find(key) else { return };
+        if let Some(member) = group.state.lock().members.get_mut(&id) {
+            member.hears_presence = hears_presence;
+        }
     }
 
     /// Removes a member. True when it was one.
@@ -294,46 +333,54 @@ impl Groups {
         &self,
         key: &Key,
         history: Option<History>,
-        except: &HashSet<ConnectionId>,
+        except: &mut Except,
         now: u64,
         epoch: u64,
         word: impl Fn(Option<MessageId>) -> Bytes,
     ) -> Outcome {
         let mut outcome = Outcome::default();
-        let deliver = |state: &mut State, outcome: &mut Outcome| {
-            let mut message_id = None;
-            if history.is_some() {
-                let log =
-                    state.log.get_or_insert_with(|| Box::new(Log { epoch, last: 0, kept: VecDeque::new() }));
-                log.last += 1;
-                message_id = Some(MessageId { epoch: log.epoch, position: log.last });
+        let mut deliver = |state: &mut State| {
+            if history.is_some() && state.log.is_none() {
+                state.log = Some(Box::new(Log { epoch, last: 0, kept: VecDeque::new() }));
             }
-            let message = OutboundMessage::text(word(message_id));
-            for member in state.members.values() {
+            let mut position = None;
+            if let Some(log) = state.log.as_deref_mut() {
+                log.last += 1;
+                position = Some(log.last);
+                outcome.message_id = history.map(|_| MessageId { epoch: log.epoch, position: log.last });
+            }
+            let message = OutboundMessage::text(word(outcome.message_id));
+            for member in state.members.values_mut() {
                 let handle = &member.handle;
-                if except.is_empty() || !except.contains(&handle.facts.connection_id) {
-                    outcome.note(handle, &message, handle.push(&message, now));
+                if except.admits(handle.facts.connection_id) {
+                    let result = handle.push(&message, now);
+                    if let (Err(PushRefusal::Full), Some(position)) = (result, position) {
+                        // It may have the message by resuming.
+                        member.has_since = position;
+                    }
+                    outcome.note(handle, &message, result);
                 }
             }
-            if let (Some(history), Some(log)) = (history, state.log.as_deref_mut()) {
+            if let Some(log) = state.log.as_deref_mut() {
                 self.keep(log, message, history, now);
             }
-            outcome.message_id = message_id;
         };
         if history.is_some() {
             // A channel with history remembers what was published while nobody was there.
-            let cell = std::cell::RefCell::new(&mut outcome);
-            self.with(key, |state| deliver(state, &mut cell.borrow_mut()));
+            self.with(key, deliver);
         } else if let Some(group) = self.find(key) {
-            deliver(&mut group.state.lock(), &mut outcome);
+            deliver(&mut group.state.lock());
         }
         outcome
     }
 
     /// Keeps a message within the bounds of its channel and of the node. At the node's bound the oldest of the same
-    /// channel go first; a message that still does not fit is not kept, and whoever resumes is told of the gap.
-    fn keep(&self, log: &mut Log, message: OutboundMessage, history: History, now: u64) {
-        self.trim_log(log, history.count.saturating_sub(1), now.saturating_sub(history.age * 1000));
+    /// channel go first; a message that still does not fit is not kept, and whoever resumes is told of the gap. So it is
+    /// with one that came while the channel had no history.
+    fn keep(&self, log: &mut Log, message: OutboundMessage, history: Option<History>, now: u64) {
+        let Some(history) = history else { return self.trim_log(log, None, now) };
+        let room = History { count: history.count.saturating_sub(1), ..history };
+        self.trim_log(log, Some(room), now);
         let size = message.len();
         while self.history_bytes.load(Ordering::Relaxed) + size > limits::MAX_HISTORY_BYTES {
             let Some(oldest) = log.kept.pop_front() else { return };
@@ -343,7 +390,12 @@ impl Groups {
         log.kept.push_back(Kept { position: log.last, at: now, message });
     }
 
-    fn trim_log(&self, log: &mut Log, count: usize, oldest: u64) {
+    /// Forgets what the channel may not keep at `now`; everything without a history.
+    fn trim_log(&self, log: &mut Log, history: Option<History>, now: u64) {
+        let (count, oldest) = match history {
+            Some(history) => (history.count, now.saturating_sub(history.age.saturating_mul(1000))),
+            None => (0, 0),
+        };
         while log.kept.len() > count || log.kept.front().is_some_and(|kept| kept.at < oldest) {
             let Some(kept) = log.kept.pop_front() else { return };
             self.history_bytes.fetch_sub(kept.message.len(), Ordering::Relaxed);
@@ -360,14 +412,10 @@ impl Groups {
                 .map(|(key, group)| (key.clone(), Arc::clone(group)))
                 .collect();
             for (key, group) in channels {
+                let history = history(&key);
                 let mut state = group.state.lock();
                 let Some(log) = state.log.as_deref_mut() else { continue };
-                match history(&key) {
-                    Some(history) => {
-                        self.trim_log(log, history.count, now.saturating_sub(history.age * 1000));
-                    }
-                    None => self.trim_log(log, 0, 0),
-                }
+                self.trim_log(log, history, now);
                 let is_over = state.is_over();
                 drop(state);
                 if is_over {
@@ -412,43 +460,51 @@ impl State {
     }
 }
 
+/// Bytes of an outbox that a replay leaves free for what tells the member about it.
+const SEAL_ROOM: usize = 1024;
+
 impl Log {
-    fn replay(&self, handle: &Handle, past: Past, until: u64, now: u64, joined: &mut Joined) {
+    /// Replays what `past` asks for, as far as `until`. Answers the position behind which the member has been given
+    /// everything now; nothing where nothing was replayed.
+    fn replay(&self, handle: &Handle, past: Past, until: u64, now: u64, joined: &mut Joined) -> Option<u64> {
+        let first_kept = self.kept.front().map_or(self.last + 1, |kept| kept.position);
         let after = match past {
-            Past::None => return,
-            Past::All => 0,
+            Past::None => return None,
+            Past::All => first_kept - 1,
             Past::Unknown => {
                 joined.is_recovered = Some(false);
-                return;
+                return None;
             }
             Past::After(place) => {
-                let first_kept = self.kept.front().map_or(self.last + 1, |kept| kept.position);
                 let is_known = place.epoch == self.epoch
                     && place.position <= self.last
                     && place.position + 1 >= first_kept;
                 joined.is_recovered = Some(is_known);
                 if !is_known {
-                    return;
+                    return None;
                 }
                 place.position
             }
         };
         let missing = self.kept.iter().filter(|kept| kept.position > after && kept.position <= until);
         let (n_missing, n_bytes) =
-            missing.clone().fold((0, 0), |(n, bytes), kept| (n + 1, bytes + kept.message.len() + 16));
+            missing.clone().fold((0, SEAL_ROOM), |(n, bytes), kept| (n + 1, bytes + kept.message.len() + 16));
         // All of it or nothing: half of it would be a gap that nobody knows of. One frame more for what seals it.
-        if !handle.has_room(n_missing + 1, n_bytes) {
-            if joined.is_recovered.is_some() {
-                joined.is_recovered = Some(false);
-            }
-            return;
+        let has_room = n_missing == 0 || handle.has_room(n_missing + 1, n_bytes);
+        if !has_room {
+            joined.is_recovered = joined.is_recovered.map(|_| false);
+            return None;
         }
         for kept in missing {
             if handle.push(&kept.message, now).is_err() {
                 joined.is_recovered = joined.is_recovered.map(|_| false);
-                return;
+                return None;
             }
             joined.n_replayed += 1;
         }
+        Some(after)
     }
 }
+
+#[cfg(test)]
+mod tests;

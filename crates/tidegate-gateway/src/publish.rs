@@ -11,12 +11,13 @@ use tidegate_core::notice::{ClosedBy, Notice, Place};
 use tidegate_core::policy::SlowReader;
 use tidegate_core::snapshot::Stage;
 use tidegate_ws::{CloseCode, CloseFrame, OutboundMessage};
+use tokio::sync::watch;
 
 use crate::channels::envelope;
 use crate::clock::now_millis;
 use crate::connection::handle::{CloseCause, PushRefusal};
 use crate::gateway::Gateway;
-use crate::groups::{Key, Kind, Outcome};
+use crate::groups::{Except, Key, Kind, Outcome};
 use crate::push::LOOK_AGAIN;
 use crate::push::idempotency::Claim;
 
@@ -83,6 +84,16 @@ pub enum OnceError {
     /// No more keys can be remembered; those that are expire.
     #[error("too many idempotency keys")]
     Full,
+    /// The push did not come to its end, and nobody knows how far it came.
+    #[error("the push was interrupted")]
+    Interrupted,
+}
+
+async fn concluded(
+    mut result: watch::Receiver<Option<Arc<PushResult>>>,
+) -> Result<Arc<PushResult>, OnceError> {
+    let concluded = result.wait_for(Option::is_some).await.ok().and_then(|result| result.clone());
+    concluded.ok_or(OnceError::Interrupted)
 }
 
 impl Gateway {
@@ -96,47 +107,48 @@ impl Gateway {
     /// first result, and true. `subject` says, beside the payload, what makes two pushes the same.
     ///
     /// # Errors
-    /// [`OnceError`]; nothing was sent.
+    /// [`OnceError`]; but for [`OnceError::Interrupted`] nothing was sent.
     pub async fn push_once(
         &self,
-        stage: &Stage,
+        stage: &Arc<Stage>,
         key: String,
         subject: String,
         publish: Publish,
         place: &Place,
-    ) -> Result<(PushResult, bool), OnceError> {
+    ) -> Result<(Arc<PushResult>, bool), OnceError> {
         let window = stage.policy.as_ref().map_or(300, |policy| policy.policy.push.idempotency_window);
         let key = (Arc::clone(&stage.api_id), Arc::clone(&stage.name), key);
         let subject = (subject, publish.payload.clone());
-        match self.idempotency.claim(key, &subject, now_millis(), window * 1000) {
+        match self.idempotency.claim(key.clone(), &subject, now_millis(), window.saturating_mul(1000)) {
             Claim::Other => Err(OnceError::OtherPush),
             Claim::Full => Err(OnceError::Full),
-            // Whoever repeats the key while the first push is under way waits for its result.
-            Claim::Taken(cell) => {
-                let mut is_first = false;
-                let result = cell
-                    .get_or_init(|| {
-                        is_first = true;
-                        self.push_to_many(stage, publish, place)
-                    })
-                    .await;
-                Ok((result.clone(), !is_first))
+            Claim::First(sender) => {
+                let result = sender.subscribe();
+                let gateway = self.this().ok_or(OnceError::Interrupted)?;
+                let (stage, place) = (Arc::clone(stage), place.clone());
+                // A task of its own: a caller that loses patience and repeats must not make two pushes of it.
+                self.tasks.spawn(async move {
+                    let pushed = gateway.push_to_many(&stage, publish, &place).await;
+                    gateway.idempotency.conclude(&key, &sender, pushed);
+                });
+                Ok((concluded(result).await?, false))
             }
+            // Whoever repeats the key while the first push is under way waits for its result.
+            Claim::Repeated(result) => Ok((concluded(result).await?, true)),
         }
     }
 
     /// Gives a message to everybody it is for, and says how many there were. Encoded once; nobody waits for anybody, but
     /// where the policy says `slow = "wait"` the caller waits for slow readers.
     pub async fn push_to_many(&self, stage: &Stage, publish: Publish, place: &Place) -> PushResult {
-        let Publish { targets, payload, mut except } = publish;
+        let Publish { targets, payload, except } = publish;
         let label = targets.first().map_or("broadcast", Target::as_str);
         let mut total = Outcome::default();
-        let is_one = targets.len() == 1;
+        // Whoever is in several of the targets gets it once.
+        let is_one = matches!(&targets[..], [target] if !matches!(target, Target::ChannelPrefix(_)));
+        let mut except = Except::new(except, !is_one);
         for target in &targets {
-            // Whoever is in several of the targets gets it once.
-            let members = if is_one { HashSet::new() } else { self.reached_by(stage, target) };
-            let outcome = self.publish_to(stage, target, &payload, &except);
-            except.extend(members);
+            let outcome = self.publish_to(stage, target, &payload, &mut except);
             total.delivered += outcome.delivered;
             total.gone.extend(outcome.gone);
             total.slow.extend(outcome.slow);
@@ -170,32 +182,7 @@ impl Gateway {
         fitting.filter_map(|(key, _)| key.name.parse().ok()).collect()
     }
 
-    fn reached_by(&self, stage: &Stage, target: &Target) -> HashSet<ConnectionId> {
-        let of = |kind, name: &Arc<str>| {
-            let members = self.groups.members(&self.key(stage, kind, Arc::clone(name)));
-            members.into_iter().map(|member| member.handle.facts.connection_id).collect::<HashSet<_>>()
-        };
-        match target {
-            // Comes alone.
-            Target::Everyone => HashSet::new(),
-            Target::Connection(id) => HashSet::from([*id]),
-            Target::Channel(name) => of(Kind::Channel, &name.to_shared()),
-            Target::ChannelPrefix(prefix) => {
-                let names = self.channels_with(stage, prefix);
-                names.iter().flat_map(|name| of(Kind::Channel, &name.to_shared())).collect()
-            }
-            Target::User(user) => of(Kind::User, user),
-            Target::Session(session) => of(Kind::Session, session),
-        }
-    }
-
-    fn publish_to(
-        &self,
-        stage: &Stage,
-        target: &Target,
-        payload: &Bytes,
-        except: &HashSet<ConnectionId>,
-    ) -> Outcome {
+    fn publish_to(&self, stage: &Stage, target: &Target, payload: &Bytes, except: &mut Except) -> Outcome {
         let now = now_millis();
         let plain = |_| payload.clone();
         match target {
@@ -206,7 +193,7 @@ impl Gateway {
                     let facts = &handle.facts;
                     if *facts.api_id == *stage.api_id
                         && *facts.stage == *stage.name
-                        && !except.contains(&facts.connection_id)
+                        && except.admits(facts.connection_id)
                     {
                         outcome.note(handle, &message, handle.push(&message, now));
                     }
@@ -216,7 +203,7 @@ impl Gateway {
             Target::Connection(id) => {
                 let message = OutboundMessage::text(payload.clone());
                 let mut outcome = Outcome::default();
-                if except.contains(id) {
+                if !except.admits(*id) {
                     return outcome;
                 }
                 match self.registry.find(*id).filter(|handle| *handle.facts.api_id == *stage.api_id) {
@@ -238,12 +225,8 @@ impl Gateway {
             }
             Target::ChannelPrefix(prefix) => {
                 let mut outcome = Outcome::default();
-                let mut reached = except.clone();
                 for name in self.channels_with(stage, prefix) {
-                    let target = Target::Channel(name);
-                    let members = self.reached_by(stage, &target);
-                    let one = self.publish_to(stage, &target, payload, &reached);
-                    reached.extend(members);
+                    let one = self.publish_to(stage, &Target::Channel(name), payload, except);
                     outcome.delivered += one.delivered;
                     outcome.gone.extend(one.gone);
                     outcome.slow.extend(one.slow);

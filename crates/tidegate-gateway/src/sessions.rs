@@ -80,6 +80,8 @@ pub struct ConnectionFilter {
     pub min_age: Option<u64>,
     /// Connected at most this many seconds ago.
     pub max_age: Option<u64>,
+    /// Only those that are open: none whose `$connect` has not said yes, none that is ending.
+    pub is_open: bool,
 }
 
 /// Where a listing goes on. A connection that is there all the time is listed exactly once.
@@ -132,6 +134,7 @@ impl ConnectionFilter {
             || self.source_ip.is_some_and(|wanted| wanted != facts.source_ip)
             || self.min_age.is_some_and(|wanted| age < wanted)
             || self.max_age.is_some_and(|wanted| age > wanted)
+            || (self.is_open && !handle.is_open())
         {
             return false;
         }
@@ -310,9 +313,9 @@ impl Gateway {
             }
             for member in self.groups.members(&key) {
                 let membership = member.handle.membership();
-                let mut identity = change(&membership.identity());
-                // Who they are, and until when, is not for claims to say.
                 let before = membership.identity();
+                let mut identity = change(&before);
+                // Who they are, and until when, is not for claims to say.
                 identity.user.clone_from(&before.user);
                 identity.session.clone_from(&before.session);
                 identity.expires_at = before.expires_at;

@@ -3,7 +3,7 @@
 //! Memory is asked first and decides who of several wins on this node; the store decides among nodes and after a restart.
 //! Neither holds a token, only its keyed hash. What is told to clients is one text; operators get the reason.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -22,8 +22,16 @@ use tidegate_core::snapshot::Stage;
 
 use crate::gateway::Gateway;
 
-/// Tokens that are remembered at a time, spent and expired ones included; at the bound none are issued.
+/// Tokens that are remembered at a time. At the bound those that were spent or expired first are forgotten, so that a
+/// late use of one is reported as unknown; only when all can still be presented none are issued.
 const MAX_TOKENS: usize = 500_000;
+
+/// Longest form of what a token says about its user, in bytes of JSON: roles, claims and channels are the issuer's and
+/// are kept until the token is used.
+const MAX_IDENTITY: usize = 8 * 1024;
+
+/// Longest id of a user or a session, in bytes.
+const MAX_ID: usize = 255;
 
 /// Users whose requests for tokens are counted.
 const MAX_REQUESTERS: usize = 100_000;
@@ -99,7 +107,7 @@ impl TokenRefusal {
 }
 
 /// What is stored of a token.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 struct Entry {
     api_id: Arc<str>,
     stage: Arc<str>,
@@ -126,14 +134,13 @@ struct Spent {
 }
 
 /// A token that may be spent.
-#[derive(Debug)]
 pub(crate) struct Presented {
-    hash: String,
+    hash: Hash,
     pub(crate) identity: Arc<Identity>,
 }
 
-/// What a handshake shows beside the token.
-#[derive(Debug, Clone, Copy)]
+/// What a handshake shows beside the token. There is no `Debug`: the cookie is in it.
+#[derive(Clone, Copy)]
 pub(crate) struct Showing<'a> {
     pub(crate) stage: &'a Stage,
     pub(crate) cookie: Option<&'a str>,
@@ -141,6 +148,9 @@ pub(crate) struct Showing<'a> {
     pub(crate) address: IpAddr,
     pub(crate) now: u64,
 }
+
+/// Keyed hash of a token.
+type Hash = Arc<str>;
 
 /// A user within a stage.
 type Requester = (Arc<str>, Arc<str>, Arc<str>);
@@ -153,12 +163,15 @@ pub(crate) struct Tokens {
     requests: Mutex<SlidingWindow<Requester>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Known {
-    by_hash: HashMap<String, Entry>,
-    /// When to forget, in the order of issue; lives differ by minutes at most.
-    order: VecDeque<(u64, String)>,
-    unspent_by_user: HashMap<Requester, u32>,
+    by_hash: HashMap<Hash, Entry>,
+    /// Those that can still be presented, by the time at which they expire.
+    live: BTreeSet<(u64, Hash)>,
+    /// How many of them each user has.
+    live_by_user: HashMap<Requester, u32>,
+    /// The spent and the expired, in the order in which they became so, with the time to forget them.
+    dead: VecDeque<(u64, Hash)>,
 }
 
 impl std::fmt::Debug for Tokens {
@@ -179,7 +192,8 @@ impl Tokens {
         for record in records {
             // A record of a later version that cannot be read is no token that can be presented.
             if let Ok(entry) = serde_json::from_str::<Entry>(&record.body) {
-                known.insert(record.key, entry);
+                known.make_room(MAX_TOKENS);
+                known.insert(record.key.into(), entry);
             }
         }
     }
@@ -197,20 +211,35 @@ impl Tokens {
         request: TokenRequest,
         now: u64,
     ) -> Result<IssuedToken, TokenRefusal> {
-        let bad = |detail: &str| TokenRefusal::new(ErrorCode::BadRequest, Diagnosis::TOKEN_UNKNOWN, detail);
+        let bad =
+            |detail: &str| TokenRefusal::new(ErrorCode::BadRequest, Diagnosis::CONFIG_INVALID_VALUE, detail);
         let defaults = tidegate_core::policy::ConnectTokens::default();
         let settings = stage.policy.as_ref().map_or(&defaults, |policy| &policy.policy.connect_tokens);
         let lifetime = request.lifetime.unwrap_or(settings.lifetime);
         if !LIFETIME.contains(&lifetime) {
             return Err(bad("lifetime must be 5 to 300 seconds"));
         }
-        if request.user.as_ref().is_some_and(|user| user.is_empty() || user.len() > 255) {
-            return Err(bad("user must have 1 to 255 characters"));
+        let is_no_id = |id: &Option<String>| id.as_ref().is_some_and(|id| id.is_empty() || id.len() > MAX_ID);
+        if is_no_id(&request.user) {
+            return Err(bad("user must have 1 to 255 bytes"));
+        }
+        if is_no_id(&request.session) {
+            return Err(bad("session must have 1 to 255 bytes"));
+        }
+        let cookie = request.session_cookie.as_deref().filter(|cookie| !cookie.is_empty());
+        if cookie.is_some() && settings.cookie.is_empty() {
+            // Bound to a cookie that nobody reads, no handshake could ever use it.
+            return Err(bad("session_cookie needs the cookie's name in connect_tokens.cookie"));
         }
         if let Some(origin) = &request.origin
             && OriginList::parse(std::slice::from_ref(origin)).is_err()
         {
             return Err(bad("origin must be like https://app.example"));
+        }
+        let said = (&request.roles, &request.claims, &request.channels);
+        // Texts and plain values always have a JSON form.
+        if serde_json::to_string(&said).is_ok_and(|said| said.len() > MAX_IDENTITY) {
+            return Err(bad("roles, claims and channels must have 8 KB of JSON at most"));
         }
         let requester: Option<Requester> = request
             .user
@@ -229,7 +258,6 @@ impl Tokens {
                 return Err(refusal);
             }
         }
-        let cookie = request.session_cookie.as_deref().filter(|cookie| !cookie.is_empty());
         let session = request.session.or_else(|| cookie.map(|cookie| self.session_of_cookie(cookie)));
         let entry = Entry {
             api_id: Arc::clone(&stage.api_id),
@@ -245,7 +273,7 @@ impl Tokens {
             }),
             cookie: cookie.map(|cookie| self.keys.hash_session(cookie).as_str().to_owned()),
             origin: request.origin,
-            address: request.address,
+            address: request.address.map(|address| address.to_canonical()),
             issued_at: now,
             expires_at: now + lifetime * 1000,
             spent: None,
@@ -253,12 +281,12 @@ impl Tokens {
         let token = ConnectToken::generate().map_err(|_| {
             TokenRefusal::new(ErrorCode::Internal, Diagnosis::INTERNAL, "no random bytes from the system")
         })?;
-        let hash = self.keys.hash(&token).as_str().to_owned();
+        let hash: Hash = self.keys.hash(&token).as_str().into();
         {
             let mut known = self.known.lock();
             known.forget_old(now);
-            let n_unspent = requester.as_ref().and_then(|user| known.unspent_by_user.get(user)).copied();
-            if n_unspent.unwrap_or(0) >= settings.max_unspent || known.by_hash.len() >= MAX_TOKENS {
+            let n_live = requester.as_ref().and_then(|user| known.live_by_user.get(user)).copied();
+            if n_live.unwrap_or(0) >= settings.max_unspent || !known.make_room(MAX_TOKENS) {
                 let mut refusal = TokenRefusal::new(
                     ErrorCode::TokenRequestsExceeded,
                     Diagnosis::RATELIMIT_TOKEN_REQUESTS,
@@ -267,7 +295,7 @@ impl Tokens {
                 refusal.retry_after = Some(lifetime);
                 return Err(refusal);
             }
-            known.insert(hash.clone(), entry.clone());
+            known.insert(Arc::clone(&hash), entry.clone());
         }
         let record = record(RecordKind::Token, &hash, &entry);
         if let Err(error) = self.records.write(vec![RecordChange::Put(record)]).await {
@@ -290,10 +318,12 @@ impl Tokens {
     ) -> Result<Presented, TokenRefusal> {
         let rejected = |diagnosis, detail: String| Err(TokenRefusal::rejected(diagnosis, detail));
         let candidates = self.keys.candidates(token);
-        let known = self.known.lock();
-        let Some((hash, entry)) =
-            candidates.iter().find_map(|hash| known.by_hash.get_key_value(hash.as_str()))
-        else {
+        let found = {
+            let known = self.known.lock();
+            let found = candidates.iter().find_map(|hash| known.by_hash.get_key_value(hash.as_str()));
+            found.map(|(hash, entry)| (Arc::clone(hash), entry.clone()))
+        };
+        let Some((hash, entry)) = found else {
             return rejected(Diagnosis::TOKEN_UNKNOWN, "never issued here, or long ago".to_owned());
         };
         let now = showing.now;
@@ -339,7 +369,7 @@ impl Tokens {
         if entry.address.is_some_and(|bound| bound != showing.address) {
             return rejected(Diagnosis::TOKEN_OTHER_BROWSER, "another client address".to_owned());
         }
-        Ok(Presented { hash: hash.clone(), identity: Arc::clone(&entry.identity) })
+        Ok(Presented { hash, identity: entry.identity })
     }
 
     /// Spends a token: true for exactly one of any number of callers.
@@ -356,13 +386,13 @@ impl Tokens {
             match known.spend(&presented.hash, spent) {
                 Some(entry) => entry,
                 None => {
-                    let detail = "another handshake used it at the same time";
+                    let detail = "used or revoked while this handshake was under way";
                     return Err(TokenRefusal::rejected(Diagnosis::TOKEN_REUSED, detail));
                 }
             }
         };
         let instead = record(RecordKind::SpentToken, &presented.hash, &entry);
-        match self.records.take(RecordKind::Token, presented.hash.clone(), Some(instead)).await {
+        match self.records.take(RecordKind::Token, presented.hash.to_string(), Some(instead)).await {
             Ok(true) => Ok(()),
             Ok(false) => {
                 let detail = "another node used it at the same time";
@@ -379,15 +409,16 @@ impl Tokens {
 
     /// Makes unspent tokens invalid. Answers how many.
     pub(crate) async fn revoke(&self, concerns: impl Fn(&str, &str, &Identity) -> bool) -> usize {
-        let revoked: Vec<String> = {
+        let revoked: Vec<Hash> = {
             let mut known = self.known.lock();
-            let hashes: Vec<String> = known
-                .by_hash
+            let hashes: Vec<Hash> = known
+                .live
                 .iter()
-                .filter(|(_, entry)| {
-                    entry.spent.is_none() && concerns(&entry.api_id, &entry.stage, &entry.identity)
+                .filter(|(_, hash)| {
+                    let entry = known.by_hash.get(hash);
+                    entry.is_some_and(|entry| concerns(&entry.api_id, &entry.stage, &entry.identity))
                 })
-                .map(|(hash, _)| hash.clone())
+                .map(|(_, hash)| Arc::clone(hash))
                 .collect();
             for hash in &hashes {
                 known.remove(hash);
@@ -395,7 +426,8 @@ impl Tokens {
             hashes
         };
         let n_revoked = revoked.len();
-        let changes = revoked.into_iter().map(|hash| RecordChange::Delete(RecordKind::Token, hash)).collect();
+        let delete = |hash: Hash| RecordChange::Delete(RecordKind::Token, hash.to_string());
+        let changes = revoked.into_iter().map(delete).collect();
         // In memory they are gone; a store that fails now leaves rows that expire within minutes.
         let _ = self.records.write(changes).await;
         n_revoked
@@ -408,52 +440,88 @@ impl Tokens {
 
     /// Unspent tokens that may still be presented.
     pub(crate) fn n_unspent(&self) -> usize {
-        self.known.lock().unspent_by_user.values().map(|n| *n as usize).sum()
+        self.known.lock().live.len()
     }
 }
 
 impl Known {
-    fn insert(&mut self, hash: String, entry: Entry) {
-        self.order.push_back((entry.expires_at + MEMORY, hash.clone()));
-        if entry.spent.is_none()
-            && let Some(requester) = entry.requester()
-        {
-            *self.unspent_by_user.entry(requester).or_default() += 1;
+    fn insert(&mut self, hash: Hash, entry: Entry) {
+        match &entry.spent {
+            Some(_) => self.dead.push_back((entry.expires_at + MEMORY, Arc::clone(&hash))),
+            None => {
+                self.live.insert((entry.expires_at, Arc::clone(&hash)));
+                if let Some(requester) = entry.requester() {
+                    *self.live_by_user.entry(requester).or_default() += 1;
+                }
+            }
         }
         self.by_hash.insert(hash, entry);
     }
 
-    fn spend(&mut self, hash: &str, spent: Spent) -> Option<Entry> {
+    /// Notes the use of a token that has none yet, and answers what is to be stored of it.
+    fn spend(&mut self, hash: &Hash, spent: Spent) -> Option<Entry> {
         let entry = self.by_hash.get_mut(hash).filter(|entry| entry.spent.is_none())?;
         entry.spent = Some(spent);
-        let entry = entry.clone();
-        self.count_down(&entry);
-        Some(entry)
+        let expires_at = entry.expires_at;
+        self.end(hash, expires_at);
+        self.by_hash.get(hash).cloned()
     }
 
-    fn remove(&mut self, hash: &str) {
-        if let Some(entry) = self.by_hash.remove(hash)
-            && entry.spent.is_none()
-        {
-            self.count_down(&entry);
+    /// Forgets a token that was not used.
+    fn remove(&mut self, hash: &Hash) {
+        let Some(entry) = self.by_hash.remove(hash) else { return };
+        if self.live.remove(&(entry.expires_at, Arc::clone(hash))) {
+            self.count_down(entry.requester());
         }
     }
 
-    fn count_down(&mut self, entry: &Entry) {
-        let Some(requester) = entry.requester() else { return };
-        if let Some(n_unspent) = self.unspent_by_user.get_mut(&requester) {
-            *n_unspent -= 1;
-            if *n_unspent == 0 {
-                self.unspent_by_user.remove(&requester);
+    /// A token can be presented no more. What it said about its user is not needed to tell that.
+    fn end(&mut self, hash: &Hash, expires_at: u64) {
+        if !self.live.remove(&(expires_at, Arc::clone(hash))) {
+            return;
+        }
+        self.dead.push_back((expires_at + MEMORY, Arc::clone(hash)));
+        if let Some(entry) = self.by_hash.get_mut(hash) {
+            let requester = entry.requester();
+            entry.identity = Arc::default();
+            self.count_down(requester);
+        }
+    }
+
+    fn count_down(&mut self, requester: Option<Requester>) {
+        let Some(requester) = requester else { return };
+        if let Some(n_live) = self.live_by_user.get_mut(&requester) {
+            *n_live -= 1;
+            if *n_live == 0 {
+                self.live_by_user.remove(&requester);
             }
         }
     }
 
     fn forget_old(&mut self, now: u64) {
-        while self.order.front().is_some_and(|(until, _)| *until <= now) {
-            let Some((_, hash)) = self.order.pop_front() else { return };
-            self.remove(&hash);
+        while let Some((expires_at, hash)) = self.live.first().filter(|(at, _)| *at <= now).cloned() {
+            self.end(&hash, expires_at);
         }
+        // Lives differ by minutes: one that is not at the front yet stays that much longer.
+        while self.dead.front().is_some_and(|(until, _)| *until <= now) {
+            self.forget_first();
+        }
+    }
+
+    /// Room for one more. False when everything that is remembered can still be presented.
+    fn make_room(&mut self, max_tokens: usize) -> bool {
+        while self.by_hash.len() >= max_tokens {
+            if !self.forget_first() {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn forget_first(&mut self) -> bool {
+        let Some((_, hash)) = self.dead.pop_front() else { return false };
+        self.by_hash.remove(&hash);
+        true
     }
 }
 
@@ -464,10 +532,10 @@ impl Entry {
     }
 }
 
-fn record(kind: RecordKind, hash: &str, entry: &Entry) -> Record {
+fn record(kind: RecordKind, hash: &Hash, entry: &Entry) -> Record {
     Record {
         kind,
-        key: hash.to_owned(),
+        key: hash.to_string(),
         created_at: entry.issued_at,
         expires_at: entry.expires_at + MEMORY,
         // Maps with text keys and plain values always have a JSON form.
@@ -487,5 +555,67 @@ impl Gateway {
         now: u64,
     ) -> Result<IssuedToken, TokenRefusal> {
         self.tokens.issue(stage, request, now).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(user: &str, expires_at: u64) -> Entry {
+        let identity = Identity { user: Some(user.into()), ..Identity::default() };
+        Entry {
+            api_id: "api".into(),
+            stage: "prod".into(),
+            identity: Arc::new(identity),
+            cookie: None,
+            origin: None,
+            address: None,
+            issued_at: 0,
+            expires_at,
+            spent: None,
+        }
+    }
+
+    fn spent() -> Spent {
+        Spent { at: 1, address: [127, 0, 0, 1].into(), connection_id: String::new() }
+    }
+
+    fn n_live(known: &Known, user: &str) -> u32 {
+        known.live_by_user.get(&("api".into(), "prod".into(), user.into())).copied().unwrap_or(0)
+    }
+
+    // S0-76: a token that has expired is none that a user has.
+    #[test]
+    fn expired_tokens_leave_the_cap_and_are_remembered() {
+        let mut known = Known::default();
+        // The first lives longest: it must not keep the others in the count.
+        for (hash, expires_at) in [("a", 300), ("b", 5), ("c", 60)] {
+            known.insert(hash.into(), entry("ada", expires_at));
+        }
+        assert_eq!(n_live(&known, "ada"), 3);
+        known.forget_old(5);
+        assert_eq!((n_live(&known, "ada"), known.by_hash.len()), (2, 3));
+        assert!(known.spend(&"a".into(), spent()).is_some());
+        assert!(known.spend(&"a".into(), spent()).is_none());
+        assert_eq!(n_live(&known, "ada"), 1);
+        known.remove(&"c".into());
+        assert!(known.live_by_user.is_empty() && known.live.is_empty());
+        // What is told of a late use needs no claims.
+        assert_eq!(known.by_hash["b"].identity.user, None);
+        known.forget_old(300 + MEMORY);
+        assert!(known.by_hash.is_empty() && known.dead.is_empty());
+    }
+
+    #[test]
+    fn at_the_bound_the_first_that_was_used_is_forgotten() {
+        let mut known = Known::default();
+        for hash in ["a", "b", "c"] {
+            known.insert(hash.into(), entry(hash, 300));
+        }
+        assert!(!known.make_room(3));
+        known.spend(&"b".into(), spent());
+        assert!(known.make_room(3));
+        assert!(!known.by_hash.contains_key("b") && known.by_hash.len() == 2);
     }
 }

@@ -141,6 +141,7 @@ fn list(inner: &Inner, call: &Call) -> Answer {
         source_ip,
         min_age: call.number("min_age"),
         max_age: call.number("max_age"),
+        is_open: false,
     };
     if call.is_set("count") {
         return Ok(Reply::json(json!({ "count": inner.gateway.count_connections(&filter) })));

@@ -147,7 +147,7 @@ async fn publish(inner: &Inner, call: &Call) -> Answer {
         Place { api_id: Arc::clone(&stage.api_id), stage: Arc::clone(&stage.name), ..Place::default() };
     let publish = Publish { targets, payload, except };
     let (result, is_replayed) = match request.idempotency_key.take() {
-        None => (inner.gateway.push_to_many(&stage, publish, &place).await, None),
+        None => (Arc::new(inner.gateway.push_to_many(&stage, publish, &place).await), None),
         Some(key) => {
             let (result, is_replayed) =
                 inner.gateway.push_once(&stage, key, subject, publish, &place).await.map_err(refuse)?;
@@ -182,6 +182,10 @@ fn refuse(error: OnceError) -> Refusal {
     match error {
         OnceError::OtherPush => {
             Refusal::new(StatusCode::CONFLICT, Diagnosis::PUSH_KEY_REUSED, error.to_string())
+        }
+        // Its task has gone: the process is ending.
+        OnceError::Interrupted => {
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, Diagnosis::NODE_DRAINING, error.to_string())
         }
         OnceError::Full => {
             let mut refusal =

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tidegate_control::{ControlSettings, PolicyError};
+use tidegate_control::{ControlPlane, ControlSettings, PolicyError};
 use tidegate_core::policy::Policy;
-use tidegate_core::port::DefinitionStore;
+use tidegate_core::port::{Change, DefinitionStore};
 use tidegate_store::SqliteStore;
 
-use crate::harness::{Harness, Sink};
+use crate::harness::{Harness, NOW, Sink};
 
 pub fn policy(json: Value) -> Policy {
     serde_json::from_value(json).expect("a policy")
@@ -102,4 +102,21 @@ async fn a_policy_goes_with_its_stage_and_with_its_api() {
     h.plane.put_policy(&api, "prod", Policy::default()).await.expect("taken");
     h.delete(&format!("/apis/{api}")).await;
     assert_eq!(store.load().await.expect("load"), []);
+}
+
+/// A policy whose stage is missing would admit, or refuse, the clients of the next stage of that name.
+#[tokio::test]
+async fn a_stored_policy_without_its_stage_is_refused() {
+    let store = Arc::new(SqliteStore::open_in_memory().expect("open"));
+    let h = Harness::over(Arc::clone(&store) as _, ControlSettings::default()).await;
+    let api = stage(&h).await;
+    h.plane.put_policy(&api, "prod", Policy::default()).await.expect("taken");
+    let delete = Change::Delete { kind: "stage".to_owned(), parent: api.clone(), id: "prod".to_owned() };
+    store.apply(vec![delete]).await.expect("write");
+    let clock = Arc::new(|| NOW.parse().expect("a time"));
+    let sink = Arc::new(Sink::default());
+    let loaded = ControlPlane::load(store, Arc::clone(&sink) as _, ControlSettings::default(), clock).await;
+    let error = loaded.expect_err("must be refused").to_string();
+    assert_eq!(error, format!("the stored policy prod belongs to {api}/prod, which is missing"));
+    assert_eq!(sink.count(), 0);
 }

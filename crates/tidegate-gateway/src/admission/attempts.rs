@@ -135,17 +135,22 @@ impl Attempts {
         }
         let key = self.address_key(handshake.policy, handshake.address);
         let limit = settings.failed_per_address;
-        self.check(handshake, Who::Failed(key), limit).map_err(|retry_after_ms| Limited {
+        let failed = self.check(handshake, Who::Failed(key), limit).map_err(|retry_after_ms| Limited {
             what: "failed attempts of the address",
             limit,
             retry_after_ms,
-        })?;
+        });
+        if failed.is_err() && !settings.dry_run {
+            return failed;
+        }
+        // A dry run goes on, and counts as if there were no other limit.
         let limit = settings.per_address;
-        self.admit(handshake, Who::Address(key), limit).map_err(|retry_after_ms| Limited {
+        let counted = self.admit(handshake, Who::Address(key), limit).map_err(|retry_after_ms| Limited {
             what: "attempts of the address",
             limit,
             retry_after_ms,
-        })
+        });
+        failed.and(counted)
     }
 
     /// Counts an attempt of a user.
@@ -185,10 +190,15 @@ impl Attempts {
         Err(refused)
     }
 
-    /// Notes how a handshake ended: in the log, and a refusal in the window of failures. Capacity is nobody's fault.
+    /// Notes how a handshake ended: in the log, and a refusal in the window of failures. What the gateway or the backend
+    /// could not do is no failure of the client; nor is an attempt over a limit, or the limit would never end for whoever
+    /// tries again, unless the policy wants that (S0-80).
     pub(crate) fn on_end(&self, handshake: &Handshake<'_>, outcome: &Outcome<'_>, unique: u64) {
         let settings = &handshake.policy.policy.attempts;
-        let is_failure = outcome.diagnosis.is_some() && outcome.status != 503;
+        let is_failure = outcome.status < 500
+            && outcome
+                .diagnosis
+                .is_some_and(|diagnosis| diagnosis != Diagnosis::RATELIMIT_CONNECT || settings.penalty);
         if is_failure && settings.failed_per_address > 0 && !Self::is_exempt(handshake) {
             let key = self.address_key(handshake.policy, handshake.address);
             let counted =

@@ -9,12 +9,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use futures_util::StreamExt as _;
+use futures_util::stream;
 use tidegate_auth::jwt::{Jwks, JwtRefusal, JwtVerifier, KeySet, KeySource, SourceKeys, find_token};
 use tidegate_auth::{BEARER_SUBPROTOCOL, Secret};
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::ErrorCode;
 use tidegate_core::notice::{Notice, Place};
-use tidegate_core::snapshot::{Snapshot, Stage, StagePolicy};
+use tidegate_core::policy::Policy;
+use tidegate_core::snapshot::{Snapshot, Stage};
 use tokio::sync::Notify;
 
 use super::{Handshake, Proof, Refused};
@@ -26,6 +29,9 @@ const REFRESH: u64 = 10 * 60 * 1000;
 
 /// Milliseconds that lie between two fetches at least, however many unknown keys are presented. Source: S3-11.
 const SOONEST: u64 = 30 * 1000;
+
+/// Key sets that are fetched at a time, so that one that does not answer keeps few others waiting.
+const FETCHES: usize = 16;
 
 /// API id and stage name.
 type StageName = (Arc<str>, Arc<str>);
@@ -42,10 +48,12 @@ pub(crate) struct JwtKeys {
 /// The verifier of one stage.
 #[derive(Debug)]
 struct StageKeys {
-    policy: Arc<StagePolicy>,
+    policy: Arc<Policy>,
     verifier: ArcSwapOption<JwtVerifier>,
     /// Why there is none.
     problem: String,
+    /// The operator has been told of it.
+    is_problem_told: AtomicBool,
     /// Key sets that are fetched, with their positions.
     urls: Vec<(usize, String)>,
     /// Milliseconds since 1970; 0 = never.
@@ -58,7 +66,8 @@ impl JwtKeys {
         Self { stages: ArcSwap::default(), due: Notify::new(), read_file }
     }
 
-    /// Takes in the policies of a new snapshot; stages whose policy is the same keep what they have fetched.
+    /// Takes in the policies of a new snapshot. A policy that has changed has its files read again; key sets that were
+    /// fetched stay in use wherever the new one names their address.
     pub(crate) fn update(&self, snapshot: &Snapshot) {
         let before = self.stages.load();
         let mut stages = HashMap::new();
@@ -67,10 +76,9 @@ impl JwtKeys {
                 continue;
             };
             let name = (Arc::clone(&stage.api_id), Arc::clone(&stage.name));
-            let kept = before.get(&name).filter(|known| Arc::ptr_eq(&known.policy.policy, &policy.policy));
-            let keys = match kept {
-                Some(kept) => Arc::clone(kept),
-                None => Arc::new(StageKeys::new(policy, &self.read_file)),
+            let keys = match before.get(&name) {
+                Some(known) if Arc::ptr_eq(&known.policy, &policy.policy) => Arc::clone(known),
+                known => Arc::new(StageKeys::new(&policy.policy, &self.read_file, known.map(AsRef::as_ref))),
             };
             stages.insert(name, keys);
         }
@@ -90,46 +98,73 @@ impl JwtKeys {
     /// Fetches key sets until the gateway stops.
     pub(crate) async fn run(&self, gateway: &Gateway) {
         loop {
-            let now = now_millis();
-            let mut next = REFRESH;
             let stages = self.stages.load_full();
-            for (name, keys) in stages.iter().filter(|(_, keys)| !keys.urls.is_empty()) {
-                let age = now.saturating_sub(keys.fetched_at.load(Ordering::Relaxed));
-                let is_wanted = keys.is_wanted.load(Ordering::Relaxed);
-                let wait = if is_wanted || !keys.is_complete() { SOONEST } else { REFRESH };
-                if age >= wait {
+            let now = now_millis();
+            let mut due = Vec::new();
+            for (name, keys) in stages.iter() {
+                keys.tell_problem(gateway, name);
+                if keys.wait(now) == Some(0) {
                     keys.fetched_at.store(now, Ordering::Relaxed);
                     keys.is_wanted.store(false, Ordering::Relaxed);
-                    keys.fetch(gateway, name).await;
-                    next = next.min(if keys.is_complete() { REFRESH } else { SOONEST });
-                } else {
-                    next = next.min(wait - age);
+                    due.extend(keys.urls.iter().map(|(position, url)| (name, keys, *position, url)));
                 }
             }
+            stream::iter(due)
+                .for_each_concurrent(FETCHES, |(name, keys, position, url)| {
+                    keys.fetch(gateway, name, position, url)
+                })
+                .await;
+            let now = now_millis();
+            let next = stages.values().filter_map(|keys| keys.wait(now)).min().unwrap_or(REFRESH);
             let _ = tokio::time::timeout(Duration::from_millis(next.max(100)), self.due.notified()).await;
         }
     }
 }
 
 impl StageKeys {
-    fn new(policy: &Arc<StagePolicy>, read_file: &ReadFile) -> Self {
+    fn new(policy: &Arc<Policy>, read_file: &ReadFile, before: Option<&Self>) -> Self {
         let mut keys = Self {
             policy: Arc::clone(policy),
             verifier: ArcSwapOption::empty(),
             problem: String::new(),
+            is_problem_told: AtomicBool::new(false),
             urls: Vec::new(),
             fetched_at: AtomicU64::new(0),
             is_wanted: AtomicBool::new(false),
         };
         match keys.build(read_file) {
-            Ok(verifier) => keys.verifier.store(Some(Arc::new(verifier))),
+            Ok(verifier) => {
+                keys.verifier.store(Some(Arc::new(verifier)));
+                keys.take_over(before);
+            }
             Err(problem) => keys.problem = problem,
         }
         keys
     }
 
+    /// Takes the key sets that the stage's keys before have fetched. Fetched they are again, as of a new policy.
+    fn take_over(&self, before: Option<&Self>) {
+        let Some(before) = before else { return };
+        let Some(known) = before.verifier.load_full() else { return };
+        for (position, url) in &self.urls {
+            let is_same = |(_, other): &&(usize, String)| other == url;
+            let set = before.urls.iter().find(is_same).and_then(|(position, _)| known.set(*position));
+            if let Some(set) = set {
+                // A set that the new policy does not take is fetched, and then reported.
+                let _ = self.put_set(*position, set.clone());
+            }
+        }
+    }
+
+    fn put_set(&self, position: usize, set: KeySet) -> Result<(), String> {
+        let Some(verifier) = self.verifier.load_full() else { return Err(self.problem.clone()) };
+        let verifier = verifier.with_set(position, set).map_err(|error| error.to_string())?;
+        self.verifier.store(Some(Arc::new(verifier)));
+        Ok(())
+    }
+
     fn build(&mut self, read_file: &ReadFile) -> Result<JwtVerifier, String> {
-        let Some(options) = &self.policy.policy.jwt else { return Err("no [jwt]".to_owned()) };
+        let Some(options) = &self.policy.jwt else { return Err("no [jwt]".to_owned()) };
         let mut sources = Vec::new();
         for (position, key) in options.keys.iter().enumerate() {
             let read = |path: &str| {
@@ -160,33 +195,55 @@ impl StageKeys {
     /// Every key set has been fetched once.
     fn is_complete(&self) -> bool {
         let verifier = self.verifier.load();
-        verifier
-            .as_ref()
-            .is_none_or(|verifier| self.urls.iter().all(|(position, _)| verifier.set(*position).is_some()))
+        let has = |position| verifier.as_ref().is_some_and(|verifier| verifier.set(position).is_some());
+        self.urls.iter().all(|(position, _)| has(*position))
     }
 
-    async fn fetch(&self, gateway: &Gateway, (api_id, stage): &StageName) {
-        for (position, url) in &self.urls {
-            let result = match gateway.backends.get(url).await {
-                Ok((200, body)) => Jwks::parse(&body).map_err(|error| error.to_string()),
-                Ok((status, _)) => Err(format!("status {status}")),
-                Err(failure) => Err(failure.detail.into_owned()),
-            };
-            let result = result.and_then(|jwks| {
-                let set = KeySet { jwks: Arc::new(jwks), fetched_at: now_millis() };
-                let Some(verifier) = self.verifier.load_full() else { return Err(self.problem.clone()) };
-                let verifier = verifier.with_set(*position, set).map_err(|error| error.to_string())?;
-                self.verifier.store(Some(Arc::new(verifier)));
-                Ok(())
-            });
-            if let Err(detail) = result {
-                let place =
-                    Place { api_id: Arc::clone(api_id), stage: Arc::clone(stage), ..Place::default() };
-                let diagnosis = Diagnosis::JWT_JWKS_UNREACHABLE;
-                gateway.notice(Notice::KeySetNotFetched { place, diagnosis, detail });
-            }
+    /// Milliseconds until the key sets are to be fetched; nothing where none are.
+    fn wait(&self, now: u64) -> Option<u64> {
+        if self.urls.is_empty() || self.verifier.load().is_none() {
+            return None;
+        }
+        let age = now.saturating_sub(self.fetched_at.load(Ordering::Relaxed));
+        let is_wanted = self.is_wanted.load(Ordering::Relaxed);
+        let pause = if is_wanted || !self.is_complete() { SOONEST } else { REFRESH };
+        Some(pause.saturating_sub(age))
+    }
+
+    /// One fetch after the other puts its set: all of them run in one task.
+    async fn fetch(&self, gateway: &Gateway, name: &StageName, position: usize, url: &str) {
+        let result = match gateway.backends.get(url).await {
+            Ok((200, body)) => Jwks::parse(&body).map_err(|error| error.to_string()),
+            Ok((status, _)) => Err(format!("status {status}")),
+            Err(failure) => Err(failure.detail.into_owned()),
+        };
+        let result = result.and_then(|jwks| {
+            self.put_set(position, KeySet { jwks: Arc::new(jwks), fetched_at: now_millis() })
+        });
+        if let Err(detail) = result {
+            let detail = format!("jwt.keys[{position}]: {detail}");
+            gateway.notice(not_fetched(name, Diagnosis::JWT_JWKS_UNREACHABLE, detail));
         }
     }
+
+    /// Says once why no token of the stage can be verified.
+    fn tell_problem(&self, gateway: &Gateway, name: &StageName) {
+        if !self.problem.is_empty() && !self.is_problem_told.swap(true, Ordering::Relaxed) {
+            gateway.notice(not_fetched(name, Diagnosis::CONFIG_INVALID_VALUE, self.problem.clone()));
+        }
+    }
+
+    /// Has the key sets fetched, as soon as that may be.
+    fn want(&self, due: &Notify) {
+        if !self.urls.is_empty() && !self.is_wanted.swap(true, Ordering::Relaxed) {
+            due.notify_one();
+        }
+    }
+}
+
+fn not_fetched((api_id, stage): &StageName, diagnosis: Diagnosis, detail: String) -> Notice {
+    let place = Place { api_id: Arc::clone(api_id), stage: Arc::clone(stage), ..Place::default() };
+    Notice::KeySetNotFetched { place, diagnosis, detail }
 }
 
 /// Verifies the token of a handshake.
@@ -212,9 +269,8 @@ pub(super) fn check(gateway: &Gateway, handshake: &Handshake<'_>) -> Result<Proo
     let Some(keys) = keys else { return Err(broken("no keys for the stage yet".to_owned())) };
     let Some(verifier) = keys.verifier.load_full() else { return Err(broken(keys.problem.clone())) };
     let verified = verifier.verify(found.token.expose(), handshake.now).map_err(|refusal| {
-        if refusal.needs_refresh() && !keys.urls.is_empty() {
-            keys.is_wanted.store(true, Ordering::Relaxed);
-            gateway.jwt.due.notify_one();
+        if refusal.needs_refresh() {
+            keys.want(&gateway.jwt.due);
         }
         refuse(refusal)
     })?;

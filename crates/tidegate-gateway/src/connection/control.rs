@@ -18,7 +18,7 @@ use tidegate_ws::OutboundMessage;
 
 use super::handle::Handle;
 use super::message;
-use crate::channels::{JoinRefusal, frame, on_join, presence};
+use crate::channels::{JoinRefusal, Permission, frame, on_join, presence};
 use crate::clock::now_millis;
 use crate::gateway::Gateway;
 use crate::groups::{Joined, Past};
@@ -138,22 +138,24 @@ async fn run(
         "ping" => Ok(Some(json!({ "type": "pong", "time": now_millis() }))),
         "join" => {
             let channel = channel()?;
-            join(gateway, handle, policy, &channel, request, reference).await?;
-            tell_backend(gateway, handle, stage, JOIN_ROUTE, &channel).await;
+            let permission = gateway.may_enter(handle, &channel).await?;
+            let joined = join(gateway, handle, policy, permission, &channel, request, reference).await?;
+            if joined.is_new {
+                tell_backend(gateway, handle, stage, JOIN_ROUTE, &channel).await;
+            }
             Ok(None)
         }
         "change" => {
             let channel = channel()?;
-            // First in, then out: whoever may not change stays where they are.
-            let before = handle.membership().channels();
-            let identity = handle.membership().identity();
-            gateway.may(policy, handle, &identity, &channel, Right::Join).await?;
-            for old in before.iter().filter(|old| **old != channel) {
-                gateway.leave_channel(handle, old);
-                tell_backend(gateway, handle, stage, LEAVE_ROUTE, old).await;
+            // Asked first, then out and in: whoever may not change stays where they are.
+            let permission = gateway.may_enter(handle, &channel).await?;
+            for old in handle.membership().channels().iter().filter(|old| **old != channel) {
+                if gateway.leave_channel(handle, old) {
+                    tell_backend(gateway, handle, stage, LEAVE_ROUTE, old).await;
+                }
             }
-            join(gateway, handle, policy, &channel, request, reference).await?;
-            if !before.contains(&channel) {
+            let joined = join(gateway, handle, policy, permission, &channel, request, reference).await?;
+            if joined.is_new {
                 tell_backend(gateway, handle, stage, JOIN_ROUTE, &channel).await;
             }
             Ok(None)
@@ -208,6 +210,7 @@ async fn join(
     gateway: &Gateway,
     handle: &Arc<Handle>,
     policy: &StagePolicy,
+    permission: Permission,
     channel: &ChannelName,
     request: &Request<'_>,
     reference: &Value,
@@ -221,7 +224,7 @@ async fn join(
         let answer = with_reference(joined_frame(channel, joined), reference);
         let _ = handle.push(&OutboundMessage::text(frame(policy, answer)), now_millis());
     };
-    gateway.join_channel(handle, channel, past, seal).await
+    gateway.enter_with(permission, handle, channel, past, seal).await
 }
 
 /// What a client is told when it is in.

@@ -266,11 +266,6 @@ impl Handle {
         Some(SessionFacts { identity: membership.identity(), channels: names.join(",") })
     }
 
-    /// Whether the connection has ended.
-    pub(crate) fn is_over(&self) -> bool {
-        self.outbox.lock().state == State::Closed
-    }
-
     /// Whether the outbox takes so many messages of so many bytes, frame headers included, at once.
     pub(crate) fn has_room(&self, n_messages: usize, n_bytes: usize) -> bool {
         let outbox = self.outbox.lock();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tidegate_core::channel::ChannelName;
 use tidegate_core::identity::Identity;
 use tidegate_core::throttle::Bucket;
@@ -14,6 +14,9 @@ use crate::groups::Key;
 #[derive(Debug)]
 pub(crate) struct Membership {
     identity: ArcSwap<Identity>,
+    /// Held while a channel is joined or left, so that what is noted here and the groups cannot differ in the end.
+    /// Taken before the lock of any group.
+    changing: Mutex<()>,
     /// In the order of joining.
     channels: Mutex<Channels>,
     /// Groups that follow from identity and address; left at the end.
@@ -24,9 +27,16 @@ pub(crate) struct Membership {
 
 #[derive(Debug, Default)]
 struct Channels {
-    names: Vec<ChannelName>,
+    names: Vec<Noted>,
     /// The connection has ended: nothing is joined any more.
     is_over: bool,
+}
+
+#[derive(Debug)]
+struct Noted {
+    name: ChannelName,
+    /// The backend has put the connection there, so the rules for clients do not end it.
+    is_by_backend: bool,
 }
 
 /// Why a channel could not be noted.
@@ -48,6 +58,7 @@ impl Membership {
     pub(crate) fn new(identity: Arc<Identity>) -> Self {
         Self {
             identity: ArcSwap::new(identity),
+            changing: Mutex::default(),
             channels: Mutex::default(),
             keys: Mutex::default(),
             messages: Mutex::default(),
@@ -62,24 +73,42 @@ impl Membership {
         self.identity.store(identity);
     }
 
+    /// To be held from noting or forgetting a channel until the group has been joined or left.
+    pub(crate) fn change(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock()
+    }
+
     /// The channels, in the order of joining.
     pub(crate) fn channels(&self) -> Vec<ChannelName> {
-        self.channels.lock().names.clone()
+        self.channels.lock().names.iter().map(|noted| noted.name.clone()).collect()
+    }
+
+    /// The channels that it is in by the rules and not by the backend's will.
+    pub(crate) fn channels_by_rule(&self) -> Vec<ChannelName> {
+        let channels = self.channels.lock();
+        let by_rule = channels.names.iter().filter(|noted| !noted.is_by_backend);
+        by_rule.map(|noted| noted.name.clone()).collect()
     }
 
     /// Notes a channel. False when it was noted already.
-    pub(crate) fn note(&self, channel: &ChannelName, limit: usize) -> Result<bool, Unnoted> {
+    pub(crate) fn note(
+        &self,
+        channel: &ChannelName,
+        limit: usize,
+        is_by_backend: bool,
+    ) -> Result<bool, Unnoted> {
         let mut channels = self.channels.lock();
         if channels.is_over {
             return Err(Unnoted::Over);
         }
-        if channels.names.contains(channel) {
+        if let Some(noted) = channels.names.iter_mut().find(|noted| noted.name == *channel) {
+            noted.is_by_backend |= is_by_backend;
             return Ok(false);
         }
         if channels.names.len() >= limit {
             return Err(Unnoted::Limit);
         }
-        channels.names.push(channel.clone());
+        channels.names.push(Noted { name: channel.clone(), is_by_backend });
         Ok(true)
     }
 
@@ -87,7 +116,7 @@ impl Membership {
     pub(crate) fn forget(&self, channel: &ChannelName) -> bool {
         let mut channels = self.channels.lock();
         let before = channels.names.len();
-        channels.names.retain(|name| name != channel);
+        channels.names.retain(|noted| noted.name != *channel);
         channels.names.len() < before
     }
 
@@ -100,6 +129,7 @@ impl Membership {
     pub(crate) fn end(&self) -> (Vec<ChannelName>, Vec<Key>) {
         let mut channels = self.channels.lock();
         channels.is_over = true;
-        (channels.names.clone(), std::mem::take(&mut *self.keys.lock()))
+        let names = channels.names.iter().map(|noted| noted.name.clone()).collect();
+        (names, std::mem::take(&mut *self.keys.lock()))
     }
 }

@@ -20,7 +20,7 @@ use tokio_rustls::server::TlsStream;
 const READ_BUFFER: usize = 64 * 1024;
 
 /// Frames handed to one vectored write.
-const MAX_SLICES: usize = 128;
+const MAX_SLICES: usize = 64;
 
 thread_local! {
     static READ: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BUFFER]);

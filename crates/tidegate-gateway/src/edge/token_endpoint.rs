@@ -6,7 +6,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, COOKIE, HeaderMap, HeaderName, HeaderValue, ORIGIN};
+use http::header::{
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, ALLOW, CACHE_CONTROL, CONTENT_TYPE, COOKIE,
+    HeaderMap, HeaderName, HeaderValue, ORIGIN, REFERER, RETRY_AFTER, USER_AGENT, VARY,
+};
 use http::{Method, Request};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -56,9 +60,13 @@ pub(super) async fn serve(
         Place { api_id: Arc::clone(&stage.api_id), stage: Arc::clone(&stage.name), ..Place::default() };
     let refuse =
         |code, diagnosis, detail: &str| refuse(gateway, &place, code, Some(diagnosis), detail, started);
-    let policy = stage.policy.as_ref().filter(|policy| policy.broken.is_none());
-    let Some((policy, endpoint)) =
-        policy.and_then(|policy| Some((policy, policy.policy.connect_tokens.endpoint.as_ref()?)))
+    if let Some(problem) = stage.policy.as_ref().and_then(|policy| policy.broken.as_deref()) {
+        return refuse(ErrorCode::PolicyBroken, Diagnosis::CONFIG_INVALID_VALUE, problem);
+    }
+    let Some((policy, endpoint)) = stage
+        .policy
+        .as_ref()
+        .and_then(|policy| Some((policy, policy.policy.connect_tokens.endpoint.as_ref()?)))
     else {
         return refuse(
             ErrorCode::Forbidden,
@@ -70,82 +78,82 @@ pub(super) async fn serve(
         ClientAddress::new(peer.address.ip(), peer.is_tls, peer.listener_port, &head.headers, |address| {
             gateway.is_trusted(address)
         });
-    let origin = head.headers.get(ORIGIN).and_then(|origin| origin.to_str().ok());
-    let allowed = match origin {
-        Some(origin) if is_allowed(policy, endpoint, origin, host, client.is_secure) => {
-            Some(origin.to_owned())
-        }
-        Some(_) => return refuse(ErrorCode::OriginRejected, Diagnosis::ORIGIN_NOT_ALLOWED, ""),
+    let Some(origin) = head.headers.get(ORIGIN) else {
         // Browsers send it with every POST; without it nobody knows whose page asks.
-        None => {
-            return refuse(ErrorCode::OriginRejected, Diagnosis::ORIGIN_NOT_ALLOWED, "no Origin");
-        }
+        return refuse(ErrorCode::OriginRejected, Diagnosis::ORIGIN_NOT_ALLOWED, "no Origin");
+    };
+    let Some(page) =
+        origin.to_str().ok().filter(|page| is_allowed(policy, endpoint, page, host, client.is_secure))
+    else {
+        return refuse(ErrorCode::OriginRejected, Diagnosis::ORIGIN_NOT_ALLOWED, "");
     };
     let with_cors = |mut reply: Reply| {
-        if let Some(origin) = allowed.as_deref().and_then(|origin| HeaderValue::from_str(origin).ok()) {
-            let headers = reply.headers_mut();
-            headers.insert("access-control-allow-origin", origin);
-            headers.insert("access-control-allow-credentials", HeaderValue::from_static("true"));
-            headers.insert("vary", HeaderValue::from_static("Origin"));
-        }
+        let headers = reply.headers_mut();
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+        headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+        headers.insert(VARY, HeaderValue::from_static("Origin"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         reply
     };
     if head.method == Method::OPTIONS {
         let mut reply = empty(204);
         let headers = reply.headers_mut();
-        headers.insert("access-control-allow-methods", HeaderValue::from_static("POST"));
-        if let Ok(names) = HeaderValue::from_str(&endpoint.headers.join(", ")) {
-            headers.insert("access-control-allow-headers", names);
+        headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("POST"));
+        // The body is not read, but pages that call JSON services name its type.
+        let names: Vec<&str> = endpoint.headers.iter().map(String::as_str).chain(["content-type"]).collect();
+        if let Ok(names) = HeaderValue::from_str(&names.join(", ")) {
+            headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, names);
         }
-        headers.insert("access-control-max-age", HeaderValue::from_static("600"));
+        headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
         return with_cors(reply);
     }
     if head.method != Method::POST {
         let mut reply = refuse(ErrorCode::BadRequest, Diagnosis::TOKENREQ_WRONG_URL, "not a POST");
         *reply.status_mut() = http::StatusCode::METHOD_NOT_ALLOWED;
-        reply.headers_mut().insert("allow", HeaderValue::from_static("POST, OPTIONS"));
+        reply.headers_mut().insert(ALLOW, HeaderValue::from_static("POST, OPTIONS"));
         return with_cors(reply);
     }
     if !head.headers.contains_key(COOKIE) {
         let reply = refuse(ErrorCode::TokenRequestRejected, Diagnosis::TOKENREQ_COOKIES_NOT_SENT, "");
         return with_cors(reply);
     }
+    let cookie_name = policy.policy.connect_tokens.cookie.as_str();
     let passed = passed_on(endpoint, &head.headers, &client);
     let user = match gateway.backends.post_json(&endpoint.url, &Value::Null, &passed).await {
         Ok((200..=299, body)) => serde_json::from_slice::<User>(&body),
         Ok((status, body)) => {
-            let diagnosis = diagnose(status, &body);
-            let reply =
-                refuse(ErrorCode::TokenRequestRejected, diagnosis, &format!("the backend answered {status}"));
+            let detail = format!("the backend answered {status}");
+            let reply = match status {
+                500.. => refuse(ErrorCode::IdentityUnavailable, Diagnosis::INTEGRATION_ERROR_STATUS, &detail),
+                _ => {
+                    let diagnosis = diagnose(status, &body, endpoint, cookie_name, &head.headers);
+                    refuse(ErrorCode::TokenRequestRejected, diagnosis, &detail)
+                }
+            };
             return with_cors(reply);
         }
         Err(failure) => {
             return with_cors(refuse(ErrorCode::IdentityUnavailable, failure.diagnosis, &failure.detail));
         }
     };
-    let id = match user.as_ref().map(|user| &user.user) {
-        Ok(Value::String(id)) if !id.is_empty() => id.clone(),
-        Ok(Value::Number(id)) => id.to_string(),
-        _ => {
-            let reply = refuse(
-                ErrorCode::TokenRequestRejected,
-                Diagnosis::TOKENREQ_ANONYMOUS,
-                "no user in the answer",
-            );
-            return with_cors(reply);
-        }
+    let anonymous = |detail: &str| {
+        with_cors(refuse(ErrorCode::TokenRequestRejected, Diagnosis::TOKENREQ_ANONYMOUS, detail))
     };
     let Ok(user) = user else {
-        return with_cors(refuse(ErrorCode::Internal, Diagnosis::INTERNAL, ""));
+        return anonymous("the backend's answer is not the expected JSON object");
     };
-    let cookie_name = &policy.policy.connect_tokens.cookie;
+    let id = match &user.user {
+        Value::String(id) if !id.is_empty() => id.clone(),
+        Value::Number(id) => id.to_string(),
+        _ => return anonymous("no user in the backend's answer"),
+    };
     let request = TokenRequest {
         user: Some(id),
-        session: user.session,
+        session: user.session.filter(|session| !session.is_empty()),
         roles: user.roles,
         claims: user.claims,
         channels: user.channels,
-        origin: allowed.clone(),
+        origin: Some(page.to_owned()),
         address: None,
         lifetime: None,
         session_cookie: cookie(&head.headers, cookie_name),
@@ -155,15 +163,13 @@ pub(super) async fn serve(
             let mut reply = empty(200);
             let body = json!({ "token": issued.token.expose(), "expires_in": issued.expires_in });
             *reply.body_mut() = Full::new(Bytes::from(body.to_string()));
-            let headers = reply.headers_mut();
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            headers.insert("cache-control", HeaderValue::from_static("no-store"));
+            reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
             with_cors(reply)
         }
         Err(TokenRefusal { code, diagnosis, detail, retry_after }) => {
             let mut reply = refuse(code, diagnosis, &detail);
             if let Some(seconds) = retry_after {
-                reply.headers_mut().insert("retry-after", HeaderValue::from(seconds));
+                reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
             }
             with_cors(reply)
         }
@@ -191,10 +197,17 @@ fn passed_on(
     client: &ClientAddress,
 ) -> Vec<(HeaderName, HeaderValue)> {
     let names = endpoint.headers.iter().filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok());
-    let mut passed: Vec<(HeaderName, HeaderValue)> = names
-        .chain([COOKIE, ORIGIN, http::header::REFERER, http::header::USER_AGENT])
-        .filter_map(|name| headers.get(&name).map(|value| (name.clone(), value.clone())))
+    let mut names: Vec<HeaderName> = names
+        // Where a request comes from is not for the browser to say.
+        .filter(|name| !name.as_str().starts_with("x-forwarded-"))
+        .chain([COOKIE, ORIGIN, REFERER, USER_AGENT])
         .collect();
+    names.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
+    names.dedup();
+    let values = |name: &HeaderName| {
+        headers.get_all(name).iter().map(|value| (name.clone(), value.clone())).collect::<Vec<_>>()
+    };
+    let mut passed: Vec<(HeaderName, HeaderValue)> = names.iter().flat_map(values).collect();
     let proto = if client.is_secure { "https" } else { "http" };
     passed.push((HeaderName::from_static("x-forwarded-proto"), HeaderValue::from_static(proto)));
     if let Ok(address) = HeaderValue::from_str(&client.ip.to_string()) {
@@ -203,16 +216,29 @@ fn passed_on(
     passed
 }
 
-/// Why a backend gave no user.
-fn diagnose(status: u16, body: &[u8]) -> Diagnosis {
+/// Why a backend gave no user: what it says, and what the request lacks. Source: the texts of Django's CSRF check and of
+/// the package's token view.
+fn diagnose(
+    status: u16,
+    body: &[u8],
+    endpoint: &TokenEndpoint,
+    cookie_name: &str,
+    headers: &HeaderMap,
+) -> Diagnosis {
     let text = String::from_utf8_lossy(&body[..body.len().min(16 * 1024)]).to_lowercase();
+    let has_csrf_header = endpoint.headers.iter().any(|name| headers.contains_key(name.as_str()));
     match status {
         404 | 405 => Diagnosis::TOKENREQ_WRONG_URL,
         429 => Diagnosis::TOKENREQ_RATE_LIMITED,
         _ if text.contains("rate limit") => Diagnosis::TOKENREQ_RATE_LIMITED,
         _ if text.contains("origin checking failed") => Diagnosis::TOKENREQ_CSRF_ORIGIN,
+        _ if text.contains("csrf cookie not set") => Diagnosis::TOKENREQ_CSRF_COOKIE,
         _ if text.contains("csrf token missing") => Diagnosis::TOKENREQ_CSRF_MISSING,
+        _ if text.contains("csrf") && !has_csrf_header => Diagnosis::TOKENREQ_CSRF_MISSING,
         _ if text.contains("csrf") => Diagnosis::TOKENREQ_CSRF_INVALID,
+        _ if !cookie_name.is_empty() && cookie(headers, cookie_name).is_none() => {
+            Diagnosis::TOKENREQ_NO_SESSION_COOKIE
+        }
         _ => Diagnosis::TOKENREQ_ANONYMOUS,
     }
 }

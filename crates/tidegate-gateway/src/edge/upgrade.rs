@@ -8,16 +8,17 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_PROTOCOL};
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
+use tidegate_auth::{BEARER_SUBPROTOCOL, offered_subprotocols};
 use tidegate_core::context::{ConnectionFacts, Event, EventKind, error_body};
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::ErrorCode;
 use tidegate_core::id::RequestId;
 use tidegate_core::mapping::query_values;
-use tidegate_core::notice::Notice;
+use tidegate_core::notice::{Notice, Place};
 use tidegate_core::settings::{PendingPosts, Switch};
 use tidegate_core::snapshot::{Authorization, Deployment, Route, Stage, StagePolicy};
 use tidegate_ws::{CloseCode, CloseFrame, DeflateParams, extension, handshake};
@@ -45,6 +46,9 @@ struct UpgradeRequest {
     client: ClientAddress,
     domain_name: Arc<str>,
     accept_key: String,
+    /// Subprotocols that may be answered: without the pair that carries a token, where somebody looks for one.
+    offered: Vec<String>,
+    has_bearer: bool,
 }
 
 /// A handshake that limits and identity allow; it has its connection id.
@@ -88,13 +92,15 @@ pub(crate) async fn serve(
     };
     let admitted = match upgrade.admit(gateway, started) {
         Ok(admitted) => admitted,
-        Err(reply) => return reply,
+        Err(refused) => return deliver(opened, *refused),
     };
     // A task of its own: when the client leaves, the HTTP library drops this future, but a `$connect` that has
     // begun runs to its end. What it opened is then dropped, and the backend hears of that.
     let run = {
         let gateway = Arc::clone(gateway);
+        let unfinished = Unfinished { gateway: Arc::clone(&gateway), handle: Arc::clone(&admitted.handle) };
         async move {
+            let _unfinished = unfinished;
             match admitted.establish(&gateway, started).await {
                 Ok(identified) => identified.accept(gateway, started).await,
                 Err(refused) => *refused,
@@ -103,11 +109,7 @@ pub(crate) async fn serve(
     };
     let accept = gateway.tasks.spawn(run);
     match accept.await {
-        Ok(Ok((reply, connection))) => {
-            *opened.lock() = Some(connection);
-            reply
-        }
-        Ok(Err(reply)) => reply,
+        Ok(outcome) => deliver(opened, outcome),
         Err(_) => refuse(
             gateway,
             &Default::default(),
@@ -119,6 +121,41 @@ pub(crate) async fn serve(
     }
 }
 
+/// Leaves what was opened to the owner of the socket.
+fn deliver(opened: &Opened, outcome: Outcome) -> Reply {
+    match outcome {
+        Ok((reply, connection)) => {
+            *opened.lock() = Some(connection);
+            reply
+        }
+        Err(reply) => reply,
+    }
+}
+
+/// Frees the place of a handshake whose task ended without an outcome, because something in it panicked.
+struct Unfinished {
+    gateway: Arc<Gateway>,
+    handle: Arc<Handle>,
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if self.handle.is_pending() {
+            release(&self.gateway, &self.handle);
+        }
+    }
+}
+
+/// Frees the id of a handshake that does not become a connection, and everything it has joined.
+fn release(gateway: &Gateway, handle: &Arc<Handle>) {
+    let id = handle.facts.connection_id;
+    handle.finish();
+    gateway.leave_all(handle);
+    gateway.disconnects.strike_out(id);
+    gateway.registry.remove(id, Diagnosis::GONE_REFUSED, 0, now_millis());
+    gateway.handshake_over.notify_waiters();
+}
+
 impl UpgradeRequest {
     fn parse(
         gateway: &Gateway,
@@ -128,11 +165,7 @@ impl UpgradeRequest {
         started: Instant,
     ) -> Result<Self, Reply> {
         let (head, _) = request.into_parts();
-        let place = tidegate_core::notice::Place {
-            api_id: Arc::clone(&address.stage.api_id),
-            stage: Arc::clone(&address.stage.name),
-            ..Default::default()
-        };
+        let place = place_of(&address.stage);
         let refuse =
             |code, diagnosis, detail: &str| Err(refuse(gateway, &place, code, diagnosis, detail, started));
         if gateway.is_draining() {
@@ -164,7 +197,17 @@ impl UpgradeRequest {
             &head.headers,
             |address| gateway.is_trusted(address),
         );
+        let (offered, has_bearer) = match &address.stage.policy {
+            // Nobody looks for a token: the names are the client's and the backend's own.
+            None => (list(&head.headers, "sec-websocket-protocol"), false),
+            Some(_) => {
+                let offered = offered_subprotocols(&head.headers);
+                (offered.others.into_iter().map(str::to_owned).collect(), offered.has_bearer)
+            }
+        };
         Ok(Self {
+            offered,
+            has_bearer,
             accept_key: handshake::accept_key(key),
             stage: address.stage,
             deployment,
@@ -189,14 +232,11 @@ impl UpgradeRequest {
     }
 
     /// Limits that need no identity. No byte has been answered yet.
-    fn admit(self, gateway: &Arc<Gateway>, started: Instant) -> Result<Admitted, Reply> {
+    fn admit(self, gateway: &Arc<Gateway>, started: Instant) -> Result<Admitted, Box<Outcome>> {
         let now = now_millis();
-        let place = tidegate_core::notice::Place {
-            api_id: Arc::clone(&self.stage.api_id),
-            stage: Arc::clone(&self.stage.name),
-            ..Default::default()
-        };
-        let refuse_early = |code, detail: &str| Err(refuse(gateway, &place, code, None, detail, started));
+        let place = place_of(&self.stage);
+        let refuse_early =
+            |code, detail: &str| Err(Box::new(Err(refuse(gateway, &place, code, None, detail, started))));
         if gateway.n_connections() >= gateway.config.max_connections {
             return refuse_early(ErrorCode::ConnectionsExhausted, "");
         }
@@ -214,7 +254,7 @@ impl UpgradeRequest {
                 let text = serde_json::json!({ "message": row.message, "check": refused.check });
                 *reply.body_mut() = Full::new(Bytes::from(text.to_string()));
                 set_retry_after(reply.headers_mut(), refused.retry_after);
-                return Err(reply);
+                return Err(Box::new(self.refused(gateway.request_id(now), reply, started)));
             }
         }
         let Some(reservation) = gateway.registry.reserve(now) else {
@@ -244,7 +284,12 @@ impl UpgradeRequest {
             .age()
             .map_or(u64::MAX, |age| now + (age.as_millis() as u64).saturating_sub(jitter).max(1));
         let accepts_pending = settings.management.pending_posts == PendingPosts::Queue;
-        let kept = kept_headers(&self.headers, &settings.integration.forward_handshake);
+        let mut kept = kept_headers(&self.headers, &settings.integration.forward_handshake);
+        if self.has_bearer
+            && let Some(kept) = &mut kept
+        {
+            self.strip_token(kept);
+        }
         let handle =
             Arc::new(Handle::new(facts, Arc::clone(&self.stage), kept, accepts_pending, age_deadline));
         // Recorded before any backend hears of the id, so that an early post to it can be told apart.
@@ -254,6 +299,73 @@ impl UpgradeRequest {
             handle.close(going_away("Going away", Diagnosis::API_BEING_DELETED));
         }
         Ok(Admitted { request: self, handle, request_id: gateway.request_id(now) })
+    }
+
+    /// Leaves the offered subprotocols without the token that came among them: nobody behind the gateway needs it.
+    fn strip_token(&self, headers: &mut HeaderMap) {
+        if headers.remove(SEC_WEBSOCKET_PROTOCOL).is_none() || self.offered.is_empty() {
+            return;
+        }
+        if let Ok(others) = HeaderValue::from_str(&self.offered.join(", ")) {
+            headers.insert(SEC_WEBSOCKET_PROTOCOL, others);
+        }
+    }
+
+    /// The stage's own choice of a subprotocol, where no backend chooses.
+    fn own_subprotocol(&self) -> Option<&str> {
+        let known = &self.stage.settings.api.subprotocols;
+        known.iter().find(|known| self.offered.contains(known)).map(String::as_str)
+    }
+
+    /// The 101, with the headers that the backend adds to it.
+    fn switching_protocols(
+        &self,
+        request_id: RequestId,
+        answered: Option<&HeaderMap>,
+        subprotocol: Option<&str>,
+    ) -> (Reply, Option<DeflateParams>) {
+        let mut reply = super::empty(101);
+        let headers = reply.headers_mut();
+        for (name, value) in answered.into_iter().flatten().filter(|(name, _)| is_passed_on(name)) {
+            headers.append(name.clone(), value.clone());
+        }
+        if let Some(value) = subprotocol.and_then(|name| HeaderValue::from_str(name).ok()) {
+            headers.insert(SEC_WEBSOCKET_PROTOCOL, value);
+        }
+        let mut deflate = None;
+        if self.stage.settings.data_plane.compression == Switch::On
+            && let offers = list(&self.headers, "sec-websocket-extensions").join(", ")
+            && let Some((params, response)) = extension::negotiate(&offers)
+            && let Ok(value) = HeaderValue::from_str(&response)
+        {
+            headers.insert("sec-websocket-extensions", value);
+            deflate = Some(params);
+        }
+        headers.insert("upgrade", HeaderValue::from_static("websocket"));
+        headers.insert("connection", HeaderValue::from_static("Upgrade"));
+        if let Ok(value) = HeaderValue::from_str(&self.accept_key) {
+            headers.insert("sec-websocket-accept", value);
+        }
+        set_ids(headers, &request_id.to_string());
+        (reply, deflate)
+    }
+
+    /// The answer to a refused handshake: `reply`, or a connection that ends with its status.
+    fn refused(&self, request_id: RequestId, reply: Reply, started: Instant) -> Outcome {
+        if !self.stage.settings.connect.reject_as_close {
+            return Err(reply);
+        }
+        // Browsers hide status and body of a refused handshake; a close code they show. But they end a connection
+        // themselves when nothing of what they offered is confirmed.
+        let status = reply.status();
+        let close = CloseCode::new(4000 + status.as_u16().min(999)).unwrap_or(CloseCode::POLICY_VIOLATION);
+        let subprotocol = self
+            .own_subprotocol()
+            .or(self.has_bearer.then_some(BEARER_SUBPROTOCOL))
+            .or(self.offered.first().map(String::as_str));
+        let (reply, _) = self.switching_protocols(request_id, None, subprotocol);
+        let refusal = Some(CloseFrame::new(close, status.canonical_reason().unwrap_or("Refused")));
+        Ok((reply, OpenConnection { inner: None, refusal, deflate: None, started }))
     }
 }
 
@@ -274,7 +386,12 @@ impl Admitted {
 impl Identified {
     /// Asks `$connect` and prepares the answer.
     async fn accept(self, gateway: Arc<Gateway>, started: Instant) -> Outcome {
-        let Self { admitted, established } = self;
+        let Self { mut admitted, established } = self;
+        if admitted.request.has_bearer {
+            let mut headers = std::mem::take(&mut admitted.request.headers);
+            admitted.request.strip_token(&mut headers);
+            admitted.request.headers = headers;
+        }
         admitted.accept(gateway, established, started).await
     }
 }
@@ -319,7 +436,14 @@ impl Admitted {
                 }
             }
         };
-        let (reply, deflate) = self.switching_protocols(&gateway, answer, established.subprotocol);
+        let chosen = match &answer {
+            Some(answer) => self.backend_subprotocol(&gateway, answer, established.subprotocol),
+            None => self.request.own_subprotocol(),
+        };
+        // The one that carried the proof of identity is confirmed when nobody has chosen another.
+        let chosen = chosen.or(established.subprotocol);
+        let answered = answer.as_ref().map(|answer| &answer.headers);
+        let (reply, deflate) = self.request.switching_protocols(self.request_id, answered, chosen);
         // Addressable before the 101 is visible: whoever has seen the 101 may push. Until the socket is handed
         // over, pushes wait in the outbox.
         self.handle.open(deflate);
@@ -341,56 +465,20 @@ impl Admitted {
         Ok((reply, OpenConnection { inner, refusal: None, deflate, started }))
     }
 
-    /// The 101.
-    fn switching_protocols(
+    /// The subprotocol that the backend names, if the client offered it: browsers drop the connection otherwise.
+    fn backend_subprotocol(
         &self,
         gateway: &Gateway,
-        answer: Option<Answer>,
+        answer: &Answer,
         of_proof: Option<&'static str>,
-    ) -> (Reply, Option<DeflateParams>) {
-        let mut reply = super::empty(101);
-        let headers = reply.headers_mut();
-        let settings = &self.request.stage.settings;
-        let offered = list(&self.request.headers, "sec-websocket-protocol");
-        let chosen = match &answer {
-            Some(answer) => self.backend_subprotocol(gateway, answer, &offered),
-            // Without an integration nobody else can choose.
-            None => settings.api.subprotocols.iter().find(|known| offered.contains(known)).cloned(),
-        };
-        // The one that carried the proof of identity is confirmed when nobody has chosen another.
-        let chosen = chosen.or_else(|| of_proof.map(str::to_owned));
-        if let Some(answer) = &answer {
-            for (name, value) in answer.headers.iter().filter(|(name, _)| is_passed_on(name)) {
-                headers.append(name.clone(), value.clone());
-            }
-        }
-        if let Some(value) = chosen.and_then(|chosen| HeaderValue::from_str(&chosen).ok()) {
-            headers.insert("sec-websocket-protocol", value);
-        }
-        let mut deflate = None;
-        if settings.data_plane.compression == Switch::On
-            && let offers = list(&self.request.headers, "sec-websocket-extensions").join(", ")
-            && let Some((params, response)) = extension::negotiate(&offers)
-            && let Ok(value) = HeaderValue::from_str(&response)
-        {
-            headers.insert("sec-websocket-extensions", value);
-            deflate = Some(params);
-        }
-        headers.insert("upgrade", HeaderValue::from_static("websocket"));
-        headers.insert("connection", HeaderValue::from_static("Upgrade"));
-        if let Ok(value) = HeaderValue::from_str(&self.request.accept_key) {
-            headers.insert("sec-websocket-accept", value);
-        }
-        set_ids(headers, &self.request_id.to_string());
-        (reply, deflate)
-    }
-
-    /// The subprotocol that the backend names, if the client offered it: browsers drop the connection otherwise.
-    fn backend_subprotocol(&self, gateway: &Gateway, answer: &Answer, offered: &[String]) -> Option<String> {
-        let named = list(&answer.headers, "sec-websocket-protocol");
-        let chosen = named.iter().find(|name| offered.contains(name)).cloned();
-        let diagnosis = match (named.len(), &chosen, offered.is_empty()) {
-            (0, _, false) => Diagnosis::SUBPROTOCOL_NOT_CONFIRMED,
+    ) -> Option<&str> {
+        let offered = &self.request.offered;
+        let mut named = list(&answer.headers, "sec-websocket-protocol");
+        named.retain(|name| Some(name.as_str()) != of_proof);
+        let chosen = named.iter().find_map(|name| offered.iter().find(|offered| *offered == name));
+        let chosen = chosen.map(String::as_str);
+        let diagnosis = match (named.len(), chosen, offered.is_empty()) {
+            (0, _, false) if of_proof.is_none() => Diagnosis::SUBPROTOCOL_NOT_CONFIRMED,
             (1.., None, _) => Diagnosis::SUBPROTOCOL_NOT_OFFERED,
             (2.., Some(_), _) => Diagnosis::SUBPROTOCOL_SEVERAL,
             _ => return chosen,
@@ -404,11 +492,7 @@ impl Admitted {
     /// Frees the id and words the refusal.
     fn reject(self, gateway: &Gateway, rejection: Rejection, started: Instant) -> Outcome {
         let facts = &self.handle.facts;
-        self.handle.finish();
-        gateway.leave_all(&self.handle);
-        gateway.disconnects.strike_out(facts.connection_id);
-        gateway.registry.remove(facts.connection_id, Diagnosis::GONE_REFUSED, 0, now_millis());
-        gateway.handshake_over.notify_waiters();
+        release(gateway, &self.handle);
         let mut place = gateway.place(&self.handle);
         place.request_id = Some(self.request_id);
         place.route_key = Some("$connect".into());
@@ -465,15 +549,7 @@ impl Admitted {
             detail,
             duration: started.elapsed(),
         });
-        if !self.request.stage.settings.connect.reject_as_close {
-            return Err(reply);
-        }
-        // Browsers hide status and body of a refused handshake; a close code they show.
-        let close = CloseCode::new(4000 + status.min(999)).unwrap_or(CloseCode::POLICY_VIOLATION);
-        let reason = reply.status().canonical_reason().unwrap_or("Refused");
-        let (reply, _) = self.switching_protocols(gateway, None, None);
-        let refusal = Some(CloseFrame::new(close, reason));
-        Ok((reply, OpenConnection { inner: None, refusal, deflate: None, started }))
+        self.request.refused(self.request_id, reply, started)
     }
 }
 
@@ -485,6 +561,10 @@ enum Rejection {
     Gateway { failure: Failure, message: Option<String> },
     /// A check of the stage's policy says no.
     Native(Refused),
+}
+
+fn place_of(stage: &Stage) -> Place {
+    Place { api_id: Arc::clone(&stage.api_id), stage: Arc::clone(&stage.name), ..Place::default() }
 }
 
 fn route_failure(failure: Failure, message: Option<String>) -> Rejection {
@@ -571,7 +651,7 @@ fn pass_on(answer: Answer) -> Reply {
 
 /// Headers of the `$connect` answer that a client may see.
 fn is_passed_on(name: &HeaderName) -> bool {
-    !is_hop_by_hop(name)
+    !is_hop_by_hop(name.as_str())
         && !name.as_str().starts_with("sec-websocket-")
         && !matches!(name.as_str(), "content-length" | "date" | "server" | "location")
 }

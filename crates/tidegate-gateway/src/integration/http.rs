@@ -83,8 +83,8 @@ pub(super) async fn call(
     Ok(Answer { status: received.status, headers: received.headers, body, diagnosis })
 }
 
-/// The request of one event. Lines are written in the order of their precedence: what a client sent gives way to
-/// what the gateway says, and both to what is mapped; names that only the gateway speaks under come last.
+/// The request of one event. A client's header gives way to the gateway's of the same name, and both to a mapped
+/// one; under some names only the gateway speaks.
 fn build(gateway: &Gateway, backend: &HttpIntegration, call: &Call<'_>) -> Result<Outgoing, Failure> {
     let event = call.event;
     let facts = &event.connection;
@@ -101,15 +101,16 @@ fn build(gateway: &Gateway, backend: &HttpIntegration, call: &Call<'_>) -> Resul
         body: call.body,
         stage_variables: &call.stage.variables,
     };
-    let (uri, query) = address(backend, call, &inputs)?;
+    let (uri, composed) = address(backend, call, &inputs)?;
+    let (path, query) = match &composed {
+        Some(target) => (target.path(), target.query()),
+        None => (uri.path(), uri.query()),
+    };
 
     let mut head = Head::new(&backend.mappings, USUAL_HEAD + call.body.len());
-    let _ = write!(head.bytes, "{} ", backend.method);
-    match &query {
-        Some(target) => head.bytes.extend_from_slice(target.as_str().as_bytes()),
-        None => head
-            .bytes
-            .extend_from_slice(uri.path_and_query().map_or("/", |target| target.as_str()).as_bytes()),
+    let _ = write!(head.bytes, "{} {path}", backend.method);
+    if let Some(query) = query {
+        let _ = write!(head.bytes, "?{query}");
     }
     head.bytes.extend_from_slice(b" HTTP/1.1\r\n");
     let authority = uri.authority().map_or("", |authority| authority.as_str());
@@ -169,12 +170,12 @@ fn build(gateway: &Gateway, backend: &HttpIntegration, call: &Call<'_>) -> Resul
     let _ = write!(head.bytes, "{}", gateway.trace_id(event.request_time));
     head.bytes.extend_from_slice(b"\r\n");
     if let Some(secret) = signing_secret(call.stage) {
-        let target = query.as_ref().or_else(|| uri.path_and_query()).map_or("/", |target| target.as_str());
+        let target = query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
         let id = facts.connection_id.to_string();
         let seconds = event.request_time / 1000;
         let method = backend.method.as_str();
         let body = call.body.as_bytes();
-        let request = SignedRequest { method, path_and_query: target, connection_id: &id, body };
+        let request = SignedRequest { method, path_and_query: &target, connection_id: &id, body };
         let signature = sign_backend_request(&Secret::new(secret), seconds, request);
         head.own("Tidegate-Signature", &signature);
     }
@@ -246,8 +247,7 @@ impl<'a> Head<'a> {
     /// Whether a mapping speaks for this name: then nobody else does, even when its source is absent, because
     /// what a client sent under that name must not pass for it.
     fn is_mapped(&self, name: &str) -> bool {
-        let is_its = |mapping: &Mapping| matches!(&mapping.target, Target::Header(known) if known.eq_ignore_ascii_case(name));
-        is_mappable(name) && self.mappings.iter().any(is_its)
+        is_mappable(name) && self.mappings.iter().any(|mapping| sets_header(mapping, name))
     }
 
     /// A line that no mapping replaces; left out when the value is none of a header.
@@ -317,8 +317,8 @@ impl<'a> Head<'a> {
     fn mapped(&mut self, inputs: &Inputs<'_>) {
         for (mapping_idx, mapping) in self.mappings.iter().enumerate() {
             let Target::Header(name) = &mapping.target else { continue };
-            let is_again = |later: &Mapping| matches!(&later.target, Target::Header(known) if known.eq_ignore_ascii_case(name));
-            if !is_mappable(name) || self.mappings[mapping_idx + 1..].iter().any(is_again) {
+            let mut later = self.mappings[mapping_idx + 1..].iter();
+            if !is_mappable(name) || later.any(|mapping| sets_header(mapping, name)) {
                 continue;
             }
             let is_text = |byte: u8| matches!(byte, b'\t' | b' '..=b'~' | 0x80..);
@@ -344,38 +344,14 @@ fn visible(id: &str) -> std::borrow::Cow<'_, str> {
     percent_encoding::utf8_percent_encode(id, &HIDDEN).into()
 }
 
+/// Whether a mapping speaks for this header, however both spell it.
+fn sets_header(mapping: &Mapping, name: &str) -> bool {
+    matches!(&mapping.target, Target::Header(known) if known.eq_ignore_ascii_case(name))
+}
+
 /// Hop-by-hop headers, which end at a gateway. Source: RFC 9110, section 7.6.1.
-pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
-    matches!(
-        name.as_str(),
-        "connection"
-            | "keep-alive"
-            | "proxy-authenticate"
-            | "proxy-authorization"
-            | "proxy-connection"
-            | "te"
-            | "trailer"
-            | "transfer-encoding"
-            | "upgrade"
-    )
-}
-
-/// Whether a client's handshake header goes to the backend. Names that the gateway itself speaks under do not,
-/// whoever sent them.
-fn is_forwarded(name: &HeaderName) -> bool {
-    let text = name.as_str();
-    !is_hop_by_hop(name)
-        && !matches!(text, "host" | "content-length" | "x-real-ip" | "forwarded" | "expect")
-        && !["x-forwarded-", "x-amzn-", "tidegate-"].iter().any(|prefix| text.starts_with(prefix))
-}
-
-/// Whether a mapping may set this header, however it is spelled.
-fn is_mappable(name: &str) -> bool {
-    const RESERVED: [&str; 13] = [
-        "host",
-        "content-length",
-        "x-amzn-trace-id",
-        "x-amzn-apigateway-api-id",
+pub(crate) fn is_hop_by_hop(name: &str) -> bool {
+    const NAMES: [&str; 9] = [
         "connection",
         "keep-alive",
         "proxy-authenticate",
@@ -386,7 +362,22 @@ fn is_mappable(name: &str) -> bool {
         "transfer-encoding",
         "upgrade",
     ];
-    !RESERVED.iter().any(|reserved| reserved.eq_ignore_ascii_case(name))
+    NAMES.iter().any(|known| known.eq_ignore_ascii_case(name))
+}
+
+/// Whether a client's handshake header goes to the backend. Names that the gateway itself speaks under do not,
+/// whoever sent them.
+fn is_forwarded(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    !is_hop_by_hop(name)
+        && !matches!(name, "host" | "content-length" | "x-real-ip" | "forwarded" | "expect")
+        && !["x-forwarded-", "x-amzn-", "tidegate-"].iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// Whether a mapping may set this header, however it is spelled.
+fn is_mappable(name: &str) -> bool {
+    const RESERVED: [&str; 4] = ["host", "content-length", "x-amzn-trace-id", "x-amzn-apigateway-api-id"];
+    !is_hop_by_hop(name) && !RESERVED.iter().any(|known| known.eq_ignore_ascii_case(name))
 }
 
 /// Why there was no connection to send the request over.

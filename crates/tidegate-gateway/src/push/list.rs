@@ -26,6 +26,7 @@ pub(super) fn serve(call: &Call<'_>) -> Result<Reply, Refusal> {
         user: value("user"),
         session: value("session"),
         channel: value("channel"),
+        is_open: true,
         ..ConnectionFilter::default()
     };
     if value("count").as_deref() == Some("true") {

@@ -31,7 +31,8 @@ const MAX_KEY: usize = 255;
 /// Members of each list of a selection.
 const MAX_LISTED: usize = 10_000;
 
-/// The body of a push with a selection. Whoever is in any of the lists gets it; no list means everyone of the stage.
+/// The body of a push with a selection. Whoever is in any of the lists gets it; without any list everyone of the stage
+/// does. A list that is there and empty is a list: it names nobody.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Selection<'a> {
@@ -39,14 +40,14 @@ struct Selection<'a> {
     #[serde(borrow)]
     data: &'a RawValue,
     #[serde(default)]
-    connections: Vec<String>,
+    connections: Option<Vec<String>>,
     #[serde(default)]
-    users: Vec<String>,
+    users: Option<Vec<String>>,
     #[serde(default)]
-    sessions: Vec<String>,
+    sessions: Option<Vec<String>>,
     /// Names, or `prefix*`.
     #[serde(default)]
-    channels: Vec<String>,
+    channels: Option<Vec<String>>,
     #[serde(default)]
     except: Vec<String>,
 }
@@ -62,7 +63,8 @@ pub(super) async fn serve(call: &Call<'_>, endpoint: &Endpoint, place: &mut Plac
     };
     let publish = read(call, endpoint)?;
     let Some(key) = key else {
-        return Ok(answer(&run(call, publish, place).await, call.query));
+        let result = call.gateway.push_to_many(call.stage, publish, place).await;
+        return Ok(answer(&result, call.query));
     };
     // A selection as it was sent; any other body is the payload, which is compared anyhow.
     let selection = if is_selection(call) { String::from_utf8_lossy(&call.body) } else { Cow::Borrowed("") };
@@ -71,6 +73,7 @@ pub(super) async fn serve(call: &Call<'_>, endpoint: &Endpoint, place: &mut Plac
         Err(error @ OnceError::OtherPush) => {
             Err(Refusal::with_text(ErrorCode::Conflict, Diagnosis::PUSH_KEY_REUSED, &error.to_string()))
         }
+        Err(OnceError::Interrupted) => Err(Refusal::new(ErrorCode::Internal, Diagnosis::INTERNAL)),
         Err(OnceError::Full) => Err(Refusal::new(ErrorCode::PushThrottled, Diagnosis::RATELIMIT_STAGE)),
         Ok((result, is_replayed)) => {
             let mut reply = answer(&result, call.query);
@@ -82,8 +85,10 @@ pub(super) async fn serve(call: &Call<'_>, endpoint: &Endpoint, place: &mut Plac
     }
 }
 
+/// Whether the body says who gets the message. Parameters of a content type do not change what it is.
 fn is_selection(call: &Call<'_>) -> bool {
-    call.headers.get(CONTENT_TYPE).is_some_and(|value| value == SELECTION)
+    let value = call.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    value.split(';').next().is_some_and(|essence| essence.trim().eq_ignore_ascii_case(SELECTION))
 }
 
 fn read(call: &Call<'_>, endpoint: &Endpoint) -> Result<Publish, Refusal> {
@@ -92,6 +97,10 @@ fn read(call: &Call<'_>, endpoint: &Endpoint) -> Result<Publish, Refusal> {
         except.insert(connection_id(&id)?);
     }
     if !is_selection(call) {
+        if std::str::from_utf8(&call.body).is_err() {
+            // Every client would close with 1007.
+            return Err(bad_request("the message must be UTF-8 text"));
+        }
         let targets = vec![match endpoint {
             Endpoint::Channel(name) => Target::Channel(channel_name(name)?),
             Endpoint::User(user) => Target::User(user.as_str().into()),
@@ -105,26 +114,28 @@ fn read(call: &Call<'_>, endpoint: &Endpoint) -> Result<Publish, Refusal> {
     let selection: Selection<'_> = serde_json::from_slice(&call.body)
         .map_err(|error| bad_request(&format!("the selection cannot be read: {error}")))?;
     let lists = [&selection.connections, &selection.users, &selection.sessions, &selection.channels];
-    if lists.iter().any(|list| list.len() > MAX_LISTED) || selection.except.len() > MAX_LISTED {
+    let is_too_long = |list: &Vec<String>| list.len() > MAX_LISTED;
+    if lists.iter().any(|list| list.as_ref().is_some_and(is_too_long)) || is_too_long(&selection.except) {
         return Err(bad_request(&format!("a list of the selection has more than {MAX_LISTED} members")));
     }
     for id in &selection.except {
         except.insert(connection_id(id)?);
     }
     let mut targets = Vec::new();
-    for id in &selection.connections {
+    if lists.iter().all(|list| list.is_none()) {
+        targets.push(Target::Everyone);
+    }
+    for id in selection.connections.iter().flatten() {
         targets.push(Target::Connection(connection_id(id)?));
     }
-    targets.extend(selection.users.iter().map(|user| Target::User(user.as_str().into())));
-    targets.extend(selection.sessions.iter().map(|session| Target::Session(session.as_str().into())));
-    for channel in &selection.channels {
+    targets.extend(selection.users.iter().flatten().map(|user| Target::User(user.as_str().into())));
+    let sessions = selection.sessions.iter().flatten();
+    targets.extend(sessions.map(|session| Target::Session(session.as_str().into())));
+    for channel in selection.channels.iter().flatten() {
         targets.push(match channel.strip_suffix('*') {
             Some(prefix) => Target::ChannelPrefix(prefix.to_owned()),
             None => Target::Channel(channel_name(channel)?),
         });
-    }
-    if targets.is_empty() {
-        targets.push(Target::Everyone);
     }
     let data = selection.data.get();
     let payload = match serde_json::from_str::<String>(data) {
@@ -146,10 +157,6 @@ pub(super) fn channel_name(name: &str) -> Result<tidegate_core::channel::Channel
             "a channel name has 1 to 128 of the characters A-Z a-z 0-9 _ -",
         )
     })
-}
-
-async fn run(call: &Call<'_>, publish: Publish, place: &Place) -> PushResult {
-    call.gateway.push_to_many(call.stage, publish, place).await
 }
 
 /// `{"delivered":2,"gone":0,"slow":0}`, with ids where they were asked for.

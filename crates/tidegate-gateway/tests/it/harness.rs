@@ -5,19 +5,22 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_auth::{ApiKey, Secret};
+use tidegate_auth::{ApiKey, Credential, Secret};
 use tidegate_core::definition::{
-    Api, ApiDefinition, Integration, Live, LiveApi, LiveStage, Route, RouteResponse, Stage,
+    Api, ApiDefinition, ApiMapping, DomainName, Integration, Live, LiveApi, LiveStage, Route, RouteResponse,
+    Stage,
 };
+use tidegate_core::network::Network;
 use tidegate_core::notice::{Notice, NoticeSink, Place};
-use tidegate_core::port::DefinitionSink as _;
+use tidegate_core::policy::Policy;
+use tidegate_core::port::{DefinitionSink as _, RecordStore};
 use tidegate_core::settings::Settings;
 use tidegate_gateway::{Gateway, GatewayConfig, Publish, PushResult, ReadFile, SettingsOf, Target, edge};
 use tokio::net::TcpSocket;
 use tokio::task::JoinHandle;
 
 use crate::backend::{Backend, Request};
-use crate::client::{Client, TAG};
+use crate::client::{Client, PATH, Reply, TAG, request};
 use crate::record::{Record, eventually};
 
 pub(crate) const API_ID: &str = "tide000001";
@@ -32,6 +35,8 @@ pub(crate) struct Notices {
     pub(crate) record: Record<Notice>,
     /// Size of the message whose handling panics; 0 = none.
     pub(crate) panics_at_size: std::sync::atomic::AtomicUsize,
+    /// A limit that is only reported panics, which is in the middle of a handshake.
+    pub(crate) panics_when_limited: std::sync::atomic::AtomicBool,
 }
 
 impl NoticeSink for Notices {
@@ -39,8 +44,76 @@ impl NoticeSink for Notices {
         let panics_at_size = self.panics_at_size.load(std::sync::atomic::Ordering::Relaxed);
         let is_fatal = matches!(&notice, Notice::MessageHandled { size, .. } if *size == panics_at_size);
         assert!(panics_at_size == 0 || !is_fatal, "a planned fault");
+        let panics_when_limited = self.panics_when_limited.load(std::sync::atomic::Ordering::Relaxed);
+        let is_limited = matches!(&notice, Notice::WouldBeLimited { .. });
+        assert!(!panics_when_limited || !is_limited, "a planned fault");
         self.record.push(notice);
     }
+}
+
+/// What a test wants otherwise than it is.
+pub(crate) struct Setup {
+    pub(crate) settings: Settings,
+    pub(crate) credentials: Vec<Credential>,
+    pub(crate) trusted_proxies: Vec<Network>,
+    /// In memory unless it has to outlive the gateway.
+    pub(crate) records: Arc<dyn RecordStore>,
+    pub(crate) max_connections: usize,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            settings: Settings::default(),
+            credentials: Vec::new(),
+            trusted_proxies: Vec::new(),
+            records: Arc::new(tidegate_store::SqliteRecords::open_in_memory().unwrap()),
+            max_connections: 10_000,
+        }
+    }
+}
+
+/// What is deployed, and the policy of the stage.
+#[derive(Debug, Clone)]
+pub(crate) struct Deployed {
+    /// Path and query of the backend that every route calls.
+    pub(crate) target: String,
+    /// Routes beside `$connect`, `$disconnect` and `$default`; they have no reply.
+    pub(crate) routes: Vec<String>,
+    /// Mapped headers beside those that all tests need: name and expression.
+    pub(crate) headers: Vec<(String, String)>,
+    /// Custom domains whose root is the stage.
+    pub(crate) domains: Vec<String>,
+    /// None unless a test is about one.
+    pub(crate) policy: Option<Arc<Policy>>,
+}
+
+impl Default for Deployed {
+    fn default() -> Self {
+        Self {
+            target: "/events?own=1".to_owned(),
+            routes: Vec::new(),
+            headers: Vec::new(),
+            domains: Vec::new(),
+            policy: None,
+        }
+    }
+}
+
+impl Deployed {
+    /// With a policy, as it is written in JSON. It must be one without problems.
+    pub(crate) fn with_policy(policy: serde_json::Value) -> Self {
+        Self { policy: Some(self::policy(policy)), ..Self::default() }
+    }
+}
+
+/// A policy out of its JSON form, which must be without faults (warnings are fine).
+pub(crate) fn policy(policy: serde_json::Value) -> Arc<Policy> {
+    let policy: Policy = serde_json::from_value(policy).unwrap();
+    let problems = policy.problems();
+    let mistakes: Vec<_> = problems.iter().filter(|problem| problem.is_error).collect();
+    assert!(mistakes.is_empty(), "{mistakes:?}");
+    Arc::new(policy)
 }
 
 /// A whole data plane.
@@ -65,16 +138,29 @@ impl Plane {
 
     /// With other settings than the defaults.
     pub(crate) async fn start_with(change: impl FnOnce(&mut Settings)) -> Self {
-        let mut settings = Settings::default();
-        change(&mut settings);
+        let mut setup = Setup::default();
+        change(&mut setup.settings);
+        Self::start_from(setup).await
+    }
+
+    /// With a policy for the stage, in JSON.
+    pub(crate) async fn start_with_policy(policy: serde_json::Value) -> Self {
+        let plane = Self::start().await;
+        plane.deploy(&Deployed::with_policy(policy));
+        plane
+    }
+
+    /// With anything that can be otherwise.
+    pub(crate) async fn start_from(setup: Setup) -> Self {
+        let Setup { settings, credentials, trusted_proxies, records, max_connections } = setup;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = GatewayConfig {
             node: 0,
             region: "us-east-1".to_owned(),
             account_id: "123456789012".to_owned(),
-            credentials: Vec::new(),
+            credentials,
             api_keys: vec![ApiKey::of(&Secret::new("test-key"))],
-            trusted_proxies: Vec::new(),
+            trusted_proxies,
             settings: SettingsOf { all: Arc::new(settings), by_api: HashMap::new() },
             backend_tls: rustls::ClientConfig::builder_with_provider(provider)
                 .with_safe_default_protocol_versions()
@@ -84,8 +170,8 @@ impl Plane {
             explain_mismatch: false,
             clock_skew: Duration::from_secs(300),
             signature_hosts: Vec::new(),
-            max_connections: 10_000,
-            records: Arc::new(tidegate_store::SqliteRecords::open_in_memory().unwrap()),
+            max_connections,
+            records,
             token_keys: tidegate_auth::TokenKeys::new(&[[7; 32]]).unwrap(),
             read_file: ReadFile(Arc::new(|path| std::fs::read(path))),
         };
@@ -114,10 +200,25 @@ impl Plane {
 
     /// Deploys anew, with a backend elsewhere.
     pub(crate) fn publish_at(&self, backend: SocketAddr, target: &str) {
-        let definition = Arc::new(definition(backend, target));
+        self.deploy_at(backend, &Deployed { target: target.to_owned(), ..Deployed::default() });
+    }
+
+    /// Deploys anew.
+    pub(crate) fn deploy(&self, deployed: &Deployed) {
+        self.deploy_at(self.backend.address, deployed);
+    }
+
+    fn deploy_at(&self, backend: SocketAddr, deployed: &Deployed) {
+        let definition = Arc::new(definition(backend, deployed));
         let stage = Stage { stage_name: STAGE.to_owned(), ..Stage::default() };
-        let stages = vec![LiveStage { stage, deployment: Some(definition), policy: None }];
-        self.publish_stages(stages);
+        let policy = deployed.policy.clone();
+        let stages = vec![LiveStage { stage, deployment: Some(definition), policy }];
+        let domains = deployed.domains.iter().map(|name| {
+            let mapping =
+                ApiMapping { api_id: API_ID.to_owned(), stage: STAGE.to_owned(), ..ApiMapping::default() };
+            (DomainName { domain_name: name.clone(), ..DomainName::default() }, vec![mapping])
+        });
+        self.publish_live(stages, domains.collect());
     }
 
     /// Pushes to everyone of the stage.
@@ -129,12 +230,12 @@ impl Plane {
 
     /// Deletes the stage.
     pub(crate) fn delete_stage(&self) {
-        self.publish_stages(Vec::new());
+        self.publish_live(Vec::new(), Vec::new());
     }
 
-    fn publish_stages(&self, stages: Vec<LiveStage>) {
+    fn publish_live(&self, stages: Vec<LiveStage>, domains: Vec<(DomainName, Vec<ApiMapping>)>) {
         let api = Api { api_id: API_ID.to_owned(), ..Api::default() };
-        self.gateway.publish(Live { apis: vec![Arc::new(LiveApi { api, stages })], domains: Vec::new() });
+        self.gateway.publish(Live { apis: vec![Arc::new(LiveApi { api, stages })], domains });
     }
 
     /// A client whose handshake was accepted.
@@ -148,6 +249,31 @@ impl Plane {
         client.write(&client.handshake("", "")).await;
         assert_eq!(client.status().await, 101);
         client
+    }
+
+    /// A client with a query (`?a=b`) and header lines of its own, whose handshake was accepted.
+    pub(crate) async fn connect_as(&self, query: &str, headers: &str) -> Client {
+        let mut client = Client::dial(self.address, None).await;
+        client.write(&client.handshake(query, headers)).await;
+        assert_eq!(client.status().await, 101);
+        client
+    }
+
+    /// The status of a handshake with a query and header lines of its own.
+    pub(crate) async fn knock(&self, query: &str, headers: &str) -> u16 {
+        let mut client = Client::dial(self.address, None).await;
+        client.write(&client.handshake(query, headers)).await;
+        client.status().await
+    }
+
+    /// A management call below the stage, with the key that may do everything. `path` begins with `@`.
+    pub(crate) async fn manage(&self, method: &str, path: &str, body: &str) -> Reply {
+        self.manage_with(method, path, "Authorization: Bearer test-key\r\n", body).await
+    }
+
+    /// A call below the stage with header lines of its own, and no key but those.
+    pub(crate) async fn manage_with(&self, method: &str, path: &str, headers: &str, body: &str) -> Reply {
+        request(self.address, method, &format!("{PATH}/{path}"), headers, body).await
     }
 
     /// The id that the backend was told for a client.
@@ -200,7 +326,8 @@ impl Plane {
     }
 }
 
-fn definition(backend: SocketAddr, target: &str) -> ApiDefinition {
+fn definition(backend: SocketAddr, deployed: &Deployed) -> ApiDefinition {
+    let Deployed { target, routes: more_routes, headers: more_headers, .. } = deployed;
     let mapped = [
         ("connectionId", "context.connectionId"),
         ("x-event", "context.eventType"),
@@ -216,6 +343,7 @@ fn definition(backend: SocketAddr, target: &str) -> ApiDefinition {
     // Messages are answered with the body of the backend, where it sends one.
     let mut routes = ["$connect", "$disconnect", "$default"].map(route).to_vec();
     routes[2].route_response_selection_expression = Some("$default".to_owned());
+    routes.extend(more_routes.iter().map(|key| route(key)));
     let response = RouteResponse { route_response_key: "$default".to_owned(), ..RouteResponse::default() };
     let name = |name: &str| format!("integration.request.header.{name}");
     ApiDefinition {
@@ -231,10 +359,44 @@ fn definition(backend: SocketAddr, target: &str) -> ApiDefinition {
             integration_type: "HTTP_PROXY".to_owned(),
             integration_uri: Some(format!("http://{backend}{target}")),
             request_parameters: Some(
-                mapped.map(|(target, source)| (name(target), source.to_owned())).into_iter().collect(),
+                mapped
+                    .into_iter()
+                    .chain(more_headers.iter().map(|(target, source)| (target.as_str(), source.as_str())))
+                    .map(|(target, source)| (name(target), source.to_owned()))
+                    .collect(),
             ),
             ..Integration::default()
         }],
         ..ApiDefinition::default()
+    }
+}
+
+/// A policy under which users come with JSON Web Tokens and clients may talk to the gateway; `more` is merged into it.
+pub(crate) fn users_policy(more: serde_json::Value) -> serde_json::Value {
+    let mut policy = serde_json::json!({
+        "admission": { "checks": ["jwt"], "required": false },
+        "jwt": {
+            "keys": [{ "secret": "0123456789abcdef-0123456789abcdef", "algorithms": ["HS256"] }],
+        },
+        "control": { "key": "tidegate" },
+    });
+    for (name, value) in more.as_object().unwrap() {
+        policy[name] = value.clone();
+    }
+    policy
+}
+
+impl Plane {
+    /// A client with a JSON Web Token of these claims; `query` begins with `&`.
+    pub(crate) async fn connect_user(&self, claims: serde_json::Value, query: &str) -> Client {
+        let stage = self.gateway.find_stage(API_ID, STAGE).unwrap();
+        let token = self.gateway.sign_jwt(&stage, claims.as_object().unwrap()).unwrap();
+        self.connect_as(&format!("?token={}{query}", token.expose()), "").await
+    }
+
+    /// The channels of a client, as the gateway says.
+    pub(crate) async fn channels_of(&self, client: &Client) -> Vec<String> {
+        let id = self.id_of(client).await;
+        self.gateway.connection(&id).unwrap().channels
     }
 }

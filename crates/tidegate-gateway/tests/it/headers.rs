@@ -55,3 +55,18 @@ async fn spelling_lengths_query_and_forgeries() {
     assert!(connect.values("upgrade").is_empty());
     plane.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_line_always_has_a_path() {
+    let plane = Plane::start().await;
+    let mut client = plane.connect().await;
+    for (address, target) in [("", "/"), ("?own=1", "/?own=1"), ("/a%20b?", "/a%20b?")] {
+        plane.publish(address);
+        client.send(address).await;
+        let is_its =
+            |request: &crate::backend::Request| request.is_event("MESSAGE") && request.body == address;
+        let found = plane.backend.requests.until("the message", 1, is_its).await;
+        assert_eq!(found[0].target, target);
+    }
+    plane.end().await;
+}

@@ -6,6 +6,8 @@ use std::path::Path;
 /// Crate and what it may use of this workspace.
 const PERMITTED: &[(&str, &[&str])] = &[
     ("tidegate-core", &[]),
+    // For users to build their backends with: it knows the wire and nothing of the gateway.
+    ("tidegate-backend", &[]),
     ("tidegate-ws", &["tidegate-core"]),
     ("tidegate-auth", &["tidegate-core"]),
     ("tidegate-store", &["tidegate-core"]),

@@ -1,5 +1,7 @@
 //! Promises of the whole: who may depend on whom, and what the command line answers.
 
+mod backend_crate;
 mod command_line;
 mod crate_edges;
 mod dev_and_connect;
+mod manual;

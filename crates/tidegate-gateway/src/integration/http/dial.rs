@@ -149,6 +149,10 @@ impl BackendStream {
         }
     }
 
+    pub(super) fn is_plain(&self) -> bool {
+        matches!(self, Self::Plain(_))
+    }
+
     /// Whether the backend has neither closed the connection nor said anything unasked. Asks the operating system
     /// only when something has happened since the last read.
     pub(super) fn is_quiet(&mut self) -> bool {

@@ -142,7 +142,8 @@ pub(super) async fn exchange(
                 Poll::Pending => break,
                 Poll::Ready(Ok(0)) => write_error = Some(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(n_sent)) => unsent = &unsent[n_sent..],
-                Poll::Ready(Err(error)) if unsent.len() == request.len() => {
+                // TLS may fail behind its first record, and does not say so.
+                Poll::Ready(Err(error)) if unsent.len() == request.len() && stream.is_plain() => {
                     return Poll::Ready(Err(Broken::Unsent(error)));
                 }
                 // There may be an answer nevertheless.

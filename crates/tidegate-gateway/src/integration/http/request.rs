@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::Uri;
-use http::header::{HeaderName, HeaderValue};
+use http::header::{HeaderName, HeaderValue, USER_AGENT};
 use serde_json::Value;
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::ErrorCode;
@@ -53,13 +53,17 @@ impl Backends {
         };
         let uri: Uri = url.parse().map_err(|_| invalid())?;
         let authority = uri.authority().ok_or_else(invalid)?;
-        let target = uri.path_and_query().map_or("/", |target| target.as_str());
         let mut head = Vec::with_capacity(512 + body.len());
-        let _ = write!(
-            head,
-            "{method} {target} HTTP/1.1\r\nHost: {authority}\r\nUser-Agent: Tidegate\r\nAccept: application/json\r\n"
-        );
-        for (name, value) in headers.iter().filter(|(name, _)| *name != http::header::USER_AGENT) {
+        // An address without a path has one in the request line: `/`.
+        let _ = write!(head, "{method} {}", uri.path());
+        if let Some(query) = uri.query() {
+            let _ = write!(head, "?{query}");
+        }
+        let _ = write!(head, " HTTP/1.1\r\nHost: {authority}\r\nAccept: application/json\r\n");
+        if !headers.iter().any(|(name, _)| *name == USER_AGENT) {
+            head.extend_from_slice(b"User-Agent: Tidegate\r\n");
+        }
+        for (name, value) in headers {
             let _ = write!(head, "{name}: ");
             // Checked when it was made: no line end is in it.
             head.extend_from_slice(value.as_bytes());
@@ -68,7 +72,10 @@ impl Backends {
         if !body.is_empty() {
             let _ = write!(head, "Content-Type: {content_type}\r\n");
         }
-        let _ = write!(head, "Content-Length: {}\r\n\r\n", body.len());
+        if method != "GET" {
+            let _ = write!(head, "Content-Length: {}\r\n", body.len());
+        }
+        head.extend_from_slice(b"\r\n");
         head.extend_from_slice(body);
         let sent = async {
             let origin = Origin::of(&uri);

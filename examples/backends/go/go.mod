@@ -1,0 +1,3 @@
+module example.com/tidegate-backend
+
+go 1.22
