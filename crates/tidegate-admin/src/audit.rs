@@ -107,8 +107,10 @@ impl Audit {
             id: None,
             note: None,
         };
-        // Randomly keyed, so that two nodes or two runs do not meet.
-        let key = format!("{:016x}", self.hasher.hash_one(self.count.fetch_add(1, Ordering::Relaxed)));
+        // Counted, so that changes of one millisecond keep their order; random behind it, so that two nodes or two runs
+        // do not meet.
+        let count = self.count.fetch_add(1, Ordering::Relaxed);
+        let key = format!("{count:016x}{:016x}", self.hasher.hash_one(count));
         let is_durable = route.access == Access::Change(Role::Administer);
         let entry = Entry { key, record, is_durable };
         if is_durable {

@@ -863,7 +863,7 @@ mod tests {
     fn keys_have_their_roles_and_do_not_show() {
         let sha256 = ApiKey::of(&Secret::new("hashed")).to_hash_hex();
         let text = format!(
-            "api_key = 'root'\n[[keys]]\nname = 'ci'\nrole = 'read'\nkey = 'plain'\n\
+            "api_key = 'root'\n[[keys]]\nname = 'ci'\nrole = 'read'\nkey = 'k3yt3xt'\n\
              [[keys]]\nname = 'job'\nrole = 'operate'\nsha256 = '{sha256}'\n"
         );
         let mut problems = Vec::new();
@@ -871,10 +871,10 @@ mod tests {
         assert_eq!(problems, []);
         let role = |key: &str| config.admin_keys.find(key).map(|key| key.role);
         assert_eq!(
-            [role("root"), role("plain"), role("hashed"), role("other")],
+            [role("root"), role("k3yt3xt"), role("hashed"), role("other")],
             [Some(Role::Administer), Some(Role::Read), Some(Role::Operate), None]
         );
-        assert!(!format!("{config:?}").contains("plain"));
+        assert!(!format!("{config:?}").contains("k3yt3xt"));
     }
 
     #[test]

@@ -16,7 +16,7 @@ const STATUS: Shape = Shape::Record(&[
     required("uptime", COUNT, "Seconds since the start."),
     required("state", Shape::OneOf(&["ready", "draining"]), "Whether connections are accepted."),
     required("connections", COUNT, "Connections of this node, those under way included."),
-    required("unspent_tokens", COUNT, "Connect tokens of users that have not been presented."),
+    required("unspent_tokens", COUNT, "Connect tokens that may still be presented."),
     required("apis", COUNT, "APIs."),
     required("stages", COUNT, "Stages of all APIs."),
     required("channels", COUNT, "Channels with members or history."),

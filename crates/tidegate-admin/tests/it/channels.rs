@@ -1,7 +1,13 @@
 //! Channels and the rules about them.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use serde_json::{Value, json};
 use tidegate_auth::Role;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 
 use crate::harness::{API, Node, STAGE, policy};
 
@@ -48,21 +54,57 @@ async fn connections_are_put_in_and_taken_out() {
     assert_eq!(put(member("room-32", &id)).await.refusal(), (409, "channel.too-many"));
 }
 
+/// A backend that says yes or no, as it is told.
+async fn judge(says_yes: Arc<AtomicBool>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let says_yes = Arc::clone(&says_yes);
+            tokio::spawn(async move {
+                let mut request = Vec::new();
+                // The question is one small JSON object.
+                while !request.ends_with(b"}") {
+                    if stream.read_buf(&mut request).await.unwrap_or(0) == 0 {
+                        return;
+                    }
+                }
+                let status = if says_yes.load(Ordering::SeqCst) { "204 Yes" } else { "403 No" };
+                let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+                let _ = stream.write_all(answer.as_bytes()).await;
+            });
+        }
+    });
+    address
+}
+
 #[tokio::test]
 async fn rules_are_asked_again() {
     let node = Node::start().await;
-    let (_client, id) = node.connect_user("ann", &[]).await;
-    let (_other, other) = node.connect_user("ben", &[]).await;
-    for id in [&id, &other] {
-        let target = format!("/api/channels/staff-a/connections/{id}");
-        node.call_as(Role::Operate, "PUT", &target, None).await.ok();
-    }
+    let says_yes = Arc::new(AtomicBool::new(true));
+    let address = judge(Arc::clone(&says_yes)).await;
+    let mut asking = policy();
+    asking["channels"]["rules"][2]["join"] = json!({ "ask": format!("http://{address}/may") });
+    node.put(&format!("/api/apis/{API}/stages/{STAGE}/policy"), asking).await.ok();
+    let (_ann, ann) = node.connect_user("ann", &["asked"]).await;
+    let (_ben, ben) = node.connect_user("ben", &["asked"]).await;
+    let (_carl, carl) = node.connect_user("carl", &[]).await;
+    let target = format!("/api/channels/asked/connections/{carl}");
+    node.call_as(Role::Operate, "PUT", &target, None).await.ok();
+    says_yes.store(false, Ordering::SeqCst);
     // S0-70: on request, and for whom that was said.
     let recheck = |body: Value| node.post("/api/channels/recheck", body);
+    let channels = |id: &str| {
+        let (node, target) = (&node, format!("/api/connections/{id}"));
+        async move { node.get(&target).await.ok()["channels"].clone() }
+    };
     assert_eq!(recheck(json!({ "api": "other" })).await.ok(), json!({ "removed": 0 }));
     assert_eq!(recheck(json!({ "user": "ann", "api": API })).await.ok(), json!({ "removed": 1 }));
-    assert_eq!(node.get(&format!("/api/connections/{id}")).await.ok()["channels"], json!([]));
+    assert_eq!((channels(&ann).await, channels(&ben).await), (json!([]), json!(["asked"])));
     assert_eq!(recheck(json!({})).await.ok(), json!({ "removed": 1 }));
+    // Whom an administrator has put there stays.
+    assert_eq!((channels(&ben).await, channels(&carl).await), (json!([]), json!(["asked"])));
 }
 
 #[tokio::test]

@@ -52,7 +52,7 @@ async fn tokens_are_limited() {
     for _ in 0..30 {
         node.token(json!({})).await.ok();
     }
-    assert_eq!(node.get("/api/status").await.ok()["unspent_tokens"], 21);
+    assert_eq!(node.get("/api/status").await.ok()["unspent_tokens"], 51);
 }
 
 #[tokio::test]
