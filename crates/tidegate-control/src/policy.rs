@@ -7,7 +7,8 @@ use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use serde::Serialize;
-use tidegate_core::policy::{Policy, PolicyProblem};
+use tidegate_auth::jwt::WeakSecret;
+use tidegate_core::policy::{JwtKey, Policy, PolicyProblem};
 
 use crate::declarative::Problem;
 use crate::error::ApiError;
@@ -95,7 +96,8 @@ pub(crate) fn put(
     }
     let stored = api.policies.get(stage).map(|(_, policy)| Arc::clone(policy));
     let policy = policy.merge_redacted(stored.as_deref().unwrap_or(&Policy::default()));
-    let problems = policy.problems();
+    let mut problems = policy.problems();
+    problems.extend(weak_secrets(&policy));
     if problems.iter().any(|problem| problem.is_error) {
         return Err(Refused::Problems(problems.into_iter().filter(|problem| problem.is_error).collect()));
     }
@@ -108,6 +110,19 @@ pub(crate) fn put(
         }
     }
     Ok(problems)
+}
+
+/// Secrets that the data plane would refuse: what the form of a secret does not show, such as a published sample. Short
+/// ones are reported with the rest of the policy.
+fn weak_secrets(policy: &Policy) -> Vec<PolicyProblem> {
+    let Some(jwt) = policy.jwt.as_ref().filter(|jwt| !jwt.allow_weak_secret) else { return Vec::new() };
+    let weak = |(idx, key): (usize, &JwtKey)| {
+        let weakness = WeakSecret::find(key.secret.as_deref()?.as_bytes())?;
+        let message = format!("{weakness}; jwt.allow_weak_secret takes it all the same");
+        (weakness != WeakSecret::Short)
+            .then(|| PolicyProblem::invalid(format!("jwt.keys[{idx}].secret"), message))
+    };
+    jwt.keys.iter().enumerate().filter_map(weak).collect()
 }
 
 impl ControlPlane {

@@ -99,9 +99,12 @@ impl Gateway {
             Some(age) => now + kept.saturating_sub(age),
             None => now,
         };
-        let tokens_at = at(crate::tokens::MEMORY, request.token_age.map(|seconds| seconds * 1000));
-        let attempts_at =
-            at(crate::admission::ATTEMPTS_KEPT, request.attempt_age.map(|days| days * 24 * 3600 * 1000));
+        let tokens_at =
+            at(crate::tokens::MEMORY, request.token_age.map(|seconds| seconds.saturating_mul(1000)));
+        let attempts_at = at(
+            crate::admission::ATTEMPTS_KEPT,
+            request.attempt_age.map(|days| days.saturating_mul(24 * 3600 * 1000)),
+        );
         let mut done = CleanedUp::default();
         for (kind, at, count) in [
             (RecordKind::Token, tokens_at, &mut done.tokens),

@@ -91,6 +91,22 @@ async fn a_policy_that_cannot_be_used_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_secret_that_everybody_knows_is_refused() {
+    // S3-10, S0-96
+    let h = Harness::new().await;
+    let api = stage(&h).await;
+    for secret in ["your-256-bit-secret-your-256-bit-secret", "abababababababababababababababababababab"] {
+        let mut jwt = json!({ "keys": [{ "secret": secret, "algorithms": ["HS256"] }] });
+        let refused = h.plane.put_policy(&api, "prod", policy(json!({ "jwt": jwt }))).await.unwrap_err();
+        let PolicyError::Problems { problems } = refused else { panic!("{refused}") };
+        assert_eq!(problems[0].path, "jwt.keys[0].secret");
+        assert!(!problems[0].message.contains(secret));
+        jwt["allow_weak_secret"] = true.into();
+        h.plane.put_policy(&api, "prod", policy(json!({ "jwt": jwt }))).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_policy_goes_with_its_stage_and_with_its_api() {
     let store = Arc::new(SqliteStore::open_in_memory().expect("open"));
     let h = Harness::over(Arc::clone(&store) as _, ControlSettings::default()).await;

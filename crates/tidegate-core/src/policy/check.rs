@@ -27,7 +27,7 @@ pub struct PolicyProblem {
 
 impl PolicyProblem {
     /// A value that cannot be used.
-    pub(crate) fn invalid(path: impl Into<String>, message: impl Into<String>) -> Self {
+    pub fn invalid(path: impl Into<String>, message: impl Into<String>) -> Self {
         let id = Diagnosis::CONFIG_INVALID_VALUE.as_str();
         Self { path: path.into(), id, message: message.into(), is_error: true }
     }

@@ -109,7 +109,10 @@ async fn shake_hands(
             value("content-length").and_then(|length| length.parse().ok()).unwrap_or(0usize).min(4096);
         let (mut body, request_id) = (received[head_length..].to_vec(), value("tidegate-request-id"));
         while body.len() < length && stream.read_buf(&mut body).await? > 0 {}
-        eprintln!("refused: {status} {}", meaning_of_status(status));
+        let check = serde_json::from_slice::<serde_json::Value>(&body)
+            .ok()
+            .and_then(|answer| Some(meaning_of_check(answer.get("check")?.as_str()?)));
+        eprintln!("refused: {status} {}", check.unwrap_or_else(|| meaning_of_status(status)));
         if !body.is_empty() {
             eprintln!("  answer      {}", String::from_utf8_lossy(&body));
         }
@@ -253,6 +256,23 @@ fn meaning_of_close(code: u16) -> &'static str {
         3000..=3999 => "a code of a library or framework",
         4000..=4999 => "a code of the application",
         _ => "a code without a meaning here",
+    }
+}
+
+/// What the gateway's own check wants, by the name that its answer gives.
+fn meaning_of_check(check: &str) -> &'static str {
+    match check {
+        "policy" => "(the stage's policy has errors; the log names them)",
+        "origin" => "(the page's origin is not on the stage's list)",
+        "attempts" => "(too many attempts; wait as long as Retry-After says)",
+        "connections" => "(the stage, the address or the user has as many connections as it may)",
+        "channel" => "(a channel name in the URL is none, or there are too many)",
+        "token" => "(the one-time token is missing, expired, used already, or for somebody else)",
+        "jwt" => "(the JSON Web Token is missing or does not hold)",
+        "api_key" => "(the API key is missing or unknown)",
+        "identity" => "(the user, session or token is banned)",
+        "permission" => "(the channel's rules do not admit this user)",
+        _ => "(a check of the gateway refused)",
     }
 }
 
