@@ -39,7 +39,7 @@ pub(crate) enum Command {
     /// Serve the APIs of the data directory
     Serve(ServeArgs),
     /// Check the configuration without binding a port
-    Check(ConfigArgs),
+    Check(CheckArgs),
     /// Print the effective configuration and where each value comes from
     Config(ConfigArgs),
     /// Make a local CA and certificates for the TLS listener
@@ -127,6 +127,15 @@ pub(crate) struct ConfigArgs {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+    /// Check this document too, as `serve --apply` would take it on an empty node
+    #[arg(long, value_name = "FILE")]
+    pub(crate) apply: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

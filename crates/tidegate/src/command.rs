@@ -11,6 +11,7 @@ use crate::{certs, config};
 mod apis;
 mod apply_at_start;
 mod channels;
+mod check;
 mod connect;
 mod connections;
 mod dev;
@@ -29,7 +30,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Dev(args) => runtime()?.block_on(dev::run(args)),
         Command::Serve(args) => runtime()?.block_on(serve::run(args)),
         Command::Connect(args) => runtime()?.block_on(connect::run(args)),
-        Command::Check(args) => Ok(config::check(&args)),
+        Command::Check(args) => runtime()?.block_on(check::run(args)),
         Command::Config(args) => config::show(&args),
         Command::Certs(args) => {
             let made = certs::make(&args.data_dir, &args.region, &args.name)?;

@@ -24,7 +24,15 @@ use crate::cli::ConfigArgs;
 pub(crate) struct Problem {
     pub(crate) path: String,
     pub(crate) message: String,
+    /// Never changes its meaning.
+    pub(crate) id: &'static str,
 }
+
+/// A key that does not exist.
+const UNKNOWN_KEY: &str = "config.unknown-key";
+
+/// A value that cannot be used.
+const INVALID_VALUE: &str = "config.invalid-value";
 
 /// Checked values; durations are durations and nothing is absent that has a default.
 #[derive(Debug, Clone)]
@@ -196,7 +204,7 @@ pub(crate) fn load(args: &ConfigArgs) -> Result<Loaded, Vec<Problem>> {
 }
 
 fn read_file(path: &Path) -> Result<Table, Problem> {
-    let problem = |message: String| Problem { path: path.display().to_string(), message };
+    let problem = |message: String| Problem { path: path.display().to_string(), message, id: INVALID_VALUE };
     let text = std::fs::read_to_string(path).map_err(|error| problem(format!("cannot be read: {error}")))?;
     text.parse::<Table>().map_err(|error| problem(format!("is not valid TOML: {}", error.message())))
 }
@@ -252,7 +260,7 @@ fn apply_environment(
         });
         let Some((section, key)) = section else {
             let message = format!("unknown variable{}", nearest(&path, TOP_KEYS.iter().copied()));
-            problems.push(Problem { path: name, message });
+            problems.push(Problem { path: name, message, id: UNKNOWN_KEY });
             continue;
         };
         origins.insert(format!("{section}.{key}"), (Origin::Environment, value.clone()));
@@ -263,14 +271,39 @@ fn apply_environment(
     }
 }
 
+/// What works and is probably not meant.
+pub(crate) fn warnings(config: &Config) -> Vec<Problem> {
+    let mut warnings = Vec::new();
+    let mut warn = |path: &str, id, message: &str| {
+        warnings.push(Problem { path: path.to_owned(), message: message.to_owned(), id });
+    };
+    if config.credentials.is_empty() {
+        let message = "no credential: `serve` does not start, and nobody could sign a call";
+        warn("access_key_id", "config.no-credentials", message);
+    }
+    if !config.admin.ip().is_loopback() {
+        let message = "the admin listener can be reached from other machines, without TLS of its own";
+        warn("admin", "config.admin-open", message);
+    }
+    if !config.listen.ip().is_loopback() && config.tls.is_none() && config.trusted_proxies.is_empty() {
+        let message =
+            "the public listener has neither TLS nor a proxy that ends it: clients speak in the clear";
+        warn("listen", "config.no-tls", message);
+    }
+    warnings
+}
+
 /// Checks everything; `None` only together with problems.
 fn check_table(table: &Table, problems: &mut Vec<Problem>) -> Option<Config> {
     for key in table.keys() {
         let is_known = [TOP_KEYS, API_SECTIONS, SECTIONS].iter().any(|known| known.contains(&key.as_str()));
         if !is_known {
             let known = [TOP_KEYS, API_SECTIONS, SECTIONS].into_iter().flatten().copied();
-            problems
-                .push(Problem { path: key.clone(), message: format!("unknown key{}", nearest(key, known)) });
+            problems.push(Problem {
+                path: key.clone(),
+                message: format!("unknown key{}", nearest(key, known)),
+                id: UNKNOWN_KEY,
+            });
         }
     }
     let mut check = Checker { table, problems };
@@ -388,7 +421,9 @@ struct Checker<'a> {
 
 impl Checker<'_> {
     fn problem(&mut self, path: &str, message: &str) {
-        self.problems.push(Problem { path: path.to_owned(), message: message.to_owned() });
+        // What the deserializer and our own checks say of keys begins so.
+        let id = if message.starts_with("unknown ") { UNKNOWN_KEY } else { INVALID_VALUE };
+        self.problems.push(Problem { path: path.to_owned(), message: message.to_owned(), id });
     }
 
     fn value<T: DeserializeOwned>(&mut self, key: &str) -> Option<T> {
@@ -698,26 +733,8 @@ fn distance(left: &str, right: &str) -> usize {
 /// Prints problems as people read them.
 pub(crate) fn print_problems(problems: &[Problem]) {
     for problem in problems {
-        eprintln!("config: {}: {}", problem.path, problem.message);
+        eprintln!("config: {}: {} ({})", problem.path, problem.message, problem.id);
     }
-}
-
-/// `tidegate check`.
-pub(crate) fn check(args: &ConfigArgs) -> ExitCode {
-    let result = load(args);
-    let problems = result.err().unwrap_or_default();
-    if args.json {
-        let list: Vec<_> = problems
-            .iter()
-            .map(|problem| serde_json::json!({ "path": problem.path, "message": problem.message }))
-            .collect();
-        println!("{}", serde_json::json!({ "ok": list.is_empty(), "problems": list }));
-    } else if problems.is_empty() {
-        println!("configuration is valid");
-    } else {
-        print_problems(&problems);
-    }
-    if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(crate::cli::EXIT_FAILURE) }
 }
 
 /// Text without quotes, anything else as TOML writes it.

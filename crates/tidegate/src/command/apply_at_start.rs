@@ -11,6 +11,14 @@ use tidegate_control::declarative::{self, Applied, ApplyError, Document, MAX_DOC
 /// # Errors
 /// The file cannot be read.
 pub(crate) fn read(path: &Path) -> anyhow::Result<Option<Document>> {
+    Ok(parse(path)?.map_err(|problems| print_problems(&problems)).ok())
+}
+
+/// Reads a document, or everything that is wrong with it.
+///
+/// # Errors
+/// The file cannot be read.
+pub(crate) fn parse(path: &Path) -> anyhow::Result<Result<Document, Vec<Problem>>> {
     let what = || format!("--apply {}", path.display());
     let length = std::fs::metadata(path).with_context(what)?.len();
     anyhow::ensure!(
@@ -20,11 +28,10 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<Option<Document>> {
     );
     let text = std::fs::read_to_string(path).with_context(what)?;
     // No TOML begins with a brace.
-    let document = match text.trim_start().starts_with('{') {
+    Ok(match text.trim_start().starts_with('{') {
         true => Document::from_value(serde_json::from_str(&text).with_context(what)?),
         false => Document::from_toml(&text),
-    };
-    Ok(document.map_err(|problems| print_problems(&problems)).ok())
+    })
 }
 
 /// Applies it without removing anything. Nothing when it has problems, which have been said; then nothing has changed.

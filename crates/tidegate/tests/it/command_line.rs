@@ -23,6 +23,42 @@ fn check_reports_every_problem_and_fails() {
     for expected in ["listen: ", "regoin: unknown key; did you mean `region`?", "management.invalid_id: "] {
         assert!(problems.contains(expected), "{expected} in {problems}");
     }
+    // S0-96
+    assert!(
+        problems.contains("(config.unknown-key)") && problems.contains("(config.invalid-value)"),
+        "{problems}"
+    );
+}
+
+#[test]
+fn check_looks_at_a_document_too() {
+    // S0-96
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("apis.toml");
+    let document = "[[apis]]\nname = 'chat'\nroute_selection_expression = '$request.body.action'\n[apis.stages.prod]\ndeploy = false\n[apis.stages.prod.policy";
+    let check = |policy: &str, arguments: &[&str]| {
+        std::fs::write(&file, format!("{document}{policy}")).expect("write");
+        let mut all = vec!["check", "--json", "--apply", file.to_str().expect("a path")];
+        all.extend(arguments);
+        let output = tidegate(&all, &[]);
+        let answer: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let ids = |of: &str| -> Vec<String> {
+            let list = answer[of].as_array().expect("a list");
+            list.iter().map(|found| found["id"].as_str().expect("an id").to_owned()).collect()
+        };
+        (output.status.code(), ids("problems"), ids("warnings"))
+    };
+    let (code, problems, warnings) = check(".channels]\nunlisted = 'allow'\n", &["--admin", "0.0.0.0:1"]);
+    assert_eq!((code, problems.len()), (Some(0), 0));
+    for id in
+        ["config.no-credentials", "config.admin-open", "config.unlisted-open", "config.no-backend-secret"]
+    {
+        assert!(warnings.iter().any(|found| found == id), "{id} in {warnings:?}");
+    }
+    let (code, problems, _) = check(".backend]\nsecrets = ['too-short']\n", &[]);
+    assert_eq!((code, problems), (Some(1), vec!["config.invalid-value".to_owned()]));
+    let (code, problems, _) = check(".backend]\nsecret = ['x']\n", &[]);
+    assert_eq!((code, problems.len()), (Some(1), 1));
 }
 
 #[test]

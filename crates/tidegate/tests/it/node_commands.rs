@@ -297,7 +297,7 @@ fn policies_can_be_asked_read_and_replaced() {
         (0, "nothing to do: the policy is like that\n"),
         "{unchanged:?}"
     );
-    let changed = policy.stdout.replace("lifetime = 60", "lifetime = 30");
+    let changed = format!("{}\n[connect_tokens]\nlifetime = 30\n", policy.stdout);
     let file = dev.file("policy.toml", &changed);
     assert!(
         dev.run(&["permissions", "policy", "set", &file]).stdout.contains("it is live"),
