@@ -3,8 +3,9 @@
 //! No SQL, no file, no environment variable here: definitions come through
 //! [`tidegate_core::port::DefinitionSink`], facts leave through [`tidegate_core::notice::NoticeSink`].
 //!
-//! The way in: `edge/listener.rs`, `edge/address.rs`, `edge/upgrade.rs`, then `connection/task.rs`,
-//! `connection/message.rs`, `integration.rs`. The way out: `push.rs`, `registry.rs`, `connection/handle.rs`.
+//! The way in: `edge/listener.rs`, `edge/address.rs`, `edge/upgrade.rs`, `admission.rs`, then `connection/task.rs`,
+//! `connection/message.rs`, `integration.rs`. The way out: `push.rs`, `publish.rs`, `groups.rs`, `registry.rs`,
+//! `connection/handle.rs`.
 
 mod administration;
 mod admission;
