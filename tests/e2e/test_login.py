@@ -51,7 +51,7 @@ def refusal(site, query, **options):
 def last_reason(site):
     """The gateway's own word for the newest refusal."""
     found = site.admin("GET", "/attempts?outcome=refused&limit=1").json()["attempts"]
-    return found[0]["diag"] if found else None
+    return found[0]["reason"] if found else None
 
 
 def new_token(site, pages):
@@ -143,6 +143,63 @@ def test_from_login_to_logout(name, start_gateway, tmp_path):
             tab.has_nothing()
 
         assert refusal(site, f"ws_token={unspent}&channel=general") == (403, "token")
+        until(lambda: last_reason(site) == "token.unknown", "the refusal in the log")
         assert site.post(ann, "/ws-token").status_code == 403
         open_now = site.admin("GET", "/connections?api=chat").json()["connections"]
         assert len(open_now) == 3 and len({c["session"] for c in open_now}) == 3, open_now
+
+
+def test_token_endpoint_and_the_csrf_check_of_django(start_gateway, tmp_path):
+    """S0-78: a page's cookie and CSRF header become a token that works with that login only, and until its end."""
+    with running("django", start_gateway, tmp_path) as site, ExitStack() as stack:
+        site.let_pages_ask(origins=[])
+        ann = site.log_in("ann")
+        cookies = "; ".join(f"{cookie.name}={cookie.value}" for cookie in ann.cookies)
+        csrf = {"X-CSRFToken": ann.headers["X-CSRFToken"]}
+
+        def ask(origin=site.base, cookies=cookies, **headers):
+            headers = {"Origin": origin, "Cookie": cookies, **headers}
+            return requests.post(f"{site.endpoint}/@token", headers=headers, timeout=10)
+
+        asked = {"Origin": site.base, "Access-Control-Request-Method": "POST"}
+        allowed = requests.options(f"{site.endpoint}/@token", headers=asked, timeout=10)
+        assert allowed.status_code == 204
+        assert "x-csrftoken" in allowed.headers["Access-Control-Allow-Headers"].split(", ")
+
+        # What the page lacks, the log says; nobody gets a token for it.
+        nobody = f"csrftoken={ann.cookies['csrftoken']}"
+        for request, reason in [
+            (dict(csrf, origin="https://evil.example"), "origin.not-allowed"),
+            (dict(), "tokenreq.csrf-missing"),
+            ({"X-CSRFToken": "a" * 64}, "tokenreq.csrf-invalid"),
+            (dict(csrf, cookies=nobody), "tokenreq.no-session-cookie"),
+            (dict(csrf, cookies=f"{nobody}; sessionid=guess"), "tokenreq.anonymous"),
+        ]:
+            refused = ask(**request)
+            assert refused.status_code == 403 and "token" not in refused.json(), (request, refused.text)
+            assert "tokenreq" not in refused.text
+            until(lambda: site.gateway.records(diag=reason), f"{reason} in the log")
+
+        issued = ask(**csrf)
+        assert issued.status_code == 200, issued.text
+        assert issued.headers["Access-Control-Allow-Origin"] == site.base
+        assert issued.headers["Access-Control-Allow-Credentials"] == "true"
+        assert issued.headers["Cache-Control"] == "no-store"
+        assert issued.json()["expires_in"] == 60
+        query = f"ws_token={issued.json()['token']}&channel=general"
+
+        # It belongs to that login and to that page's origin.
+        others = {"Cookie": "sessionid=" + site.log_in("bob").cookies["sessionid"]}
+        assert refusal(site, query, origin=site.base, additional_headers=others) == (403, "token")
+        here = {"origin": site.base, "additional_headers": {"Cookie": cookies}}
+        token = ask(**csrf).json()["token"]
+        tab = Tab(stack, site, token, **here)
+        assert refusal(site, f"ws_token={token}&channel=general", **here) == (403, "token")
+
+        unspent = ask(**csrf).json()["token"]
+        assert site.post(ann, "/logout").status_code == 204
+        with pytest.raises(ConnectionClosed) as closed:
+            tab.next()
+        assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1008, "Session ended")
+        assert refusal(site, f"ws_token={unspent}&channel=general", **here) == (403, "token")
+        assert ask(**csrf).status_code == 403

@@ -1,5 +1,6 @@
 """The backends that the manual prints, as processes, and the document that goes with them."""
 
+import json
 import shutil
 import socket
 import subprocess
@@ -70,6 +71,17 @@ class Site:
     def admin(self, method, path, **options):
         headers = {"Authorization": f"Bearer {KEY}"}
         return requests.request(method, f"{self.gateway.admin_url}/api{path}", headers=headers, timeout=10, **options)
+
+    def let_pages_ask(self, origins):
+        """Pages of the backend exchange their login for a token at the gateway; the rest of the policy stays."""
+        path = "/apis/chat/stages/production/policy"
+        policy = self.admin("GET", path).json()
+        assert SECRET not in json.dumps(policy), "a secret is shown"
+        policy["admission"]["origins"] = origins
+        endpoint = {"url": f"{self.base}/ws-user", "origins": [self.base]}
+        policy["connect_tokens"] = {"cookie": "sessionid", "endpoint": endpoint}
+        stored = self.admin("PUT", path, json=policy)
+        assert stored.status_code == 200, stored.text
 
     def log_in(self, user):
         """A browser's cookies after a login, without a browser."""
