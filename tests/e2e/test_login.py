@@ -149,6 +149,21 @@ def test_from_login_to_logout(name, start_gateway, tmp_path):
         assert len(open_now) == 3 and len({c["session"] for c in open_now}) == 3, open_now
 
 
+def test_calls_without_a_body(start_gateway, tmp_path):
+    """S0-61, S0-102: what HTTP clients send where they have nothing to send is taken for nothing."""
+    with running("flask", start_gateway, tmp_path) as site, ExitStack() as stack:
+        for number, options in enumerate([{}, {"data": b""}, {"json": {}}, {"json": []}, {"data": b"null"}]):
+            ann = site.log_in(f"ann{number}")
+            tab = Tab(stack, site, new_token(site, ann))
+            if options == {"data": b""}:
+                options["headers"] = {"Content-Type": "application/json"}
+            (connection,) = site.admin("GET", f"/connections?user=ann{number}").json()["connections"]
+            ended = site.admin("POST", f"/sessions/{connection['session']}/end", **options)
+            assert (ended.status_code, ended.json()) == (200, {"connections": 1, "tokens": 0}), (options, ended.text)
+            with pytest.raises(ConnectionClosed):
+                tab.next()
+
+
 def test_token_endpoint_and_the_csrf_check_of_django(start_gateway, tmp_path):
     """S0-78: a page's cookie and CSRF header become a token that works with that login only, and until its end."""
     with running("django", start_gateway, tmp_path) as site, ExitStack() as stack:

@@ -69,7 +69,7 @@ class Site:
         self.url, self.endpoint = f"ws://{stage}", f"http://{stage}"
 
     def admin(self, method, path, **options):
-        headers = {"Authorization": f"Bearer {KEY}"}
+        headers = {"Authorization": f"Bearer {KEY}", **options.pop("headers", {})}
         return requests.request(method, f"{self.gateway.admin_url}/api{path}", headers=headers, timeout=10, **options)
 
     def let_pages_ask(self, origins):
@@ -141,6 +141,12 @@ def running(name, start_gateway, tmp_path):
         until(is_up, f"{name} to listen", 60)
         yield site
         site.settle()
+    except BaseException as error:
+        # The backend ends before the connections do.
+        gateway.allow("disconnect event not delivered")
+        log = (tmp_path / "backend.log").read_text(errors="replace").splitlines()
+        error.add_note("\n".join([f"log of {name}:", *log[-15:]]))
+        raise
     finally:
         backend.terminate()
         try:
