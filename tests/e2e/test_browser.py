@@ -165,7 +165,7 @@ def test_page_in_a_browser_of_a_backend(start_gateway, browser, backend):
 
 @pytest.mark.timeout(90)
 def test_page_fetches_its_token(start_gateway, browser, tmp_path):
-    """S0-72, S0-78, S0-99: the manual's page code gets a token with the page's cookies, here and at the gateway, and is logged out."""
+    """S0-61, S0-72, S0-78: the manual's page code gets a token with the page's cookies, here and at the gateway, and is logged out."""
     with running("django", start_gateway, tmp_path) as site:
         site.let_pages_ask(origins=[site.base])
         browser.navigate(f"{site.base}/demo-login/ann")

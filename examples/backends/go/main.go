@@ -167,10 +167,12 @@ func token(w http.ResponseWriter, r *http.Request) {
 
 func logout(w http.ResponseWriter, r *http.Request) {
 	_, login := currentLogin(r)
-	forgetLogin(w)
-	if err := endSession(login); err != nil {
-		http.Error(w, "still connected", 502)
-		return
+	if login != "" {
+		forgetLogin(w)
+		if err := endSession(login); err != nil {
+			http.Error(w, "still connected", 502)
+			return
+		}
 	}
 	w.WriteHeader(204)
 }
