@@ -79,11 +79,10 @@ async def check_events(url):
 
 def check_pages(base):
     pages = requests.Session()
-    is_django = pages.get(base + "/demo-login/ann").status_code == 200
-    if is_django:
-        pages.headers["X-CSRFToken"] = pages.get(base + "/demo-login/ann").text
-    else:
-        pages.headers["X-Demo-User"] = "ann"
+    login = pages.get(base + "/demo-login/ann")
+    assert login.ok, login.text
+    if is_django := bool(login.text):
+        pages.headers["X-CSRFToken"] = login.text
     assert requests.post(base + "/ws-token").status_code == 403
     issued = pages.post(base + "/ws-token")
     assert issued.ok and issued.json()["token"] == "t" * 64, issued.text
@@ -99,11 +98,14 @@ def check_pages(base):
     else:
         posted = pages.post(base + "/posts", json={"text": "hello"})
     assert posted.status_code == 201, posted.text
-    path, _, pushed = only_seen()
+    (path, _, pushed), (to_user, _, saved) = SEEN
     assert "/@channels/general" in path and pushed["type"] in ("post", "group"), (path, pushed)
+    assert to_user.endswith(f"/@users/{body['user']}") and saved["type"] == "saved", (to_user, saved)
+    SEEN.clear()
     ended = pages.post(base + "/logout")
     assert ended.status_code == 204, ended.text
     assert only_seen()[0] == f"/api/sessions/{body['session']}/end"
+    assert pages.post(base + "/ws-token").status_code == 403, "still logged in"
 
 
 def check_secret(base):

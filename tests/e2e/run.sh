@@ -8,7 +8,7 @@ root=$(cd "$here/../.." && pwd)
 "$here/setup.sh"
 
 # Paths among the arguments are relative to this folder.
-bin="${TIDEGATE_BIN:-$root/target/debug/tidegate}"
+bin="${TIDEGATE_BIN:-${CARGO_TARGET_DIR:-$root/target}/debug/tidegate}"
 if [ ! -x "$bin" ]; then
   echo "no gateway binary at $bin; build it first: cargo build -p tidegate" >&2
   exit 2

@@ -12,6 +12,7 @@ import requests
 from websockets.sync.client import connect
 
 from harness import aws
+from harness.examples import BACKENDS, running
 from harness.gateway import clean_environment
 from harness.wait import until
 
@@ -160,3 +161,42 @@ def test_page_in_a_browser_of_a_backend(start_gateway, browser, backend):
     browser.evaluate(f"window.ended = null; window.ws = new WebSocket({json.dumps(url)}); ws.onclose = e => window.ended = [e.code, e.reason]; 0")
     until(lambda: browser.evaluate("window.ended"), "the refused handshake in the page")
     assert browser.evaluate("window.ended") == [1006, ""]
+
+
+@pytest.mark.timeout(90)
+def test_page_fetches_its_token(start_gateway, browser, tmp_path):
+    """S0-61, S0-72, S0-78: the manual's page code gets a token with the page's cookies, here and at the gateway, and is logged out."""
+    with running("django", start_gateway, tmp_path) as site:
+        site.let_pages_ask(origins=[site.base])
+        browser.navigate(f"{site.base}/demo-login/ann")
+        browser.evaluate((BACKENDS / "page.js").read_text() + "; window.got = []; window.ended = []; 0")
+
+        def open_socket(*token_url):
+            arguments = ", ".join(json.dumps(text) for text in (site.url, "general", *token_url))
+            browser.evaluate(
+                f"openSocket({arguments}).then((ws) => {{ const n = got.push([]) - 1; window.last = ws;"
+                " ws.onmessage = (e) => got[n].push(JSON.parse(e.data)); ws.onclose = (e) => ended[n] = [e.code, e.reason]; })"
+            )
+            number = browser.evaluate("got.length") - 1
+            until(lambda: browser.evaluate(f"got[{number}].length"), "the page to be in its channel")
+            return number
+
+        own, gateways = open_socket(), open_socket(f"{site.endpoint}/@token")
+        assert browser.evaluate("got.map((all) => all[0].tidegate.type)") == ["joined", "joined"]
+        connections = site.admin("GET", "/connections?api=chat").json()["connections"]
+        assert len({(c["user"], c["session"]) for c in connections}) == 1 and len(connections) == 2, connections
+        browser.evaluate('last.send(JSON.stringify({action: "say", text: "grüße"}))')
+        until(lambda: browser.evaluate(f"got[{own}].length == 2 && got[{gateways}].length == 2"), "what was said")
+        assert browser.evaluate(f"got[{own}][1]") == {"type": "said", "text": "grüße"}
+        assert browser.evaluate(f"got[{gateways}][1]") == {"type": "ok"}
+
+        browser.evaluate(
+            "fetch('/logout', {method: 'POST', headers: {'X-CSRFToken': /csrftoken=([^;]+)/.exec(document.cookie)[1]}})"
+            ".then((answer) => window.out = answer.status)"
+        )
+        assert browser.evaluate("out") == 204
+        until(lambda: browser.evaluate("ended.filter(Boolean).length == 2"), "the end of both sockets")
+        assert browser.evaluate("ended") == [[1008, "Session ended"]] * 2
+        assert "no token: 403" in browser.evaluate(f"openSocket({json.dumps(site.url)}, 'general').catch(String)")
+        again = f"openSocket({json.dumps(site.url)}, 'general', {json.dumps(site.endpoint + '/@token')}).catch(String)"
+        assert "no token: 403" in browser.evaluate(again)

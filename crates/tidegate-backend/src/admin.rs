@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::push::variable;
-use crate::sigv4::SigV4;
+use crate::sigv4::{SigV4, SigningName};
 use crate::transport::{Call, ClientError, PushError, Transport, encode, json_headers};
 
 /// Calls Tidegate's admin listener. Cheap to clone; clones share their connections.
@@ -66,7 +66,7 @@ pub struct ConnectToken {
     pub token: String,
     /// Seconds.
     pub expires_in: u32,
-    /// As the gateway writes it.
+    /// RFC 3339.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub expires_at: Value,
     /// Address to connect to, with the token in it.
@@ -112,7 +112,7 @@ impl AdminClient {
     /// With signatures of an access key.
     #[must_use]
     pub fn sigv4(mut self, signer: SigV4) -> Self {
-        self.transport.set_sigv4(signer);
+        self.transport.set_sigv4(signer, SigningName::ApiGateway);
         self
     }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method};
 use serde::Deserialize;
 
-use crate::sigv4::SigV4;
+use crate::sigv4::{SigV4, SigningName};
 use crate::transport::{Call, ClientError, MAX_MESSAGE, PushError, Transport, encode};
 
 /// Sends to clients. Cheap to clone; clones share their connections.
@@ -110,7 +110,7 @@ pub struct ConnectionFilter {
 pub struct ConnectionPage {
     /// Those on this page.
     pub connections: Vec<Connection>,
-    /// How many there are, as the gateway counts.
+    /// How many are on this page.
     pub count: u64,
     /// For the next page; absent on the last.
     pub next_token: Option<String>,
@@ -166,7 +166,7 @@ impl PushClient {
     /// With signatures of an access key.
     #[must_use]
     pub fn sigv4(mut self, signer: SigV4) -> Self {
-        self.transport.set_sigv4(signer);
+        self.transport.set_sigv4(signer, SigningName::ExecuteApi);
         self
     }
 

@@ -1,4 +1,4 @@
-//! Signature Version 4 for the management API: service `execute-api`, in headers.
+//! Signature Version 4 in headers: for the management API and for the admin API.
 //!
 //! Source: AWS General Reference, "Create a signed AWS API request". Tests compare with the signer of the AWS SDK.
 
@@ -13,7 +13,24 @@ pub(crate) const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_'
 const ENCODED_IN_PATH: &AsciiSet = &ENCODED.remove(b'/');
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
-const SERVICE: &str = "execute-api";
+
+/// What a signature is for. Source: signing names of `apigatewaymanagementapi` and `apigatewayv2` in the SDKs of AWS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SigningName {
+    /// Pushes and all else below an API's address.
+    ExecuteApi,
+    /// Tidegate's admin listener.
+    ApiGateway,
+}
+
+impl SigningName {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::ExecuteApi => "execute-api",
+            Self::ApiGateway => "apigateway",
+        }
+    }
+}
 
 /// An access key, for one region.
 #[derive(Clone)]
@@ -35,6 +52,7 @@ impl std::fmt::Debug for SigV4 {
 
 /// What is signed besides the time. `path` and `query` are as they go out.
 pub(crate) struct Signable<'a> {
+    pub(crate) service: SigningName,
     pub(crate) method: &'a str,
     pub(crate) host: &'a str,
     pub(crate) path: &'a str,
@@ -91,12 +109,13 @@ impl SigV4 {
             sorted(request.query),
             hex::encode(Sha256::digest(request.body)),
         );
-        let scope = format!("{day}/{}/{SERVICE}/aws4_request", self.region);
+        let service = request.service.as_str();
+        let scope = format!("{day}/{}/{service}/aws4_request", self.region);
         let hash = hex::encode(Sha256::digest(canonical.as_bytes()));
         let to_sign = format!("{ALGORITHM}\n{date}\n{scope}\n{hash}");
 
         let first = format!("AWS4{}", self.secret_access_key).into_bytes();
-        let key = [day, &self.region, SERVICE, "aws4_request"]
+        let key = [day, &self.region, service, "aws4_request"]
             .iter()
             .fold(first, |key, part| mac(&key, part.as_bytes()));
         let signature = hex::encode(mac(&key, to_sign.as_bytes()));
@@ -152,7 +171,7 @@ mod tests {
         let params = v4::SigningParams::builder()
             .identity(&identity)
             .region("eu-west-1")
-            .name("execute-api")
+            .name(request.service.as_str())
             .time(now)
             .settings(SigningSettings::default())
             .build()
@@ -172,9 +191,9 @@ mod tests {
     fn signatures_are_those_of_the_sdk() {
         let now = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_795_000_000);
         let stamp = Timestamp::from_second(1_795_000_000).unwrap();
-        let check = |method, path, query, body: &[u8], token: Option<&str>| {
-            let request =
-                Signable { method, host: "abc.execute-api.eu-west-1.amazonaws.com", path, query, body };
+        let check_for = |service, method, path, query, body: &[u8], token: Option<&str>| {
+            let host = "abc.execute-api.eu-west-1.amazonaws.com";
+            let request = Signable { service, method, host, path, query, body };
             let mut signer = SigV4::new("AKID", "se/cr+et", "eu-west-1");
             signer.session_token = token.map(str::to_owned);
             let headers = signer.sign(&request, stamp).unwrap();
@@ -185,6 +204,10 @@ mod tests {
                 "{path}?{query}"
             );
         };
+        let check = |method, path, query, body: &[u8], token| {
+            check_for(SigningName::ExecuteApi, method, path, query, body, token);
+        };
+        check_for(SigningName::ApiGateway, "POST", "/api/tokens", "", b"{}", None);
         check("POST", "/prod/@connections/R0oXAdfD0kwCH6w%3D", "", b"{\"a\":1}", None);
         check("DELETE", "/prod/@connections/R0oXAdfD0kwCH6w%3D", "", b"", Some("to+ken/=="));
         check("GET", "/_aws/execute-api/a/dev/@connections", "channel=x%20y&limit=5&Z=1", b"", None);

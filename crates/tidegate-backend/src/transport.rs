@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use percent_encoding::utf8_percent_encode;
 use serde::de::DeserializeOwned;
 
-use crate::sigv4::{ENCODED, SigV4, Signable, sensitive};
+use crate::sigv4::{ENCODED, SigV4, Signable, SigningName, sensitive};
 
 /// How long a call may take from beginning to end, unless the client says otherwise.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -85,7 +85,7 @@ pub enum PushError {
     TooLarge {
         /// Size of the message in bytes.
         size: usize,
-        /// The client's own limit in bytes, when nothing was sent; the gateway's 413 names none.
+        /// The limit in bytes: the client's own, when nothing was sent, or else the gateway's, where it names one.
         limit: Option<usize>,
     },
     /// 429: the connection reads too slowly, or the caller calls too often.
@@ -127,7 +127,7 @@ pub enum PushError {
 enum Credential {
     None,
     Bearer(HeaderValue),
-    SigV4(SigV4),
+    SigV4(SigV4, SigningName),
 }
 
 /// Where calls go and how.
@@ -217,8 +217,8 @@ impl Transport {
         Ok(())
     }
 
-    pub(crate) fn set_sigv4(&mut self, signer: SigV4) {
-        self.credential = Credential::SigV4(signer);
+    pub(crate) fn set_sigv4(&mut self, signer: SigV4, service: SigningName) {
+        self.credential = Credential::SigV4(signer, service);
     }
 
     /// Makes a call and reads a success as JSON.
@@ -263,8 +263,9 @@ impl Transport {
             Credential::Bearer(value) => {
                 headers.insert(AUTHORIZATION, value.clone());
             }
-            Credential::SigV4(signer) => {
+            Credential::SigV4(signer, service) => {
                 let signable = Signable {
+                    service: *service,
                     method: call.method.as_str(),
                     host: self.authority.as_str(),
                     path: &path,
@@ -320,7 +321,10 @@ fn failure(status: StatusCode, headers: &HeaderMap, body: &[u8], size: usize) ->
             let name = HeaderName::from_static("x-tidegate-diagnosis");
             PushError::Gone { diagnosis: header(name).map(str::to_owned) }
         }
-        StatusCode::PAYLOAD_TOO_LARGE => PushError::TooLarge { size, limit: None },
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            let name = HeaderName::from_static("x-tidegate-limit");
+            PushError::TooLarge { size, limit: header(name).and_then(|value| value.parse().ok()) }
+        }
         StatusCode::TOO_MANY_REQUESTS => {
             PushError::Slow { retry_after: header(RETRY_AFTER).and_then(|value| value.parse().ok()) }
         }

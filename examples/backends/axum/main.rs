@@ -1,12 +1,14 @@
 //! axum behind Tidegate. `PORT=8000 cargo run -p tidegate-backend --example axum_backend`, and
 //! `tidegate dev --backend http://127.0.0.1:8000/ws/`.
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use axum::extract::{FromRequestParts, State};
+use axum::extract::{FromRequestParts, Path, State};
 use axum::http::StatusCode;
+use axum::http::header::{COOKIE, HeaderName, SET_COOKIE};
 use axum::http::request::Parts;
-use axum::routing::post;
+use axum::routing::{get, post};
 use axum::{Router, body::Bytes};
 use serde::Deserialize;
 use serde_json::json;
@@ -62,18 +64,20 @@ async fn token(State(service): State<Service>, login: Login) -> Result<Reply, Fa
     Ok(Reply::json(&service.admin.issue_token(&request).await?))
 }
 
-async fn logout(State(service): State<Service>, login: Login) -> Result<StatusCode, Failed> {
-    service.admin.end_session(&login.id).await?;
-    Ok(StatusCode::NO_CONTENT)
+async fn logout(State(service): State<Service>, login: Login) -> (ForgetLogin, Result<StatusCode, Failed>) {
+    let ended = service.admin.end_session(&login.id).await;
+    (FORGET_LOGIN, ended.map(|()| StatusCode::NO_CONTENT).map_err(Failed))
 }
 // ANCHOR_END: pages
 
 // ANCHOR: commit
-async fn add_post(State(service): State<Service>, text: Bytes) -> Result<StatusCode, Failed> {
+async fn add_post(State(service): State<Service>, login: Login, text: Bytes) -> Result<StatusCode, Failed> {
     let id = service.posts.insert_and_commit(text);
     let news = json!({ "type": "post", "id": id }).to_string();
     let once = PushOptions { idempotency_key: Some(format!("post-{id}")), ..PushOptions::default() };
     service.push.push_channel("general", news, &once).await?;
+    let saved = json!({ "type": "saved", "id": id }).to_string();
+    service.push.push_user(&login.user, saved, &PushOptions::default()).await?;
     Ok(StatusCode::CREATED)
 }
 // ANCHOR_END: commit
@@ -94,19 +98,31 @@ impl axum::response::IntoResponse for Failed {
     }
 }
 
-/// Stands for your login: who sends the header is that user.
+/// Stands for your login: who has the cookie is that user.
 struct Login {
     user: String,
+    /// Of this login.
     id: String,
+}
+
+type ForgetLogin = [(HeaderName, &'static str); 1];
+
+const FORGET_LOGIN: ForgetLogin = [(SET_COOKIE, "demo=; Path=/; Max-Age=0")];
+
+async fn demo_login(Path(user): Path<String>) -> (StatusCode, [(HeaderName, String); 1]) {
+    // Random enough to tell logins apart.
+    let id = RandomState::new().hash_one(&user);
+    (StatusCode::NO_CONTENT, [(SET_COOKIE, format!("demo={user}.{id:016x}; Path=/; HttpOnly"))])
 }
 
 impl<S: Sync> FromRequestParts<S> for Login {
     type Rejection = StatusCode;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, StatusCode> {
-        let user = parts.headers.get("x-demo-user").and_then(|value| value.to_str().ok());
-        let user = user.ok_or(StatusCode::FORBIDDEN)?.to_owned();
-        Ok(Self { id: format!("login-of-{user}"), user })
+        let cookies = parts.headers.get(COOKIE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let login = cookies.split("; ").find_map(|cookie| cookie.strip_prefix("demo=")?.split_once('.'));
+        let (user, id) = login.ok_or(StatusCode::FORBIDDEN)?;
+        Ok(Self { user: user.to_owned(), id: id.to_owned() })
     }
 }
 
@@ -139,6 +155,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .route("/logout", post(logout))
         .route("/posts", post(add_post));
     // ANCHOR_END: main
+    let app = app.route("/demo-login/{user}", get(demo_login));
     let endpoint = std::env::var("TIDEGATE_ENDPOINT")?;
     let mut parts = endpoint.trim_end_matches('/').rsplit('/').map(str::to_owned);
     let (stage, api) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());

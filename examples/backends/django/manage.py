@@ -40,6 +40,7 @@ urlpatterns = [
     path("ws/<slug:route>", views.event),
     path("ws-token", views.token),
     path("logout", views.logout),
+    path("ws-user", views.user),
     path("groups", views.add_group),
     # ANCHOR_END: urls
     path("demo-login/<slug:name>", demo_login),

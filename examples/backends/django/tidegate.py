@@ -17,6 +17,10 @@ def push(channel, message, **query):
     """Counts of who took it: {"delivered": 2, "gone": 0, "slow": 0}."""
     return call(f"{ENDPOINT}/@channels/{quote(channel, safe='')}", json=message, params=query)
 
+def push_user(user, message):
+    """All connections of a user."""
+    return call(f"{ENDPOINT}/@users/{quote(user, safe='')}", json=message)
+
 def issue_token(user, login):
     body = {"api": API, "stage": STAGE, "user": user, "session": login}
     return call(f"{ADMIN}/api/tokens", json=body)

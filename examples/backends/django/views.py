@@ -5,7 +5,7 @@ import hmac, json, os
 from django.http import HttpResponse, HttpResponseForbidden, JsonResponse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
-from tidegate import end_session, issue_token, push
+from tidegate import end_session, issue_token, push, push_user
 
 SECRET = os.environ.get("TIDEGATE_SECRET", "")
 
@@ -47,20 +47,33 @@ def token(request):
 
 @require_POST
 def logout(request):
-    end_session(login_id(request))
-    end_login(request)
+    login = login_id(request)
+    end_login(request)  # first: from here on there are no new tokens
+    end_session(login)
     return HttpResponse(status=204)
 # ANCHOR_END: pages
 
+# ANCHOR: user
+@require_POST
+def user(request):
+    """Whose browser it is: for the token endpoint of the gateway."""
+    if not request.user.is_authenticated:
+        return HttpResponseForbidden()
+    return JsonResponse({"user": str(request.user.pk), "session": login_id(request)})
+# ANCHOR_END: user
+
 # ANCHOR: commit
+from django.contrib.auth.decorators import login_required
 from django.contrib.auth.models import Group
 from django.db import transaction
 
+@login_required
 @require_POST
 def add_group(request):
     with transaction.atomic():
         group = Group.objects.create(name=request.POST["name"])
         transaction.on_commit(lambda: push("general", {"type": "group", "id": group.pk}))
+        transaction.on_commit(lambda: push_user(str(request.user.pk), {"type": "saved", "id": group.pk}))
         if not group.name.isidentifier():
             transaction.set_rollback(True)  # then nothing is pushed
     return HttpResponse(status=201)

@@ -20,13 +20,16 @@ async function call(url, body) {
 export const push = (channel, message, query = {}) =>
   call(`${ENDPOINT}/@channels/${encodeURIComponent(channel)}?${new URLSearchParams(query)}`, message);
 
+/** To all connections of a user. */
+export const pushUser = (user, message) => call(`${ENDPOINT}/@users/${encodeURIComponent(user)}`, message);
+
 export const issueToken = (user, login) => call(`${ADMIN}/api/tokens`, { api, stage, user, session: login });
 
 export const endSession = (login) => call(`${ADMIN}/api/sessions/${encodeURIComponent(login)}/end`);
 // ANCHOR_END: calls
 
 // ANCHOR: gateway
-import { createHash, timingSafeEqual } from "node:crypto";
+import { createHash, randomUUID, timingSafeEqual } from "node:crypto";
 import express from "express";
 
 const hash = (text) => createHash("sha256").update(text).digest();
@@ -59,10 +62,13 @@ events.post("/disconnect", async (request, response) => {
 const app = express();
 app.use("/ws", events);
 
-// Stands for your login: who sends this header is that user.
+// Stands for your login: who has this cookie is that user.
+app.get("/demo-login/:user", (request, response) => {
+  response.cookie("demo", `${request.params.user}.${randomUUID()}`, { httpOnly: true }).status(204).end();
+});
 app.use((request, response, next) => {
-  request.user = request.get("X-Demo-User");
-  request.login = `login-of-${request.user}`;
+  const cookie = /(?:^|; )demo=([^.;]+)\.([^;]+)/.exec(request.get("Cookie") ?? "");
+  [, request.user, request.login] = cookie ?? [];
   next();
 });
 
@@ -73,7 +79,8 @@ app.post("/ws-token", async (request, response) => {
 });
 
 app.post("/logout", async (request, response) => {
-  await endSession(request.login);
+  response.clearCookie("demo");
+  if (request.login) await endSession(request.login);
   response.status(204).end();
 });
 // ANCHOR_END: pages
@@ -84,8 +91,10 @@ const transaction = async (work) => work(posts);
 
 // ANCHOR: commit
 app.post("/posts", express.json(), async (request, response) => {
+  if (!request.user) return response.sendStatus(403);
   const post = await transaction((tx) => tx.push(request.body.text)); // has committed, or has thrown
   await push("general", { type: "post", id: post });
+  await pushUser(request.user, { type: "saved", id: post });
   response.status(201).json({ id: post });
 });
 // ANCHOR_END: commit

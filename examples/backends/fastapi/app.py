@@ -1,6 +1,6 @@
 """FastAPI behind Tidegate. `uvicorn app:app --port 8000`, and `tidegate dev --backend http://127.0.0.1:8000/ws/`."""
 
-import sqlite3
+import secrets, sqlite3
 
 # ANCHOR: calls
 import hmac, os, httpx
@@ -20,6 +20,10 @@ async def push(channel, message, **query):
     """Counts of who took it: {"delivered": 2, "gone": 0, "slow": 0}."""
     return await call(f"{ENDPOINT}/@channels/{quote(channel, safe='')}", json=message, params=query)
 
+async def push_user(user, message):
+    """All connections of a user."""
+    return await call(f"{ENDPOINT}/@users/{quote(user, safe='')}", json=message)
+
 async def issue_token(user, login):
     body = {"api": API, "stage": STAGE, "user": user, "session": login}
     return await call(f"{ADMIN}/api/tokens", json=body)
@@ -29,7 +33,7 @@ async def end_session(login):
 # ANCHOR_END: calls
 
 # ANCHOR: gateway
-from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Request, Response
+from fastapi import APIRouter, Cookie, Depends, FastAPI, Header, HTTPException, Request, Response
 
 SECRET = os.environ.get("TIDEGATE_SECRET", "")
 
@@ -64,15 +68,23 @@ async def disconnect(connection_id: str = ConnectionId):
 # ANCHOR_END: events
 
 
-def current_login(user: str | None = Header(None, alias="X-Demo-User")):
-    """Stands for your login: who sends this header is that user."""
-    if user is None:
-        raise HTTPException(403)
-    return user, f"login-of-{user}"
-
-
 app = FastAPI()
 app.include_router(events)
+
+
+@app.get("/demo-login/{user}", status_code=204)
+async def demo_login(user: str, response: Response):
+    """Stands for your login: who has this cookie is that user."""
+    response.set_cookie("demo", f"{user}.{secrets.token_hex(16)}", httponly=True)
+
+
+def current_login(demo: str = Cookie("")):
+    """User, and id of this login."""
+    user, _, login = demo.partition(".")
+    if not login:
+        raise HTTPException(403)
+    return user, login
+
 
 # ANCHOR: pages
 @app.post("/ws-token")
@@ -81,16 +93,18 @@ async def token(current: tuple[str, str] = Depends(current_login)):
     return await issue_token(user, login)
 
 @app.post("/logout", status_code=204)
-async def logout(current: tuple[str, str] = Depends(current_login)):
+async def logout(response: Response, current: tuple[str, str] = Depends(current_login)):
+    response.delete_cookie("demo")
     await end_session(current[1])
 # ANCHOR_END: pages
 
 # ANCHOR: commit
 @app.post("/posts", status_code=201)
-async def add_post(text: str):
+async def add_post(text: str, current: tuple[str, str] = Depends(current_login)):
     with db:  # commits here, or rolls back
         post = db.execute("INSERT INTO posts (text) VALUES (?)", (text,)).lastrowid
     await push("general", {"type": "post", "id": post})
+    await push_user(current[0], {"type": "saved", "id": post})
     return {"id": post}
 # ANCHOR_END: commit
 

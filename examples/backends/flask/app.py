@@ -1,6 +1,6 @@
 """Flask behind Tidegate. `flask --app app run --port 8000`, and `tidegate dev --backend http://127.0.0.1:8000/ws/`."""
 
-import sqlite3
+import secrets, sqlite3
 
 # ANCHOR: calls
 import hmac, os, requests
@@ -20,6 +20,10 @@ def push(channel, message, **query):
     """Counts of who took it: {"delivered": 2, "gone": 0, "slow": 0}."""
     return call(f"{ENDPOINT}/@channels/{quote(channel, safe='')}", json=message, params=query)
 
+def push_user(user, message):
+    """All connections of a user."""
+    return call(f"{ENDPOINT}/@users/{quote(user, safe='')}", json=message)
+
 def issue_token(user, login):
     body = {"api": API, "stage": STAGE, "user": user, "session": login}
     return call(f"{ADMIN}/api/tokens", json=body)
@@ -29,7 +33,7 @@ def end_session(login):
 # ANCHOR_END: calls
 
 # ANCHOR: gateway
-from flask import Flask, abort, g, jsonify, request
+from flask import Flask, abort, jsonify, request, session
 
 app = Flask(__name__)
 SECRET = os.environ.get("TIDEGATE_SECRET", "")
@@ -65,23 +69,29 @@ def disconnect():
 # ANCHOR: pages
 @app.post("/ws-token")
 def token():
-    if g.user is None:
+    if "user" not in session:
         abort(403)
-    return jsonify(issue_token(g.user, g.login))
+    return jsonify(issue_token(session["user"], session["login"]))
 
 @app.post("/logout")
 def logout():
-    end_session(g.login)
+    login = session.get("login")
+    session.clear()
+    if login:
+        end_session(login)
     return "", 204
 # ANCHOR_END: pages
 
 # ANCHOR: commit
 @app.post("/posts")
 def add_post():
+    if "user" not in session:
+        abort(403)
     text = request.get_json()["text"]
     with db:  # commits here, or rolls back
         post = db.execute("INSERT INTO posts (text) VALUES (?)", (text,)).lastrowid
     push("general", {"type": "post", "id": post})
+    push_user(session["user"], {"type": "saved", "id": post})
     return {"id": post}, 201
 # ANCHOR_END: commit
 
@@ -89,8 +99,11 @@ db = sqlite3.connect(":memory:", check_same_thread=False)
 db.execute("CREATE TABLE posts (id INTEGER PRIMARY KEY, text TEXT NOT NULL)")
 
 
-@app.before_request
-def demo_login():
-    """Stands for your login: who sends this header is that user."""
-    g.user = request.headers.get("X-Demo-User")
-    g.login = f"login-of-{g.user}"
+app.secret_key = secrets.token_bytes(32)
+
+
+@app.get("/demo-login/<user>")
+def demo_login(user):
+    """Stands for your login."""
+    session["user"], session["login"] = user, secrets.token_hex(16)
+    return "", 204

@@ -3,7 +3,9 @@ package main
 
 import (
 	"bytes"
+	"crypto/rand"
 	"crypto/subtle"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -56,6 +58,11 @@ func push(channel, except string, message any) ([]byte, error) {
 		query.Set("except", except)
 	}
 	return call(endpoint+"/@channels/"+url.PathEscape(channel)+"?"+query.Encode(), message)
+}
+
+// pushUser sends to all connections of a user.
+func pushUser(user string, message any) ([]byte, error) {
+	return call(endpoint+"/@users/"+url.PathEscape(user), message)
 }
 
 func issueToken(user, login string) ([]byte, error) {
@@ -118,10 +125,28 @@ func onlyTheGateway(next http.HandlerFunc) http.HandlerFunc {
 
 // ANCHOR_END: gateway
 
-// currentLogin stands for your login: who sends this header is that user.
+// demoLogin stands for your login: who has this cookie is that user.
+func demoLogin(w http.ResponseWriter, r *http.Request) {
+	id := make([]byte, 16)
+	if _, err := rand.Read(id); err != nil {
+		http.Error(w, "", 500)
+		return
+	}
+	value := r.PathValue("user") + "." + hex.EncodeToString(id)
+	http.SetCookie(w, &http.Cookie{Name: "demo", Value: value, Path: "/", HttpOnly: true})
+	w.WriteHeader(204)
+}
+
+// currentLogin answers the user and the id of this login, or two empty texts.
 func currentLogin(r *http.Request) (user, login string) {
-	user = r.Header.Get("X-Demo-User")
-	return user, "login-of-" + user
+	if cookie, err := r.Cookie("demo"); err == nil {
+		user, login, _ = strings.Cut(cookie.Value, ".")
+	}
+	return user, login
+}
+
+func forgetLogin(w http.ResponseWriter) {
+	http.SetCookie(w, &http.Cookie{Name: "demo", Path: "/", MaxAge: -1})
 }
 
 // ANCHOR: pages
@@ -142,9 +167,12 @@ func token(w http.ResponseWriter, r *http.Request) {
 
 func logout(w http.ResponseWriter, r *http.Request) {
 	_, login := currentLogin(r)
-	if err := endSession(login); err != nil {
-		http.Error(w, "try again", 502)
-		return
+	if login != "" {
+		forgetLogin(w)
+		if err := endSession(login); err != nil {
+			http.Error(w, "still connected", 502)
+			return
+		}
 	}
 	w.WriteHeader(204)
 }
@@ -172,6 +200,11 @@ var db posts
 
 // ANCHOR: commit
 func addPost(w http.ResponseWriter, r *http.Request) {
+	user, _ := currentLogin(r)
+	if user == "" {
+		http.Error(w, "", 403)
+		return
+	}
 	tx := db.Begin()
 	id := tx.Insert(r.FormValue("text"))
 	if err := tx.Commit(); err != nil {
@@ -180,6 +213,9 @@ func addPost(w http.ResponseWriter, r *http.Request) {
 	}
 	if _, err := push("general", "", map[string]any{"type": "post", "id": id}); err != nil {
 		log.Print("push: ", err) // stored all the same
+	}
+	if _, err := pushUser(user, map[string]any{"type": "saved", "id": id}); err != nil {
+		log.Print("push: ", err)
 	}
 	w.WriteHeader(201)
 }
@@ -195,5 +231,6 @@ func main() {
 	http.HandleFunc("POST /logout", logout)
 	http.HandleFunc("POST /posts", addPost)
 	// ANCHOR_END: routes
+	http.HandleFunc("GET /demo-login/{user}", demoLogin)
 	log.Fatal(http.ListenAndServe("127.0.0.1:"+os.Getenv("PORT"), nil))
 }

@@ -15,11 +15,12 @@ Route::middleware('auth')->post('ws-token', function (Request $request) {
 });
 
 Route::middleware('auth')->post('logout', function (Request $request) {
-    if ($login = $request->session()->get('login')) {
+    $login = $request->session()->get('login');
+    Auth::logout(); // first: from here on there are no new tokens
+    $request->session()->invalidate();
+    if ($login) {
         Tidegate::endSession($login);
     }
-    Auth::logout();
-    $request->session()->invalidate();
     return response()->noContent();
 });
 // ANCHOR_END: pages

@@ -21,6 +21,8 @@ module Tidegate
     call("#{ENDPOINT}/@channels/#{ERB::Util.url_encode(channel)}?#{query.to_query}", message)
   end
 
+  def self.push_user(user, message) = call("#{ENDPOINT}/@users/#{ERB::Util.url_encode(user)}", message)
+
   def self.issue_token(user, login)
     call("#{ADMIN}/api/tokens", { api: API, stage: STAGE, user: user.to_s, session: login })
   end

@@ -8,8 +8,9 @@ class TokensController < ApplicationController
   end
 
   def destroy
-    Tidegate.end_session(session[:login]) if session[:login]
-    reset_session
+    login = session[:login]
+    reset_session # first: from here on there are no new tokens
+    Tidegate.end_session(login) if login
     head :no_content
   end
 end

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::extract::State;
 use tidegate_backend::{
-    Accept, Connect, Disconnect, GatewayRouter, PushClient, PushError, RawMessage, Refuse, Reply, SigV4,
+    Accept, AdminClient, Connect, ConnectionFilter, ConnectionPage, Disconnect, GatewayRouter, PushClient,
+    PushError, PushOptions, RawMessage, Refuse, Reply, SigV4, TokenRequest,
 };
 use tokio::sync::{OnceCell, mpsc};
 
@@ -129,4 +130,146 @@ async fn events_come_in_and_pushes_go_out() {
     let error = wrong.post(&gone, "x").await.expect_err("it is denied");
     assert!(matches!(error, PushError::Denied { .. }), "{error:?}");
     serving.abort();
+}
+
+/// A stage whose clients need a token and may join rooms.
+const STAGE: &str = r#"
+[[apis]]
+id = "chat000000"
+name = "chat"
+route_selection_expression = "$request.body.action"
+integrations = { echo = { uri = "tidegate://echo" } }
+routes = { "$default" = { integration = "echo", two_way = true } }
+
+[apis.stages.dev.policy]
+admission = { checks = ["token"] }
+channels = { rules = [{ match = "room-*", join = "allow" }] }
+"#;
+
+/// Ids that have to be encoded on their way.
+const ANN: &str = "ann@example.com/\u{e4}";
+const FIRST_LOGIN: &str = "login 1/\u{e4}+%";
+
+/// Waits until this many connections are listed.
+async fn listed(push: &PushClient, filter: &ConnectionFilter, n: usize) -> ConnectionPage {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let page = push.list(filter).await.expect("a list");
+        if page.connections.len() == n {
+            return page;
+        }
+        assert!(Instant::now() < deadline, "not {n} connections: {page:?}");
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_clients_of_a_service_and_the_real_addresses_agree() {
+    // S0-58, S0-61, S0-72, S0-88, S0-90
+    let dev = crate::dev::Dev::with_document(STAGE);
+    let root = SigV4::new("tidegate", "tidegate-secret", "us-east-1");
+    let management = dev.addresses["management"].as_str().expect("an address");
+    let push = PushClient::new(management).expect("a client").sigv4(root.clone());
+    let admin = |key: &str| AdminClient::new(&dev.admin_url()).expect("a client").bearer(key).expect("a key");
+    let (admin, reader) = (admin("key-of-operate"), admin("key-of-read"));
+    let signed = AdminClient::new(&dev.admin_url()).expect("a client").sigv4(root);
+
+    let asked = |user: &str, session: &str| {
+        let mut request = TokenRequest::new("chat000000", "dev", user);
+        request.session = Some(session.to_owned());
+        request
+    };
+    let error = reader.issue_token(&asked(ANN, FIRST_LOGIN)).await.expect_err("a reader issues nothing");
+    assert!(matches!(&error, PushError::Denied { text } if text.contains("operate")), "{error:?}");
+    let issued = admin.issue_token(&asked(ANN, FIRST_LOGIN)).await.expect("a token");
+    assert_eq!((issued.token.len(), issued.expires_in), (64, 60));
+    assert!(issued.expires_at.is_string(), "{issued:?}");
+    let in_room = |url: Option<&String>| format!("{}&channel=room-1", url.expect("a URL"));
+    let mut first = dev.connect(&in_room(issued.url.as_ref()));
+    listed(&push, &ConnectionFilter::default(), 1).await;
+    let issued = signed.issue_token(&asked(ANN, "login-2")).await.expect("a token for a signature");
+    let mut second = dev.connect(&in_room(issued.url.as_ref()));
+    let issued = admin.issue_token(&asked("bob", "login-3")).await.expect("a token");
+    let mut bob = dev.connect(&in_room(issued.url.as_ref()));
+    listed(&push, &ConnectionFilter::default(), 3).await;
+
+    let id_of = async |session: &str| {
+        let filter = ConnectionFilter { session: Some(session.to_owned()), ..ConnectionFilter::default() };
+        listed(&push, &filter, 1).await.connections.remove(0).connection_id
+    };
+    let (first_id, bob_id) = (id_of(FIRST_LOGIN).await, id_of("login-3").await);
+    let mut filter =
+        ConnectionFilter { user: Some(ANN.to_owned()), limit: Some(1), ..ConnectionFilter::default() };
+    let mut sessions = Vec::new();
+    for n in 1..=2 {
+        let page = listed(&push, &filter, 1).await;
+        let connection = &page.connections[0];
+        assert_eq!((page.count, connection.user.as_deref()), (1, Some(ANN)));
+        assert_eq!(connection.channels, ["room-1"]);
+        assert_eq!(connection.source_ip.as_deref(), Some("127.0.0.1"));
+        assert!(connection.connected_at.as_ref().is_some_and(|time| time.ends_with('Z')), "{connection:?}");
+        assert!(connection.last_active_at.is_some());
+        sessions.push(connection.session.clone().expect("a session"));
+        assert_eq!(page.next_token.is_some(), n == 1, "{page:?}");
+        filter.next_token = page.next_token;
+    }
+    sessions.sort_unstable();
+    assert_eq!(sessions, [FIRST_LOGIN, "login-2"]);
+
+    let all = PushOptions::default();
+    let counts = push.push_channel("room-1", "one", &PushOptions::except(&first_id)).await.expect("counts");
+    assert_eq!((counts.delivered, counts.gone, counts.slow), (2, 0, 0));
+    let once = PushOptions { idempotency_key: Some("key 1".to_owned()), want_gone_ids: true, ..all.clone() };
+    for _ in 0..2 {
+        assert_eq!(push.push_channel("room-1", "two", &once).await.expect("counts").delivered, 3);
+    }
+    let error = push.push_channel("room-1", "other", &once).await.expect_err("the key has been used");
+    assert!(matches!(&error, PushError::Other { status, .. } if status.as_u16() == 409), "{error:?}");
+    assert_eq!(push.push_user(ANN, "three", &all).await.expect("counts").delivered, 2);
+    let without_bob = PushOptions::except(&bob_id);
+    assert_eq!(push.broadcast("four", &without_bob).await.expect("counts").delivered, 2);
+
+    push.join("room-2", &bob_id).await.expect("bob joins");
+    push.leave("room-1", &bob_id).await.expect("bob leaves");
+    let in_second_room =
+        ConnectionFilter { channel: Some("room-2".to_owned()), ..ConnectionFilter::default() };
+    assert_eq!(listed(&push, &in_second_room, 1).await.connections[0].connection_id, bob_id);
+    assert_eq!(push.push_channel("room-1", "five", &all).await.expect("counts").delivered, 2);
+    assert_eq!(push.push_channel("room-2", "six", &all).await.expect("counts").delivered, 1);
+    let texts = |n: usize, client: &mut crate::dev::Client| {
+        (0..n).map(|_| client.message()).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(texts(4, &mut first), "two three four five");
+    assert_eq!(texts(5, &mut second), "one two three four five");
+    assert_eq!(texts(3, &mut bob), "one two six");
+
+    let long = push.clone().max_message(usize::MAX);
+    let error = long.push_channel("room-1", vec![b'x'; 131_073], &all).await.expect_err("too long");
+    let is_told = matches!(&error, PushError::TooLarge { size: 131_073, limit: Some(131_072) });
+    assert!(is_told, "{error:?}");
+
+    let mut request = asked(ANN, FIRST_LOGIN);
+    request.roles = vec!["staff".to_owned()];
+    request.claims.insert("tenant".to_owned(), 7.into());
+    request.channels = Some(vec!["room-1".to_owned()]);
+    request.address = Some("127.0.0.1".to_owned());
+    request.lifetime = Some(300);
+    let unspent = admin.issue_token(&request).await.expect("a token with everything");
+    assert_eq!(unspent.expires_in, 300);
+    admin.end_session(FIRST_LOGIN).await.expect("an end");
+    let ended = (serde_json::json!(1008), serde_json::json!("Session ended"));
+    let line = first.line();
+    assert_eq!((&line["code"], &line["reason"]), (&ended.0, &ended.1), "{line}");
+    let refused = dev.run(&["connect", &in_room(unspent.url.as_ref())]);
+    assert!(refused.code != 0 && (refused.stdout + &refused.stderr).contains("403"));
+    let error = push.join("room-2", &first_id).await.expect_err("it is gone");
+    assert!(matches!(&error, PushError::Gone { diagnosis: Some(_) }), "{error:?}");
+
+    assert_eq!(push.push_user(ANN, "seven", &all).await.expect("counts").delivered, 1);
+    assert_eq!(second.message(), "seven");
+    signed.end_user(ANN).await.expect("an end");
+    let line = second.line();
+    assert_eq!((&line["code"], &line["reason"]), (&ended.0, &ended.1), "{line}");
+    assert_eq!(push.broadcast("eight", &all).await.expect("counts").delivered, 1);
+    assert_eq!(bob.message(), "eight");
 }

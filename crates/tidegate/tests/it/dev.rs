@@ -109,6 +109,11 @@ impl Dev {
         client
     }
 
+    /// A client that connects to an address, for as long as it lives.
+    pub(crate) fn connect(&self, url: &str) -> Client {
+        Client::start(self.command("none", &["connect", "--json", url]))
+    }
+
     /// Lines that a command prints while it runs.
     pub(crate) fn watch(&self, arguments: &[&str]) -> Client {
         Client::start(self.command("key-of-read", arguments))

@@ -56,3 +56,24 @@ fn every_framework_has_every_step_in_short_pieces() {
         }
     }
 }
+
+#[test]
+fn what_all_backends_share_is_printed_in_short_pieces() {
+    // S0-102
+    let manual = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/src");
+    let text = read(&manual.join("backends.md"));
+    let mut printed = BTreeSet::new();
+    for piece in text.split("{{#include ").skip(1) {
+        let (piece, _) = piece.split_once("}}").expect("an end of the include");
+        let (path, n_lines) = match piece.rsplit_once(':') {
+            Some((path, anchor)) => {
+                let n_lines = anchored(&read(&manual.join(path)), anchor);
+                (path, n_lines.unwrap_or_else(|| panic!("no {anchor} in {path}")))
+            }
+            None => (piece, read(&manual.join(piece)).lines().count()),
+        };
+        assert!((1..MAX_LINES).contains(&n_lines), "{piece} has {n_lines} lines");
+        printed.insert(path.rsplit('/').next().expect("a name").to_owned());
+    }
+    assert_eq!(printed, BTreeSet::from(["chat.toml".to_owned(), "page.js".to_owned()]));
+}
