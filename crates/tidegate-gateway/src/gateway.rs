@@ -333,14 +333,7 @@ impl Gateway {
             let since = handle.blocked_since();
             let limit = tidegate_core::limits::WRITE_STALL_TIMEOUT.as_millis() as u64;
             if since > 0 && now.saturating_sub(since) >= limit {
-                handle.close(CloseCause {
-                    frame: Some(CloseFrame::new(CloseCode::POLICY_VIOLATION, "Too slow")),
-                    code: 1008,
-                    reason: "Too slow".to_owned(),
-                    by: ClosedBy::Gateway,
-                    diagnosis: Diagnosis::CONN_SLOW_CONSUMER,
-                    gone: Diagnosis::GONE_SERVER_CLOSED,
-                });
+                handle.close(CloseCause::policy_violation("Too slow", Diagnosis::CONN_SLOW_CONSUMER));
             } else if since > 0 {
                 self.wheel.schedule(handle.facts.connection_id, Kind::Stall, since + limit);
             } else {
@@ -364,14 +357,7 @@ impl Gateway {
         if let Some(expires_at) = expires_at {
             if now >= expires_at {
                 let reason = "Token expired";
-                handle.close(CloseCause {
-                    frame: Some(CloseFrame::new(CloseCode::POLICY_VIOLATION, reason)),
-                    code: 1008,
-                    reason: reason.to_owned(),
-                    by: ClosedBy::Gateway,
-                    diagnosis: Diagnosis::CLOSE_TOKEN_EXPIRED,
-                    gone: Diagnosis::GONE_SERVER_CLOSED,
-                });
+                handle.close(CloseCause::policy_violation(reason, Diagnosis::CLOSE_TOKEN_EXPIRED));
                 return;
             }
             next = next.min(expires_at);

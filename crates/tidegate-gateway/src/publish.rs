@@ -7,10 +7,10 @@ use bytes::Bytes;
 use tidegate_core::channel::ChannelName;
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::id::ConnectionId;
-use tidegate_core::notice::{ClosedBy, Notice, Place};
+use tidegate_core::notice::{Notice, Place};
 use tidegate_core::policy::SlowReader;
 use tidegate_core::snapshot::Stage;
-use tidegate_ws::{CloseCode, CloseFrame, OutboundMessage};
+use tidegate_ws::OutboundMessage;
 use tokio::sync::watch;
 
 use crate::channels::envelope;
@@ -258,14 +258,7 @@ impl Gateway {
             SlowReader::Drop => {}
             SlowReader::Close => {
                 for (handle, _) in &outcome.slow {
-                    handle.close(CloseCause {
-                        frame: Some(CloseFrame::new(CloseCode::POLICY_VIOLATION, "Too slow")),
-                        code: 1008,
-                        reason: "Too slow".to_owned(),
-                        by: ClosedBy::Gateway,
-                        diagnosis: Diagnosis::CONN_SLOW_CONSUMER,
-                        gone: Diagnosis::GONE_SERVER_CLOSED,
-                    });
+                    handle.close(CloseCause::policy_violation("Too slow", Diagnosis::CONN_SLOW_CONSUMER));
                 }
             }
             SlowReader::Wait => {

@@ -12,7 +12,7 @@ use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::limits;
 use tidegate_core::notice::ClosedBy;
 use tidegate_core::snapshot::Stage;
-use tidegate_ws::{CloseFrame, DeflateParams, OutboundMessage};
+use tidegate_ws::{CloseCode, CloseFrame, DeflateParams, OutboundMessage};
 
 use super::membership::Membership;
 
@@ -29,6 +29,20 @@ pub(crate) struct CloseCause {
     pub(crate) diagnosis: Diagnosis,
     /// What later posts are told.
     pub(crate) gone: Diagnosis,
+}
+
+impl CloseCause {
+    /// The gateway ends a connection that has broken a rule: 1008.
+    pub(crate) fn policy_violation(reason: &str, diagnosis: Diagnosis) -> Self {
+        Self {
+            frame: Some(CloseFrame::new(CloseCode::POLICY_VIOLATION, reason)),
+            code: 1008,
+            reason: reason.to_owned(),
+            by: ClosedBy::Gateway,
+            diagnosis,
+            gone: Diagnosis::GONE_SERVER_CLOSED,
+        }
+    }
 }
 
 /// Why a push was not taken.

@@ -10,12 +10,12 @@ use tidegate_core::context::{Event, EventKind, error_body};
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::ErrorCode;
 use tidegate_core::id::RequestId;
-use tidegate_core::notice::{ClosedBy, Notice, Place};
+use tidegate_core::notice::{Notice, Place};
 use tidegate_core::policy::Excess;
 use tidegate_core::settings::{ErrorFrames, TwoWayErrors};
 use tidegate_core::snapshot::{Route, RouteChoice, Stage, StagePolicy};
 use tidegate_core::throttle::Bucket;
-use tidegate_ws::{CloseCode, CloseFrame, OutboundMessage};
+use tidegate_ws::OutboundMessage;
 
 use super::control;
 use super::handle::{CloseCause, Handle};
@@ -130,14 +130,7 @@ fn count(handle: &Handle, policy: &StagePolicy, now: u64) -> Result<(), Failure>
     }
     if messages.excess == Excess::Close {
         let reason = "Too many messages";
-        handle.close(CloseCause {
-            frame: Some(CloseFrame::new(CloseCode::POLICY_VIOLATION, reason)),
-            code: 1008,
-            reason: reason.to_owned(),
-            by: ClosedBy::Gateway,
-            diagnosis: Diagnosis::RATELIMIT_MESSAGES,
-            gone: Diagnosis::GONE_SERVER_CLOSED,
-        });
+        handle.close(CloseCause::policy_violation(reason, Diagnosis::RATELIMIT_MESSAGES));
     }
     let detail = format!("over {} messages a second, {} at once", throttle.rate, throttle.burst);
     Err(Failure::new(ErrorCode::MessagesExceeded, Diagnosis::RATELIMIT_MESSAGES, detail))
