@@ -16,7 +16,7 @@ pub(crate) fn milliseconds(value: &Value) -> Option<i64> {
         return Some(seconds.saturating_mul(1_000));
     }
     // A conversion from a float saturates; JSON has no NaN.
-    #[allow(clippy::cast_possible_truncation)]
+    #[expect(clippy::cast_possible_truncation, reason = "it saturates, and the number is compared only")]
     number.as_f64().map(|seconds| (seconds * 1_000.0) as i64)
 }
 
@@ -133,7 +133,7 @@ fn whole_number(number: &Number) -> Option<String> {
         return Some(number.to_string());
     }
     let float = number.as_f64().filter(|float| float.fract() == 0.0 && float.abs() < EXACT)?;
-    #[allow(clippy::cast_possible_truncation)] // the line above has excluded it
+    #[expect(clippy::cast_possible_truncation, reason = "the line above has excluded it")]
     Some((float as i64).to_string())
 }
 

@@ -436,6 +436,9 @@ impl Admitted {
                 }
             }
         };
+        // The backend has said yes, so from here on it hears of the end, whatever happens.
+        let inner = Some((Arc::clone(&gateway), Arc::clone(&self.handle)));
+        let mut connection = OpenConnection { inner, refusal: None, deflate: None, started };
         let chosen = match &answer {
             Some(answer) => self.backend_subprotocol(&gateway, answer, established.subprotocol),
             None => self.request.own_subprotocol(),
@@ -461,8 +464,8 @@ impl Admitted {
             gateway.attempts.on_end(&handshake, &outcome, gateway.next_random());
         }
         gateway.handshake_over.notify_waiters();
-        let inner = Some((gateway, self.handle));
-        Ok((reply, OpenConnection { inner, refusal: None, deflate, started }))
+        connection.deflate = deflate;
+        Ok((reply, connection))
     }
 
     /// The subprotocol that the backend names, if the client offered it: browsers drop the connection otherwise.
@@ -629,7 +632,7 @@ impl Drop for OpenConnection {
             status: 499,
             code: ErrorCode::Gone,
             diagnosis: Diagnosis::HANDSHAKE_CLIENT_GAVE_UP,
-            detail: "the client left before the 101".to_owned(),
+            detail: "the client left before the 101, or the handshake failed".to_owned(),
             duration: self.started.elapsed(),
         });
         let tasks = gateway.tasks.clone();

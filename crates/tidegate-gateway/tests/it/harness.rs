@@ -37,6 +37,8 @@ pub(crate) struct Notices {
     pub(crate) panics_at_size: std::sync::atomic::AtomicUsize,
     /// A limit that is only reported panics, which is in the middle of a handshake.
     pub(crate) panics_when_limited: std::sync::atomic::AtomicBool,
+    /// A handshake panics whose subprotocol the backend does not confirm: after `$connect` has said yes.
+    pub(crate) panics_after_connect: std::sync::atomic::AtomicBool,
 }
 
 impl NoticeSink for Notices {
@@ -47,6 +49,9 @@ impl NoticeSink for Notices {
         let panics_when_limited = self.panics_when_limited.load(std::sync::atomic::Ordering::Relaxed);
         let is_limited = matches!(&notice, Notice::WouldBeLimited { .. });
         assert!(!panics_when_limited || !is_limited, "a planned fault");
+        let panics_after_connect = self.panics_after_connect.load(std::sync::atomic::Ordering::Relaxed);
+        let is_after_connect = matches!(&notice, Notice::SubprotocolTrouble { .. });
+        assert!(!panics_after_connect || !is_after_connect, "a planned fault");
         self.record.push(notice);
     }
 }

@@ -22,3 +22,13 @@ async fn the_backend_hears_of_it_and_others_live_on() {
     other.close(1000, "").await;
     plane.end_with(1).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_backend_hears_of_a_handshake_that_fails_after_its_yes() {
+    let plane = Plane::start().await;
+    plane.notices.panics_after_connect.store(true, Ordering::Relaxed);
+    assert_eq!(plane.knock("", "Sec-WebSocket-Protocol: chat\r\n").await, 500);
+    plane.backend.events("DISCONNECT", 1).await;
+    plane.nobody_is_left().await;
+    plane.end().await;
+}
