@@ -12,6 +12,7 @@ pub mod diagnosis;
 pub mod error;
 pub mod id;
 pub mod identity;
+pub mod journal;
 pub mod json_path;
 pub mod limits;
 pub mod mapping;

@@ -3,12 +3,14 @@
 //! A notice is data. Whoever takes it writes log line and metric together, so that they cannot disagree, and
 //! may keep it for later questions. It carries no payload, no query value, no header value and no secret.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::diagnosis::Diagnosis;
 use crate::error::ErrorCode;
 use crate::id::{ConnectionId, RequestId};
+use crate::journal::{Facts, Kind};
 
 /// Where something happened.
 #[derive(Debug, Clone, Default)]
@@ -23,6 +25,12 @@ pub struct Place {
     pub request_id: Option<RequestId>,
     /// Once it is chosen.
     pub route_key: Option<Arc<str>>,
+    /// The reference that the client made for its attempt.
+    pub client_ref: Option<Arc<str>>,
+    /// Whose connection it is, once that is known.
+    pub user: Option<Arc<str>>,
+    /// The client's address.
+    pub address: Option<IpAddr>,
 }
 
 /// Who ended a connection.
@@ -59,6 +67,8 @@ pub enum Notice {
         place: Place,
         /// From the request head to the 101.
         duration: Duration,
+        /// What the catalogue names as proof; none where nobody keeps it.
+        facts: Facts,
     },
     /// A handshake was refused.
     HandshakeRefused {
@@ -74,6 +84,8 @@ pub enum Notice {
         detail: String,
         /// From the request head to the answer.
         duration: Duration,
+        /// What the catalogue names as proof; none where nobody keeps it.
+        facts: Facts,
     },
     /// The backend's choice of a subprotocol will not please the client.
     SubprotocolTrouble {
@@ -81,6 +93,8 @@ pub enum Notice {
         place: Place,
         /// What is wrong with it.
         diagnosis: Diagnosis,
+        /// What the catalogue names as proof; none where nobody keeps it.
+        facts: Facts,
     },
     /// A message was handled; nothing went wrong at the gateway.
     MessageHandled {
@@ -92,6 +106,11 @@ pub enum Notice {
         status: u16,
         /// A body that no route response delivers.
         dropped_reply: bool,
+        /// What the catalogue names as proof; none where nobody keeps it.
+        facts: Facts,
+        /// Something that is worth a look although nothing failed: a reply that nobody gets, a message that could
+        /// not be selected by.
+        remark: Option<Diagnosis>,
     },
     /// A message failed; the client may have been told by a frame.
     MessageFailed {
@@ -105,6 +124,8 @@ pub enum Notice {
         diagnosis: Diagnosis,
         /// For the operator; names and numbers only.
         detail: String,
+        /// What the catalogue names as proof; none where nobody keeps it.
+        facts: Facts,
     },
     /// A backend answered a message with 4xx or 5xx.
     BackendRefusedMessage {
@@ -114,6 +135,8 @@ pub enum Notice {
         status: u16,
         /// Why, as far as its answer says.
         diagnosis: Diagnosis,
+        /// What the catalogue names as proof; none where nobody keeps it.
+        facts: Facts,
     },
     /// One integration call ended.
     IntegrationCalled {
@@ -125,6 +148,8 @@ pub enum Notice {
         status: Option<u16>,
         /// From the decision to call to the last byte of the answer; zero for integrations that ask nobody.
         duration: Duration,
+        /// What the catalogue names as proof; none where nobody keeps it.
+        facts: Facts,
     },
     /// A connection ended. Emitted once for each [`Self::ConnectionOpened`].
     ConnectionClosed {
@@ -146,6 +171,8 @@ pub enum Notice {
         bytes_in: u64,
         /// Payload bytes out.
         bytes_out: u64,
+        /// What the catalogue names as proof; none where nobody keeps it.
+        facts: Facts,
     },
     /// A `$disconnect` could not be delivered.
     DisconnectLost {
@@ -155,6 +182,8 @@ pub enum Notice {
         diagnosis: Diagnosis,
         /// For the operator.
         detail: String,
+        /// What the catalogue names as proof; none where nobody keeps it.
+        facts: Facts,
     },
     /// A push was taken for delivery.
     Pushed {
@@ -162,6 +191,8 @@ pub enum Notice {
         place: Place,
         /// Bytes.
         size: usize,
+        /// What the catalogue names as proof; none where nobody keeps it.
+        facts: Facts,
     },
     /// A message to many was taken for delivery.
     Published {
@@ -177,6 +208,8 @@ pub enum Notice {
         gone: usize,
         /// Connections that read too slowly.
         slow: usize,
+        /// What the catalogue names as proof; none where nobody keeps it.
+        facts: Facts,
     },
     /// Somebody may not use a channel, or no longer.
     ChannelRefused {
@@ -188,6 +221,8 @@ pub enum Notice {
         diagnosis: Diagnosis,
         /// For the operator: the rule.
         detail: String,
+        /// What the catalogue names as proof; none where nobody keeps it.
+        facts: Facts,
     },
     /// A limit was reached whose policy says `dry_run`.
     WouldBeLimited {
@@ -197,6 +232,8 @@ pub enum Notice {
         diagnosis: Diagnosis,
         /// For the operator; names and numbers only.
         detail: String,
+        /// What the catalogue names as proof; none where nobody keeps it.
+        facts: Facts,
     },
     /// A message named a handler that is not on the policy's list; it went to `$default`.
     HandlerNotAllowed {
@@ -206,6 +243,8 @@ pub enum Notice {
         handler: String,
         /// The name on the list that looks most like it.
         nearest: Option<String>,
+        /// What the catalogue names as proof; none where nobody keeps it.
+        facts: Facts,
     },
     /// A set of keys could not be fetched; the last good one stays.
     KeySetNotFetched {
@@ -215,6 +254,8 @@ pub enum Notice {
         diagnosis: Diagnosis,
         /// For the operator.
         detail: String,
+        /// What the catalogue names as proof; none where nobody keeps it.
+        facts: Facts,
     },
     /// A management call was refused.
     PushRefused {
@@ -226,6 +267,8 @@ pub enum Notice {
         code: ErrorCode,
         /// Why.
         diagnosis: Diagnosis,
+        /// What the catalogue names as proof; none where nobody keeps it.
+        facts: Facts,
     },
     /// The listener could not accept.
     AcceptFailed {
@@ -233,6 +276,50 @@ pub enum Notice {
         error: String,
         /// Why.
         diagnosis: Diagnosis,
+    },
+    /// A browser asked for a connect token.
+    TokenRequested {
+        /// Where.
+        place: Place,
+        /// Why it got none.
+        refused: Option<Diagnosis>,
+        /// What the catalogue names as proof; none where nobody keeps it.
+        facts: Facts,
+    },
+    /// Something was decided about an attempt that is worth an entry of its own; the attempt went on.
+    Decided {
+        /// Where.
+        place: Place,
+        /// What about.
+        kind: Kind,
+        /// Why it is worth a look.
+        remark: Option<Diagnosis>,
+        /// What the catalogue names as proof; none where nobody keeps it.
+        facts: Facts,
+    },
+    /// A connection joined or left a channel.
+    MembershipChanged {
+        /// Where.
+        place: Place,
+        /// The channel.
+        channel: Arc<str>,
+        /// `join` or `leave`.
+        change: &'static str,
+        /// `handshake`, `client`, `management`, `administrator` or `rules`.
+        by: &'static str,
+    },
+    /// Somebody changed definitions, or the process started, stopped, cleaned up or read its configuration.
+    Controlled {
+        /// Where, as far as it is about one API.
+        place: Place,
+        /// What happened: `start`, `stop`, `drain`, `deploy`, `change`, `delete`, `clean-up`, `configuration`, `certificate`.
+        what: &'static str,
+        /// Access key id, API key name or `gateway`.
+        actor: String,
+        /// Why it failed.
+        refused: Option<Diagnosis>,
+        /// What it was about: names, ids, counts, hashes.
+        facts: Facts,
     },
     /// A connection task panicked; the connection was closed, its `$disconnect` sent.
     ConnectionPanicked {
@@ -245,4 +332,9 @@ pub enum Notice {
 pub trait NoticeSink: Send + Sync + std::fmt::Debug {
     /// Takes one.
     fn take(&self, notice: Notice);
+
+    /// Does anybody keep [`Facts`]? Gathering them costs time.
+    fn keeps_facts(&self) -> bool {
+        false
+    }
 }

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tidegate_core::channel::{ChannelName, Decision, Right, Rule};
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::identity::Identity;
+use tidegate_core::journal::Facts;
 use tidegate_core::mapping::query_values;
 use tidegate_core::notice::Notice;
 use tidegate_core::snapshot::{Stage, StagePolicy};
@@ -404,7 +405,13 @@ impl Gateway {
 
     fn note_refusal(&self, handle: &Handle, channel: &ChannelName, diagnosis: Diagnosis, detail: String) {
         let place = self.place(handle);
-        self.notice(Notice::ChannelRefused { place, channel: channel.to_shared(), diagnosis, detail });
+        self.notice(Notice::ChannelRefused {
+            facts: Facts::none(),
+            place,
+            channel: channel.to_shared(),
+            diagnosis,
+            detail,
+        });
     }
 
     /// Rules of these stages have changed: answers of backends are forgotten, memberships checked again.

@@ -16,6 +16,7 @@ use tidegate_core::context::{ConnectionFacts, SessionFacts};
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::id::ConnectionId;
 use tidegate_core::identity::Identity;
+use tidegate_core::journal::Facts;
 use tidegate_core::notice::{Notice, Place};
 use tidegate_core::port::{Record, RecordChange, RecordKind, RecordStore, StoreError};
 use tokio::sync::Semaphore;
@@ -263,8 +264,10 @@ impl Gateway {
                     connection_id: Some(id),
                     request_id: Some(request_id),
                     route_key: Some("$disconnect".into()),
+                    address: Some(facts.source_ip),
+                    ..Place::default()
                 };
-                self.notice(Notice::DisconnectLost { place, diagnosis, detail });
+                self.notice(Notice::DisconnectLost { facts: Facts::none(), place, diagnosis, detail });
                 self.disconnects.strike_out(id);
                 return;
             }

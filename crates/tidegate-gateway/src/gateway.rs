@@ -285,8 +285,8 @@ impl Gateway {
             api_id: Arc::clone(&facts.api_id),
             stage: Arc::clone(&facts.stage),
             connection_id: Some(facts.connection_id),
-            request_id: None,
-            route_key: None,
+            address: Some(facts.source_ip),
+            ..Place::default()
         }
     }
 

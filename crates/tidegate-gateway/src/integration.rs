@@ -11,6 +11,7 @@ use tidegate_core::context::{ConnectionFacts, Event, EventKind, SessionFacts};
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::ErrorCode;
 use tidegate_core::id::RequestId;
+use tidegate_core::journal::Facts;
 use tidegate_core::notice::{Notice, Place};
 use tidegate_core::snapshot::{Integration, IntegrationKind, Stage};
 
@@ -114,12 +115,15 @@ pub(crate) async fn call(
 fn note(gateway: &Gateway, call: &Call<'_>, result: &Result<Answer, Failure>, duration: Duration) {
     let event = call.event;
     gateway.notice(Notice::IntegrationCalled {
+        facts: Facts::none(),
         place: Place {
             api_id: Arc::clone(&event.connection.api_id),
             stage: Arc::clone(&event.connection.stage),
             connection_id: Some(event.connection.connection_id),
             request_id: Some(event.request_id),
             route_key: Some(Arc::clone(&event.route_key)),
+            address: Some(event.connection.source_ip),
+            ..Place::default()
         },
         event_type: event.event_type(),
         status: result.as_ref().ok().map(|answer| answer.status),
@@ -170,7 +174,7 @@ pub(crate) async fn disconnect(gateway: &Arc<Gateway>, handle: &Arc<Handle>, cod
         let mut place = gateway.place(handle);
         place.request_id = Some(ended.request_id);
         place.route_key = Some("$disconnect".into());
-        gateway.notice(Notice::DisconnectLost { place, diagnosis, detail });
+        gateway.notice(Notice::DisconnectLost { facts: Facts::none(), place, diagnosis, detail });
     }
 }
 

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use tidegate_core::channel::ChannelName;
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::id::ConnectionId;
+use tidegate_core::journal::Facts;
 use tidegate_core::notice::{Notice, Place};
 use tidegate_core::policy::SlowReader;
 use tidegate_core::snapshot::Stage;
@@ -162,6 +163,7 @@ impl Gateway {
             message_id: total.message_id.map(|id| id.to_string()),
         };
         self.notice(Notice::Published {
+            facts: Facts::none(),
             place: place.clone(),
             target: label,
             size: payload.len(),

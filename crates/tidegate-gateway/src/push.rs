@@ -22,6 +22,7 @@ use tidegate_auth::{CredentialKeys, RequestParts, ResourceScope, access_denied_m
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::ErrorCode;
 use tidegate_core::id::ConnectionId;
+use tidegate_core::journal::Facts;
 use tidegate_core::notice::{Notice, Place};
 use tidegate_core::snapshot::Stage;
 
@@ -118,7 +119,13 @@ fn finish(gateway: &Gateway, place: Place, result: Result<Reply, Refusal>) -> Re
     let mut reply = match result {
         Ok(reply) => reply,
         Err(Refusal { reply, code, diagnosis }) => {
-            gateway.notice(Notice::PushRefused { place, status: reply.status().as_u16(), code, diagnosis });
+            gateway.notice(Notice::PushRefused {
+                facts: Facts::none(),
+                place,
+                status: reply.status().as_u16(),
+                code,
+                diagnosis,
+            });
             reply
         }
     };
@@ -237,12 +244,8 @@ fn authorize(
             let code = ErrorCode::MissingAuthentication;
             let mut reply = aws_error(code, Some(&error.message()));
             reply.headers_mut().insert("x-amzn-errortype", HeaderValue::from_static(error.error_type()));
-            let known = Diagnosis::ALL.iter().find(|(diagnosis, _)| diagnosis.as_str() == error.diagnosis());
-            Refusal {
-                reply,
-                code,
-                diagnosis: known.map_or(Diagnosis::MANAGEMENT_BAD_SIGNATURE, |(diagnosis, _)| *diagnosis),
-            }
+            let known = Diagnosis::find(error.diagnosis());
+            Refusal { reply, code, diagnosis: known.unwrap_or(Diagnosis::MANAGEMENT_BAD_SIGNATURE) }
         })?;
     let scope = ResourceScope {
         partition: "aws",

@@ -194,6 +194,11 @@ impl Metrics {
             Notice::ConnectionPanicked { .. } => {
                 self.panics.inc();
             }
+            // Counted elsewhere, or for the journal alone.
+            Notice::TokenRequested { .. }
+            | Notice::Decided { .. }
+            | Notice::MembershipChanged { .. }
+            | Notice::Controlled { .. } => {}
         }
     }
 

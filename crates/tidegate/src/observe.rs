@@ -99,10 +99,10 @@ macro_rules! line {
 
 fn log(notice: &Notice) {
     match notice {
-        Notice::ConnectionOpened { place, duration } => {
+        Notice::ConnectionOpened { place, duration, .. } => {
             line!(Level::Debug, place, duration_ms = duration.as_millis() as u64, "connection opened");
         }
-        Notice::HandshakeRefused { place, status, code, diagnosis, detail, duration } => line!(
+        Notice::HandshakeRefused { place, status, code, diagnosis, detail, duration, .. } => line!(
             code.row().level,
             place,
             status,
@@ -112,16 +112,17 @@ fn log(notice: &Notice) {
             duration_ms = duration.as_millis() as u64,
             "handshake refused"
         ),
-        Notice::SubprotocolTrouble { place, diagnosis } => {
+        Notice::SubprotocolTrouble { place, diagnosis, .. } => {
             let is_clients = *diagnosis == Diagnosis::SUBPROTOCOL_NOT_CONFIRMED;
             let level = if is_clients { Level::Info } else { Level::Warn };
             line!(level, place, diag = diagnosis.as_str(), "subprotocol not agreed");
         }
-        Notice::MessageHandled { place, size, status, dropped_reply } => {
-            let diag = dropped_reply.then(|| Diagnosis::REPLY_NO_ROUTE_RESPONSE.as_str());
+        Notice::MessageHandled { place, size, status, dropped_reply, remark, .. } => {
+            let dropped = dropped_reply.then_some(Diagnosis::REPLY_NO_ROUTE_RESPONSE);
+            let diag = remark.or(dropped).map(Diagnosis::as_str);
             line!(Level::Debug, place, size, status, diag, "message handled");
         }
-        Notice::MessageFailed { place, size, code, diagnosis, detail } => line!(
+        Notice::MessageFailed { place, size, code, diagnosis, detail, .. } => line!(
             code.row().level,
             place,
             size,
@@ -130,10 +131,10 @@ fn log(notice: &Notice) {
             detail,
             "message failed"
         ),
-        Notice::BackendRefusedMessage { place, status, diagnosis } => {
+        Notice::BackendRefusedMessage { place, status, diagnosis, .. } => {
             line!(Level::Info, place, status, diag = diagnosis.as_str(), "backend refused a message");
         }
-        Notice::IntegrationCalled { place, event_type, status, duration } => {
+        Notice::IntegrationCalled { place, event_type, status, duration, .. } => {
             line!(
                 Level::Debug,
                 place,
@@ -153,6 +154,7 @@ fn log(notice: &Notice) {
             messages_out,
             bytes_in,
             bytes_out,
+            ..
         } => line!(
             Level::Debug,
             place,
@@ -166,28 +168,28 @@ fn log(notice: &Notice) {
             bytes_out,
             "connection closed"
         ),
-        Notice::DisconnectLost { place, diagnosis, detail } => {
+        Notice::DisconnectLost { place, diagnosis, detail, .. } => {
             line!(Level::Warn, place, diag = diagnosis.as_str(), detail, "disconnect event not delivered");
         }
-        Notice::Pushed { place, size } => line!(Level::Debug, place, size, "pushed"),
-        Notice::Published { place, target, size, delivered, gone, slow } => {
+        Notice::Pushed { place, size, .. } => line!(Level::Debug, place, size, "pushed"),
+        Notice::Published { place, target, size, delivered, gone, slow, .. } => {
             line!(Level::Debug, place, target, size, delivered, gone, slow, "published");
         }
-        Notice::ChannelRefused { place, channel, diagnosis, detail } => {
+        Notice::ChannelRefused { place, channel, diagnosis, detail, .. } => {
             let channel = &**channel;
             line!(Level::Info, place, channel, diag = diagnosis.as_str(), detail, "channel refused");
         }
-        Notice::WouldBeLimited { place, diagnosis, detail } => {
+        Notice::WouldBeLimited { place, diagnosis, detail, .. } => {
             line!(Level::Info, place, diag = diagnosis.as_str(), detail, "limit reached, dry run");
         }
-        Notice::HandlerNotAllowed { place, handler, nearest } => {
+        Notice::HandlerNotAllowed { place, handler, nearest, .. } => {
             let diag = Diagnosis::HANDLER_NOT_ALLOWED.as_str();
             line!(Level::Info, place, handler, nearest, diag, "handler is not on the list");
         }
-        Notice::KeySetNotFetched { place, diagnosis, detail } => {
+        Notice::KeySetNotFetched { place, diagnosis, detail, .. } => {
             line!(Level::Warn, place, diag = diagnosis.as_str(), detail, "key set not fetched");
         }
-        Notice::PushRefused { place, status, code, diagnosis } => {
+        Notice::PushRefused { place, status, code, diagnosis, .. } => {
             line!(
                 code.row().level,
                 place,
@@ -196,6 +198,20 @@ fn log(notice: &Notice) {
                 diag = diagnosis.as_str(),
                 "management call refused"
             );
+        }
+        Notice::TokenRequested { place, refused, .. } => {
+            let level = if refused.is_some() { Level::Info } else { Level::Debug };
+            line!(level, place, diag = refused.map(Diagnosis::as_str), "connect token asked for");
+        }
+        Notice::Decided { place, kind, remark, .. } => {
+            line!(Level::Debug, place, kind = kind.as_str(), diag = remark.map(Diagnosis::as_str), "decided");
+        }
+        Notice::MembershipChanged { place, channel, change, by } => {
+            let channel = &**channel;
+            line!(Level::Debug, place, channel, change, by, "channel membership changed");
+        }
+        Notice::Controlled { place, what, actor, refused, .. } => {
+            line!(Level::Debug, place, what, actor, diag = refused.map(Diagnosis::as_str), "controlled");
         }
         Notice::AcceptFailed { error, diagnosis } => {
             tracing::warn!(error, diag = diagnosis.as_str(), "listener cannot accept");

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::ErrorCode;
+use tidegate_core::journal::Facts;
 use tidegate_core::network::AddressKey;
 use tidegate_core::notice::{Notice, Place};
 use tidegate_core::port::{Record, RecordChange, RecordKind, RecordStore};
@@ -200,7 +201,12 @@ impl Attempts {
                 stage: Arc::clone(&handshake.stage.name),
                 ..Place::default()
             };
-            gateway.notice(Notice::WouldBeLimited { place, diagnosis: Diagnosis::RATELIMIT_CONNECT, detail });
+            gateway.notice(Notice::WouldBeLimited {
+                facts: Facts::none(),
+                place,
+                diagnosis: Diagnosis::RATELIMIT_CONNECT,
+                detail,
+            });
             return Ok(());
         }
         let mut refused =

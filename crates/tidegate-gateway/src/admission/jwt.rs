@@ -15,6 +15,7 @@ use tidegate_auth::jwt::{Jwks, JwtRefusal, JwtVerifier, KeySet, KeySource, Sourc
 use tidegate_auth::{BEARER_SUBPROTOCOL, Secret};
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::ErrorCode;
+use tidegate_core::journal::Facts;
 use tidegate_core::notice::{Notice, Place};
 use tidegate_core::policy::Policy;
 use tidegate_core::snapshot::{Snapshot, Stage};
@@ -243,7 +244,7 @@ impl StageKeys {
 
 fn not_fetched((api_id, stage): &StageName, diagnosis: Diagnosis, detail: String) -> Notice {
     let place = Place { api_id: Arc::clone(api_id), stage: Arc::clone(stage), ..Place::default() };
-    Notice::KeySetNotFetched { place, diagnosis, detail }
+    Notice::KeySetNotFetched { facts: Facts::none(), place, diagnosis, detail }
 }
 
 /// Verifies the token of a handshake.

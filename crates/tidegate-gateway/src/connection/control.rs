@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use tidegate_core::channel::{ChannelName, Right};
 use tidegate_core::diagnosis::Diagnosis;
+use tidegate_core::journal::Facts;
 use tidegate_core::notice::Notice;
 use tidegate_core::snapshot::{Stage, StagePolicy};
 use tidegate_ws::OutboundMessage;
@@ -104,6 +105,7 @@ fn with_reference(mut answer: Value, reference: &Value) -> Value {
 fn refused(gateway: &Gateway, handle: &Handle, request: &Request<'_>, refusal: &JoinRefusal) -> Value {
     let channel = request.channel.as_deref().unwrap_or_default();
     gateway.notice(Notice::ChannelRefused {
+        facts: Facts::none(),
         place: gateway.place(handle),
         channel: channel.chars().take(128).collect::<String>().into(),
         diagnosis: refusal.diagnosis,

@@ -10,6 +10,7 @@ use tidegate_core::context::{Event, EventKind, error_body};
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::ErrorCode;
 use tidegate_core::id::RequestId;
+use tidegate_core::journal::Facts;
 use tidegate_core::notice::{Notice, Place};
 use tidegate_core::policy::Excess;
 use tidegate_core::settings::{ErrorFrames, TwoWayErrors};
@@ -169,12 +170,14 @@ pub(super) async fn tell(
     match integration::call(gateway, &route.integration, &call).await {
         Ok(answer) if answer.status < 400 => {}
         Ok(answer) => gateway.notice(Notice::BackendRefusedMessage {
+            facts: Facts::none(),
             place,
             status: answer.status,
             diagnosis: answer.diagnosis.unwrap_or(Diagnosis::REPLY_BACKEND_FAILED),
         }),
         Err(Failure { code, diagnosis, detail }) => {
             gateway.notice(Notice::MessageFailed {
+                facts: Facts::none(),
                 place,
                 size,
                 code,
@@ -212,7 +215,12 @@ fn choose(
         // Once for each name: a client could fill the log otherwise.
         if gateway.unlisted_handlers.is_new(stage, &handler) {
             let nearest = deployment.nearest_handler(policy, &handler).map(str::to_owned);
-            gateway.notice(Notice::HandlerNotAllowed { place: gateway.place(handle), handler, nearest });
+            gateway.notice(Notice::HandlerNotAllowed {
+                facts: Facts::none(),
+                place: gateway.place(handle),
+                handler,
+                nearest,
+            });
         }
     }
     selected.is_json &= !queued.is_base64;
@@ -251,6 +259,7 @@ fn reply(
     if is_error {
         let diagnosis = answer.diagnosis.unwrap_or(Diagnosis::REPLY_BACKEND_FAILED);
         gateway.notice(Notice::BackendRefusedMessage {
+            facts: Facts::none(),
             place: place.clone(),
             status: answer.status,
             diagnosis,
@@ -269,7 +278,14 @@ fn reply(
         let _ = handle.push_reply(&OutboundMessage::text(answer.body), now);
     }
     let dropped_reply = !route.is_two_way && has_body && route.lacks_route_response;
-    gateway.notice(Notice::MessageHandled { place, size, status: answer.status, dropped_reply });
+    gateway.notice(Notice::MessageHandled {
+        facts: Facts::none(),
+        remark: None,
+        place,
+        size,
+        status: answer.status,
+        dropped_reply,
+    });
 }
 
 /// Tells client and operator what went wrong. The connection stays open.
@@ -306,5 +322,12 @@ fn refuse(
         let _ = handle.push_reply(&OutboundMessage::text(Bytes::from(frame)), now);
     }
     let Failure { code, diagnosis, detail } = failure;
-    gateway.notice(Notice::MessageFailed { place, size, code, diagnosis, detail: detail.into_owned() });
+    gateway.notice(Notice::MessageFailed {
+        facts: Facts::none(),
+        place,
+        size,
+        code,
+        diagnosis,
+        detail: detail.into_owned(),
+    });
 }

@@ -16,6 +16,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use tidegate_core::diagnosis::Diagnosis;
+use tidegate_core::journal::Facts;
 use tidegate_core::limits;
 use tidegate_core::notice::{ClosedBy, Notice};
 use tidegate_ws::{CloseCode, CloseFrame, DeflateParams};
@@ -220,6 +221,7 @@ impl Connection {
         gateway.registry.remove(facts.connection_id, cause.gone, cause.code, now);
         writing.extend(waiting);
         gateway.notice(Notice::ConnectionClosed {
+            facts: Facts::none(),
             place: gateway.place(&handle),
             by: cause.by,
             close_code: cause.code,

@@ -15,6 +15,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::ErrorCode;
+use tidegate_core::journal::Facts;
 use tidegate_core::limits;
 use tidegate_core::notice::Notice;
 use tokio::io::AsyncWriteExt as _;
@@ -174,6 +175,7 @@ async fn first_byte(stream: &TcpStream) -> Option<u8> {
 /// A refusal that no request handler has seen.
 fn refuse(gateway: &Gateway, code: ErrorCode, diagnosis: Diagnosis, detail: &str) {
     gateway.notice(Notice::HandshakeRefused {
+        facts: Facts::none(),
         place: Default::default(),
         status: code.row().status,
         code,

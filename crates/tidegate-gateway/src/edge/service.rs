@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use parking_lot::Mutex;
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::ErrorCode;
+use tidegate_core::journal::Facts;
 use tidegate_core::limits;
 use tidegate_core::notice::{Notice, Place};
 
@@ -153,6 +154,7 @@ pub(crate) fn refuse(
         reply.headers_mut().insert("tidegate-request-id", value);
     }
     gateway.notice(Notice::HandshakeRefused {
+        facts: Facts::none(),
         place: place.clone(),
         status: reply.status().as_u16(),
         code,

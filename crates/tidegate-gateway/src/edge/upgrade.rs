@@ -17,6 +17,7 @@ use tidegate_core::context::{ConnectionFacts, Event, EventKind, error_body};
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::ErrorCode;
 use tidegate_core::id::RequestId;
+use tidegate_core::journal::Facts;
 use tidegate_core::mapping::query_values;
 use tidegate_core::notice::{Notice, Place};
 use tidegate_core::settings::{PendingPosts, Switch};
@@ -488,7 +489,7 @@ impl Admitted {
         };
         let mut place = gateway.place(&self.handle);
         place.request_id = Some(self.request_id);
-        gateway.notice(Notice::SubprotocolTrouble { place, diagnosis });
+        gateway.notice(Notice::SubprotocolTrouble { facts: Facts::none(), place, diagnosis });
         chosen
     }
 
@@ -545,6 +546,7 @@ impl Admitted {
             gateway.attempts.on_end(&handshake, &outcome, gateway.next_random());
         }
         gateway.notice(Notice::HandshakeRefused {
+            facts: Facts::none(),
             place,
             status,
             code,
@@ -604,6 +606,7 @@ impl OpenConnection {
         let Some((gateway, handle)) = self.inner.take() else { return };
         gateway.wheel.schedule(handle.facts.connection_id, Kind::Limits, gateway.first_deadline(&handle));
         gateway.notice(Notice::ConnectionOpened {
+            facts: Facts::none(),
             place: gateway.place(&handle),
             duration: self.started.elapsed(),
         });
@@ -628,6 +631,7 @@ impl Drop for OpenConnection {
         let mut place = gateway.place(&handle);
         place.route_key = Some("$connect".into());
         gateway.notice(Notice::HandshakeRefused {
+            facts: Facts::none(),
             place,
             status: 499,
             code: ErrorCode::Gone,

@@ -11,6 +11,7 @@ use tidegate_core::context::iso_time;
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::ErrorCode;
 use tidegate_core::id::ConnectionId;
+use tidegate_core::journal::Facts;
 use tidegate_core::limits;
 use tidegate_core::mapping::query_values;
 use tidegate_core::notice::{ClosedBy, Notice, Place};
@@ -114,7 +115,7 @@ fn post(gateway: &Gateway, handle: &Handle, body: Bytes, now: u64, place: &Place
         }
         PushRefusal::Gone | PushRefusal::Pending => gone(gateway, handle.facts.connection_id, now),
     })?;
-    gateway.notice(Notice::Pushed { place: place.clone(), size });
+    gateway.notice(Notice::Pushed { facts: Facts::none(), place: place.clone(), size });
     let mut reply = empty(200);
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(reply)

@@ -13,7 +13,11 @@ const PERMITTED: &[(&str, &[&str])] = &[
     ("tidegate-store", &["tidegate-core"]),
     ("tidegate-control", &["tidegate-core", "tidegate-auth"]),
     ("tidegate-gateway", &["tidegate-core", "tidegate-auth", "tidegate-ws"]),
-    ("tidegate-admin", &["tidegate-core", "tidegate-auth", "tidegate-control", "tidegate-gateway"]),
+    ("tidegate-doctor", &["tidegate-core", "tidegate-auth", "tidegate-ws"]),
+    (
+        "tidegate-admin",
+        &["tidegate-core", "tidegate-auth", "tidegate-control", "tidegate-doctor", "tidegate-gateway"],
+    ),
     (
         "tidegate",
         &[
@@ -24,6 +28,7 @@ const PERMITTED: &[(&str, &[&str])] = &[
             "tidegate-store",
             "tidegate-control",
             "tidegate-gateway",
+            "tidegate-doctor",
         ],
     ),
 ];
