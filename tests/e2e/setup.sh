@@ -17,6 +17,7 @@ as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi; }
 missing_packages() {
   local list=()
   command -v chromium >/dev/null || list+=(chromium)
+  command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || list+=(nginx-light)
   python3 -c 'import ensurepip' 2>/dev/null || list+=(python3 python3-venv)
   echo "${list[@]:-}"
 }
