@@ -3,453 +3,584 @@
 causes! {
     // Symptom 1.
     HANDSHAKE_HTTPS_SCHEME "handshake.https-scheme" 1 "[0]" "D L (G)"
-        title "URL starts with `https://` instead of `wss://`."
-        cause "URL starts with `https://` instead of `wss://`."
-        proof "The URL given to doctor or client; at the gateway a GET on a WebSocket path with no `Sec-WebSocket-Key`."
-        client "none in libraries that refuse the scheme; current browsers convert it silently; opened as a page: H426"
-        fix "Use `wss://`.";
+        title "The address begins with `https://` instead of `wss://`."
+        cause "The address of a page or an API was used for the WebSocket. Some libraries refuse the scheme, \
+            others ask for an ordinary page at that address."
+        proof "The address that was given to doctor or to the client library. At the gateway: a GET on a \
+            WebSocket path without `Sec-WebSocket-Key`."
+        client "Libraries that refuse the scheme raise an error before anything is sent; newer browsers convert \
+            the scheme silently; opened as a page, the address answers 426."
+        fix "Write `wss://` where the address has `https://`, and `ws://` where it has `http://`. In a page: \
+            `location.protocol === \"https:\" ? \"wss://\" : \"ws://\"`.";
     HANDSHAKE_PLAIN_ON_TLS "handshake.plain-on-tls" 1 "[0][3]" "G D"
         title "A plain request came to a TLS port."
-        cause "`ws://` sent to a TLS port."
-        proof "First bytes on the TLS listener are an HTTP request line."
-        client "H400 in clear text"
-        fix "Use `wss://`.";
+        cause "The address begins with `ws://` or `http://` and names the port of the TLS listener, so the first \
+            bytes were no TLS handshake."
+        proof "The first bytes at the TLS listener were an HTTP request line."
+        client "HTTP 400 in clear text; a browser shows only close code 1006."
+        fix "Begin the address with `wss://`. If plain text is meant, use the port of `listen` instead of the one \
+            of `tls.listen`.";
     HANDSHAKE_TLS_ON_PLAIN "handshake.tls-on-plain" 1 "[3]" "G D"
         title "A TLS handshake came to a port without TLS."
-        cause "`wss://` sent to a port without TLS."
-        proof "First bytes on the plain listener are a TLS ClientHello."
-        client "none (TLS error)"
-        fix "Use `ws://`, or configure TLS, or put the TLS proxy's port into the URL.";
+        cause "The address begins with `wss://`, but the port that it names speaks plain text."
+        proof "The first bytes at the plain listener were a TLS ClientHello."
+        client "A TLS error such as `wrong version number` or `ERR_SSL_PROTOCOL_ERROR`; a browser shows close \
+            code 1006."
+        fix "Name the port of the TLS proxy or of `tls.listen` in the address. Without TLS, for example during \
+            development, use `ws://`. For TLS in the gateway set `tls.listen`, `tls.certificate` and `tls.key`.";
     HANDSHAKE_WRONG_PATH "handshake.wrong-path" 1 "[0][3]" "G D"
         title "The path belongs to no API, stage or mapping."
-        cause "Host is right, path belongs to no API, stage, mapping or mount."
-        proof "Recorded host and path; nearest known path by edit distance."
-        client "H403 (H404 on app mounts)"
-        fix "Correct the path; explain prints the nearest.";
+        cause "The host is right, but the path leads to nothing: a spelling error, a stage that is called \
+            otherwise, or a segment too many."
+        proof "Host and path as they arrived, and the nearest path that exists (`nearest`)."
+        client "The handshake is answered with HTTP 403; a browser shows only close code 1006. Some mounts answer \
+            404."
+        fix "Use the path that `tidegate apis ls` prints. If the handshake may have further segments behind the \
+            stage, set `data_plane.extra_path = \"ignore\"`.";
     PATH_DOUBLE_PREFIX "path.double-prefix" 1 "[3]" "G D"
-        title "Prefix repeated, `/api/api/...`."
-        cause "Prefix repeated, `/api/api/...`."
-        proof "Path with one repeated segment removed is a known path."
-        client "H404"
-        fix "Set the prefix in one place only.";
+        title "The path has a part twice, such as `/api/api/`."
+        cause "Two places add the same prefix, for example a base URL in the client and a rule of the proxy."
+        proof "The path without the repeated segment is one that exists."
+        client "The handshake is answered with HTTP 404; a browser shows only close code 1006."
+        fix "Keep the prefix in one place only. In nginx, `proxy_pass http://gateway/;` with a slash at its end \
+            replaces the prefix of the location; without the slash it keeps it.";
     PATH_MISSING_STAGE "path.missing-stage" 1 "[0]" "G D"
         title "The stage is missing from the path."
-        cause "Stage segment missing from the URL."
-        proof "Path empty on an API host that has no default stage."
-        client "H403"
-        fix "Append the stage or map a domain.";
+        cause "The address ends with the host of the API. Without a custom domain the first segment of the path \
+            names the stage."
+        proof "The path was empty on the host of an API."
+        client "The handshake is answered with HTTP 403; a browser shows only close code 1006."
+        fix "Append the stage, for example `wss://HOST/prod`. To have addresses without a stage, create a domain \
+            name and an API mapping.";
     HANDSHAKE_BAD_URL_SYNTAX "handshake.bad-url-syntax" 1 "[3]" "L D (G)"
-        title "URL has a fragment, is relative, or was built from an undefined value."
-        cause "URL has a fragment, is relative, or was built from an undefined value."
-        proof "Constructor error; at the gateway `undefined`, `null`, `${` or `[object Object]` in path or query."
-        client "none, or H403/H404"
-        fix "Build the URL from configuration; print it once without token.";
+        title "The address has a fragment, is relative, or was built from an undefined value."
+        cause "A variable was not set when the address was put together, or a part such as `#...` is not \
+            permitted in WebSocket addresses."
+        proof "The constructor's error in the client; at the gateway `undefined`, `null`, `${` or `[object \
+            Object]` in path or query names."
+        client "An error of the constructor, or HTTP 403 or 404, which a browser shows as close code 1006."
+        fix "Build the address from one setting and print it once, without the token, before it is used. Remove \
+            everything from `#` on.";
     HANDSHAKE_HARDCODED_HOST "handshake.hardcoded-host" 1 "[3]" "-"
-        title "Client still connects to a development address such as `localhost`."
-        cause "Client still connects to a development address such as `localhost`."
-        proof "Nothing arrives; console shows the address; closest: page loads without any handshake from the same client."
-        client "none"
-        fix "Derive host and scheme from the page.";
+        title "The client still connects to a development address such as `localhost`."
+        cause "The address is fixed in the code or in a build that was made for another environment, so the \
+            attempt never leaves the client's machine."
+        proof "Nothing arrives at the gateway. The closest sign: pages are loaded and no handshake follows from \
+            the same client; the browser's console shows the address that it tried."
+        client "Nothing reaches the gateway; the client reports a failed connection, a browser close code 1006."
+        fix "Look at the address in the browser's console or network tab. Derive host and scheme from the page \
+            (`location.host`) or from a setting that each environment has, and build again.";
     HANDSHAKE_MALFORMED "handshake.malformed" 1 "[3]" "G D"
         title "The upgrade request has no key, a bad key or another version than 13."
-        cause "Upgrade request without key, with a bad key or a version other than 13."
-        proof "Header values."
-        client "H400; H426 with `Sec-WebSocket-Version: 13` for the version"
-        fix "Use a current client.";
+        cause "The request was not made by a current WebSocket client, or something on the way changed its \
+            `Sec-WebSocket-*` headers."
+        proof "Which of the headers were there and which were not well-formed (`keyPresent`, `version`)."
+        client "HTTP 400, or 426 with `Sec-WebSocket-Version: 13` for another version; a browser shows only close \
+            code 1006."
+        fix "Use a client that speaks RFC 6455. If it does, run `tidegate doctor URL` through the same proxies: \
+            it shows which headers arrive.";
     HANDSHAKE_NOT_WEBSOCKET "handshake.not-websocket" 1 "[g]" "G"
         title "An ordinary HTTP request came to a WebSocket address."
-        cause "Ordinary HTTP client, health check or crawler on the WebSocket URL."
-        proof "GET without any `Sec-WebSocket-*` header."
-        client "H426"
-        fix "Use `/healthz` for health checks.";
+        cause "A health check, a crawler, a browser tab or an HTTP client asked the address as if it were a page."
+        proof "A GET without any `Sec-WebSocket-*` header."
+        client "HTTP 426 with the address to use in the body."
+        fix "Point health checks at `/healthz` of the admin listener. Programs need a WebSocket client: try \
+            `tidegate connect URL`.";
     HANDSHAKE_URL_TOO_LONG "handshake.url-too-long" 1 "[+]" "G D"
-        title "Request line or headers are over the limit."
-        cause "Request line or headers over the limit, usually a long token in the query or big cookies."
-        proof "Size recorded; doctor: 400/413/414/431 from whoever answers, with its `Server` header."
-        client "H414 or H431"
-        fix "Shorten the token, use header or subprotocol, raise the proxy's header buffer.";
+        title "The address or the headers are longer than is accepted."
+        cause "Usually a long token in the query, or many and large cookies of the parent domain."
+        proof "The length that arrived (`urlLength`, `headBytes`). Outside of the gateway: 400, 413, 414 or 431 \
+            with the `Server` header of whoever answered."
+        client "HTTP 414 or 431; a browser shows only close code 1006."
+        fix "Shorten the token or send it in a header or as the subprotocol pair `tidegate.bearer, TOKEN`; remove \
+            cookies that the host does not need. The gateway takes 4096 characters of address and 16 KB of \
+            headers. For a proxy raise its buffer, in nginx `large_client_header_buffers 4 16k;`.";
     CLIENT_SOCKETIO "client.socketio" 1 "[+]" "G D"
         title "A Socket.IO client talks to a plain WebSocket address."
-        cause "Socket.IO client used against a plain WebSocket endpoint."
-        proof "Query has `EIO` and `transport`, or path `/socket.io/`."
-        client "H400; if it gets through: opens, then reconnects for ever"
-        fix "Use a plain WebSocket client.";
+        cause "Socket.IO is a protocol of its own on top of HTTP and WebSocket and needs a Socket.IO server."
+        proof "The query has `EIO` and `transport`, or the path is `/socket.io/`."
+        client "HTTP 400; where it gets through, the connection opens and the client reconnects again and again."
+        fix "Use the browser's `WebSocket` or a plain library such as `ws` or `websockets` in place of Socket.IO.";
     CLIENT_OTHER_PROTOCOL "client.other-protocol" 1 "[+]" "G"
-        title "SockJS, SignalR or similar negotiation request."
-        cause "SockJS, SignalR or similar negotiation request."
-        proof "Path ends `/info` or `/negotiate`, or first message is that protocol's handshake."
-        client "H403/H404, or `$default` gets the frame"
-        fix "Use a plain WebSocket client.";
+        title "The client speaks SockJS, SignalR or a similar protocol."
+        cause "Such clients negotiate first and wrap each message, which only their own servers understand."
+        proof "The path ends with `/info` or `/negotiate`, or the first message is that protocol's handshake."
+        client "HTTP 403 or 404, or the connection opens and each message goes to `$default`."
+        fix "Use a plain WebSocket client. For SignalR alone: `skipNegotiation` does not help, the messages stay \
+            wrapped.";
     HANDSHAKE_CLIENT_GAVE_UP "handshake.client-gave-up" 1 "[g]" "G"
-        title "The client left while $connect was running."
-        cause "Client closed while `$connect` was still running."
-        proof "FIN or RST before the answer; time waited."
-        client "none"
-        fix "Make `$connect` faster; raise the client's open timeout.";
+        title "The client left while `$connect` was running."
+        cause "The backend took longer to answer `$connect` than the client, or a proxy in between, was ready to \
+            wait."
+        proof "The TCP connection ended before the handshake was answered, and the time that had passed."
+        client "The client's own timeout; it never sees an answer."
+        fix "Answer `$connect` faster: do slow work after the answer. Raise the client's limit, for example \
+            `open_timeout` of Python `websockets` or `handshakeTimeout` of `ws`, and the proxy's \
+            `proxy_read_timeout`.";
     HANDSHAKE_SERVER_DOWN "handshake.server-down" 1 "[3]" "D"
-        title "Gateway not running or not listening there."
-        cause "Gateway not running or not listening there."
-        proof "TCP refused; `readyz` unreachable."
-        client "none"
-        fix "Start it; check `--listen`.";
+        title "The gateway does not run, or does not listen there."
+        cause "The process is stopped, still starting, or bound to another address or port."
+        proof "The TCP connection was refused, and `/readyz` of the admin listener cannot be reached either."
+        client "Nothing reaches the gateway; the client reports a failed connection, a browser close code 1006."
+        fix "Start it, and compare `listen` with the address: `127.0.0.1` is reachable from the same machine or \
+            container only. `tidegate config` prints what counts.";
 
     // Symptom 2.
     DNS_NO_RECORD "dns.no-record" 2 "[0]" "D"
-        title "Host name does not resolve."
-        cause "Host name does not resolve."
-        proof "NXDOMAIN or empty answer from two resolvers."
-        client "none"
-        fix "Create the record.";
+        title "The host name does not resolve."
+        cause "There is no DNS record for the name, or the name has a spelling error."
+        proof "Two resolvers answered that the name does not exist, or with no address."
+        client "Nothing reaches the gateway; the client reports a failed connection, a browser close code 1006. \
+            Texts: `ERR_NAME_NOT_RESOLVED`, `ENOTFOUND`, `Name or service not known`."
+        fix "Check the spelling, then create an A, AAAA or CNAME record for the name that leads to the gateway or \
+            to the proxy in front of it.";
     DNS_WRONG_TARGET "dns.wrong-target" 2 "[0]" "D C"
-        title "Name points elsewhere than this gateway."
-        cause "Name points elsewhere than this gateway."
-        proof "Addresses differ from the domain's target; the probe endpoint there is missing or belongs to another installation."
-        client "whatever answers there"
-        fix "Correct the record.";
+        title "The name points elsewhere than to this gateway."
+        cause "The DNS record still leads to another server, for example to the application that answered before."
+        proof "The addresses differ from the target of the domain, and what answers there has no probe address or \
+            belongs to another installation."
+        client "Whatever that server answers, often 404 or 502; a browser shows only close code 1006."
+        fix "Change the record so that it leads to the gateway or its proxy. `tidegate doctor URL` prints the \
+            addresses it found.";
     DNS_STALE "dns.stale" 2 "[g]" "D"
-        title "Record was changed, some resolvers still answer the old address."
-        cause "Record was changed, some resolvers still answer the old address."
-        proof "Authoritative and local answers differ; TTL left."
-        client "depends"
-        fix "Wait for the TTL, lower it before changes.";
+        title "Some resolvers still give the old address."
+        cause "The record was changed and caches keep the old answer until its lifetime (TTL) is over."
+        proof "The authoritative server and the local resolver answer differently; the TTL that is left."
+        client "It depends on which address a client was given: some connect, others fail."
+        fix "Wait until the TTL is over. Before the next change lower the TTL a day ahead, and keep the old \
+            address answering meanwhile.";
     NET_REFUSED "net.refused" 2 "[3]" "D"
         title "Nothing listens on the port."
-        cause "Nothing listens on the port."
-        proof "Connection refused, with address family."
-        client "none"
-        fix "Check listener, port, container mapping.";
+        cause "The machine is there, but no process has the port open, or a container does not publish it."
+        proof "The connection was refused, with the address and its family."
+        client "Nothing reaches the gateway; the client reports a failed connection, a browser close code 1006. \
+            Texts: `ERR_CONNECTION_REFUSED`, `ECONNREFUSED`."
+        fix "Check that the process runs and on which address it listens (`ss -ltn`). In a container set `listen \
+            = \"0.0.0.0:8080\"` and publish the port (`-p 8080:8080`).";
     NET_TIMEOUT "net.timeout" 2 "[3]" "D"
-        title "Firewall or security group drops packets."
-        cause "Firewall or security group drops packets."
-        proof "No SYN answer within 5 s on every address."
-        client "none"
-        fix "Open the port.";
+        title "No answer comes from the address: packets are dropped on the way."
+        cause "A firewall or security group does not let the port through, or the address is routed nowhere."
+        proof "No address of the name accepted a connection within 5 s, and none refused it."
+        client "Nothing reaches the gateway; the client reports a failed connection, a browser close code 1006. \
+            Texts: `ERR_CONNECTION_TIMED_OUT`, `ETIMEDOUT`."
+        fix "Open the port in the firewall or security group for the clients' networks, then run `tidegate doctor \
+            URL` from the client's side.";
     NET_LOCALHOST_IPV6 "net.localhost-ipv6" 2 "[+]" "D"
-        title "`localhost` resolves to `::1`, server listens on `127.0.0.1` only."
-        cause "`localhost` resolves to `::1`, server listens on `127.0.0.1` only."
-        proof "IPv6 refused while IPv4 accepts."
-        client "none"
-        fix "Use 127.0.0.1 or listen on both.";
+        title "`localhost` leads to `::1`, where nothing listens."
+        cause "The name `localhost` resolves to the IPv6 address first, and the server is bound to `127.0.0.1` \
+            only."
+        proof "The connection to `::1` was refused while `127.0.0.1` accepts."
+        client "The client reports `ECONNREFUSED ::1`; some clients try the other address by themselves."
+        fix "Write `127.0.0.1` in the address, or bind to both, for example with `listen = \"[::]:8080\"`.";
     TLS_EXPIRED "tls.expired" 2 "[0]" "D C"
-        title "Certificate expired."
-        cause "Certificate expired."
-        proof "`notAfter` in the past; warning from 21 days before."
-        client "none"
-        fix "Renew; check the renewal job.";
+        title "The certificate has expired."
+        cause "It was not renewed in time, or the new one was not loaded: the gateway reads certificates at its \
+            start."
+        proof "`notAfter` of the served certificate lies in the past (a warning from 21 days before)."
+        client "Nothing reaches the gateway; the client reports a failed connection, a browser close code 1006. \
+            Texts: `ERR_CERT_DATE_INVALID`, `certificate has expired`."
+        fix "Renew the certificate, restart the process that serves it, and check the job that renews it.";
     TLS_NOT_YET_VALID "tls.not-yet-valid" 2 "[g]" "D C"
-        title "Certificate starts in the future."
-        cause "Certificate starts in the future."
-        proof "`notBefore` against the measured clock."
-        client "none"
-        fix "Correct clock or certificate.";
+        title "The certificate is not valid yet."
+        cause "The clock of the client or of the machine that made the certificate is wrong, or the certificate \
+            was issued for later."
+        proof "`notBefore` of the served certificate against a clock that was compared with the server's `Date`."
+        client "Nothing reaches the gateway; the client reports a failed connection, a browser close code 1006."
+        fix "Set the clock (`timedatectl`), or issue the certificate again.";
     TLS_HOSTNAME_MISMATCH "tls.hostname-mismatch" 2 "[0]" "D C"
-        title "Certificate does not cover the WebSocket host."
-        cause "Certificate does not cover the WebSocket host."
-        proof "Names in the certificate."
-        client "none"
-        fix "Issue one for this name; wildcards cover one label.";
+        title "The certificate does not cover the WebSocket host."
+        cause "The certificate was issued for other names, often for the website and not for the name of the \
+            WebSocket. A wildcard covers one label only."
+        proof "The names in the served certificate, none of which fits."
+        client "Nothing reaches the gateway; the client reports a failed connection, a browser close code 1006. \
+            Texts: `ERR_CERT_COMMON_NAME_INVALID`, `Hostname mismatch`."
+        fix "Issue a certificate that has exactly this name: `*.example.com` covers `ws.example.com`, but not \
+            `a.ws.example.com`.";
     TLS_NOT_ISSUED "tls.not-issued" 2 "[0]" "D C"
-        title "Certificate requested but not validated, or not installed; a default one is served."
-        cause "Certificate requested but not validated, or not installed; a default one is served."
-        proof "Domain status pending; served certificate is the fallback."
-        client "none"
-        fix "Finish validation.";
+        title "A default certificate is served, because the right one is not installed."
+        cause "The certificate was requested and not validated, or it was issued and not configured for this \
+            name."
+        proof "The domain waits for its certificate, or the served certificate is the fallback of whoever \
+            answers."
+        client "Nothing reaches the gateway; the client reports a failed connection, a browser close code 1006. \
+            The client names a wrong host or an unknown authority."
+        fix "Finish the validation (for DNS validation create the CNAME record), then install the certificate \
+            with `tls.certificate` and `tls.key`, or in the proxy that ends TLS.";
     TLS_SELF_SIGNED "tls.self-signed" 2 "[+]" "D"
-        title "Certificate not signed by a trusted authority."
-        cause "Certificate not signed by a trusted authority."
-        proof "Chain ends in an unknown root."
-        client "none; browsers give no prompt for WebSockets"
-        fix "Install a trusted one, or trust the root.";
+        title "The certificate is not signed by an authority that clients trust."
+        cause "It was made locally, or by an authority of your own that the client does not know."
+        proof "The served chain ends with a root that is not in the trust store."
+        client "Nothing reaches the gateway; the client reports a failed connection, a browser close code 1006. \
+            Browsers offer no way to accept such a certificate for a WebSocket. Texts: \
+            `ERR_CERT_AUTHORITY_INVALID`, `self-signed certificate`."
+        fix "Install a certificate of a public authority. During development make clients trust the local \
+            authority (`tidegate certs`), or open the same address as a page once and accept it there.";
     TLS_INCOMPLETE_CHAIN "tls.incomplete-chain" 2 "[+]" "D C"
-        title "Intermediate certificate missing."
-        cause "Intermediate certificate missing."
-        proof "Chain builds only with a fetched intermediate; browsers may work while other clients fail."
-        client "none"
-        fix "Serve the full chain.";
+        title "The server does not send the intermediate certificate."
+        cause "Only the certificate itself is configured. Browsers often fetch or remember the missing one, other \
+            programs do not."
+        proof "The chain is complete only after the missing certificate was fetched from the address that the \
+            certificate names."
+        client "Browsers may connect while Node, Python and others fail with `unable to verify the first \
+            certificate` or `unable to get local issuer certificate`."
+        fix "Serve the full chain: in `tls.certificate` (or nginx `ssl_certificate`) the server's certificate \
+            first, then the intermediate ones, as in `fullchain.pem`.";
     TLS_NO_COMMON_VERSION "tls.no-common-version" 2 "[+]" "G D"
-        title "No protocol version or cipher in common."
-        cause "No protocol version or cipher in common."
-        proof "Handshake alert; offered versions."
-        client "none"
-        fix "Enable TLS 1.2 and 1.3.";
+        title "Client and server have no TLS version or cipher in common."
+        cause "One side is limited to old or to very new versions."
+        proof "The alert that ended the TLS handshake, and the versions that were offered."
+        client "Nothing reaches the gateway; the client reports a failed connection, a browser close code 1006. \
+            Texts: `ERR_SSL_VERSION_OR_CIPHER_MISMATCH`, `handshake failure`."
+        fix "Enable TLS 1.2 and 1.3 on both sides, in nginx `ssl_protocols TLSv1.2 TLSv1.3;`. Old clients need an \
+            update.";
     TLS_NO_SNI "tls.no-sni" 2 "[g]" "G D"
-        title "Client sends no server name, gets the default certificate."
-        cause "Client sends no server name, gets the default certificate."
-        proof "ClientHello without SNI."
-        client "none"
-        fix "Set the default certificate or update the client.";
+        title "The client sends no server name and gets the default certificate."
+        cause "Old or simple TLS clients leave out the extension SNI, or they connect to a bare address."
+        proof "A ClientHello without a server name."
+        client "A certificate for another name, and therefore a TLS error."
+        fix "Connect by name and with a client that sends SNI, or make the right certificate the default one of \
+            the TLS server.";
     CLOCK_CLIENT "clock.client" 2 "[+]" "D L"
-        title "Client clock so wrong that certificate or token times fail."
-        cause "Client clock so wrong that certificate or token times fail."
-        proof "Doctor: local time against the `Date` header, corrected by half the round trip."
-        client "none, or H403"
-        fix "Correct the clock.";
+        title "The client's clock is so wrong that certificates or tokens seem expired."
+        cause "The time of the device was set by hand, or its battery or time service failed."
+        proof "The local time differs from the server's `Date` header by more than the round trip explains."
+        client "A TLS error, or HTTP 403 because of a token's times."
+        fix "Switch on automatic time on the device. For tokens allow a small difference with `jwt.leeway` (at \
+            most 300 s).";
 
     // Symptom 3.
     API_UNKNOWN "api.unknown" 3 "[0]" "G C"
         title "No API has this id."
-        cause "API id in host or path does not exist."
-        proof "Id and the list of ids with distance 1."
-        client "H403"
-        fix "Use the id of the created API.";
+        cause "The id in host or path belongs to an API that was deleted, to another installation, or has a \
+            spelling error."
+        proof "The id that arrived, and the ids that differ in one character (`nearest`)."
+        client "The handshake is answered with HTTP 403; a browser shows only close code 1006."
+        fix "Take the address from `tidegate apis ls`. If the API is missing there, create it or apply the \
+            document again (`tidegate apply FILE`).";
     API_DEFAULT_ENDPOINT_DISABLED "api.default-endpoint-disabled" 3 "[g]" "G C"
-        title "The API is reachable by custom domain only."
-        cause "API allows custom domains only."
-        proof "API setting."
-        client "H403"
-        fix "Connect by domain.";
+        title "The API can be reached by its custom domain only."
+        cause "`disableExecuteApiEndpoint` is set on the API, so its generated address is closed."
+        proof "The setting of the API, and the host that arrived."
+        client "The handshake is answered with HTTP 403; a browser shows only close code 1006."
+        fix "Connect by the custom domain, or set `disableExecuteApiEndpoint` to false.";
     STAGE_UNKNOWN "stage.unknown" 3 "[0]" "G C"
         title "The API has no stage of this name."
-        cause "Stage name does not exist."
-        proof "Path segment and known stages."
-        client "H403"
-        fix "Use an existing stage.";
+        cause "The stage is spelled differently (upper and lower case count), was deleted, or a mapping leads to \
+            one that is gone."
+        proof "The segment of the path, and the stages that the API has."
+        client "The handshake is answered with HTTP 403; a browser shows only close code 1006."
+        fix "Use a stage that `tidegate apis ls` shows, or create the stage and deploy to it.";
     STAGE_NOT_DEPLOYED "stage.not-deployed" 3 "[0][+]" "G C"
         title "The stage has no deployment."
-        cause "Stage exists but no deployment is attached to it."
-        proof "Stage without deployment id."
-        client "H403"
-        fix "Deploy.";
+        cause "The stage was created and nothing was deployed to it, so it has no routes to serve."
+        proof "The stage has no deployment id."
+        client "The handshake is answered with HTTP 403; a browser shows only close code 1006."
+        fix "Deploy: `aws apigatewayv2 create-deployment --api-id ID --stage-name STAGE --endpoint-url \
+            ADMIN_URL`, or let `tidegate apply FILE` do it.";
     STAGE_REDEPLOY_NEEDED "stage.redeploy-needed" 3 "[0][+]" "G C"
-        title "Route, integration, authorizer or selection expression changed after the last deployment."
-        cause "Route, integration, authorizer or selection expression changed after the last deployment."
-        proof "Content hash of the deployed snapshot differs from the current definition; list of differences."
-        client "behaviour of the old snapshot"
-        fix "Deploy, or set auto-deploy.";
+        title "The API was changed after its last deployment."
+        cause "Routes, integrations, authorizers and the selection expression take effect with a deployment. The \
+            stage still serves the older state."
+        proof "The hash of the deployed state differs from the present definition, with the list of differences."
+        client "The behavior from before the change."
+        fix "Deploy to the stage again, or set `autoDeploy` on it. `tidegate doctor --api ID` lists what differs.";
     ROUTE_NONE "route.none" 3 "[0]" "G C"
         title "The API has no routes."
-        cause "API has no routes."
-        proof "Empty route table in the deployed snapshot."
-        client "opens; every message M\"Forbidden\""
-        fix "Create routes, deploy.";
+        cause "The deployed state has an empty route table: routes were never created, or were created after the \
+            deployment."
+        proof "The empty route table of the deployed state."
+        client "The connection opens, and every message is answered with `Forbidden`."
+        fix "Create at least `$default` with an integration, then deploy.";
     ROUTE_CONNECT_MISSING "route.connect-missing" 3 "[0]" "G C"
-        title "The API has no $connect route."
-        cause "No `$connect` route: nobody checks or records the connection."
-        proof "Handshake without integration call."
-        client "opens; later posts have no session in the backend"
-        fix "Create `$connect`, deploy.";
+        title "The API has no `$connect` route."
+        cause "Without it no backend checks or records connections; everybody is let in who passes the gateway's \
+            own checks."
+        proof "The handshake was accepted without a call of an integration."
+        client "The connection opens; a backend that expects a record of it fails later."
+        fix "If the backend must know connections, create a `$connect` route with an integration and deploy.";
     API_BEING_DELETED "api.being-deleted" 3 "[g]" "G"
         title "The API or stage was deleted."
-        cause "API or stage removed while clients are connected."
-        proof "Control-plane event and time."
-        client "C1001"
-        fix "Expected after deletion.";
+        cause "Somebody removed it while clients were connected."
+        proof "The change, who made it and when."
+        client "Close code 1001."
+        fix "Nothing, if the deletion was meant. Otherwise apply the document again (`tidegate apply FILE`); \
+            clients reconnect by themselves.";
 
     // Symptom 4.
     PROXY_UPGRADE_STRIPPED "proxy.upgrade-stripped" 4 "[0][+]" "G D"
         title "A proxy removed the Upgrade header."
-        cause "Proxy drops `Upgrade` and `Connection`."
-        proof "`Sec-WebSocket-Key` or `-Version` arrives without `Upgrade` (measured: a default reverse-proxy rule forwards exactly this)."
-        client "H426"
-        fix "Forward both headers and HTTP/1.1.";
+        cause "The proxy in front treats the handshake as an ordinary request and does not pass on `Upgrade` and \
+            `Connection`, which HTTP wants to be set anew on each hop."
+        proof "`Sec-WebSocket-Key` or `Sec-WebSocket-Version` arrived without `Upgrade`."
+        client "The handshake is answered with HTTP 426; a browser shows only close code 1006."
+        fix "In nginx, for this location: `proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; \
+            proxy_set_header Connection \"upgrade\";`. In Apache: `ProxyPass /path ws://gateway:8080/path` with \
+            `mod_proxy_wstunnel`, or `upgrade=websocket`. Then run `tidegate doctor URL`.";
     PROXY_HTTP10 "proxy.http10" 4 "[+]" "G D"
         title "A proxy speaks HTTP/1.0 to the gateway."
-        cause "Proxy speaks HTTP/1.0 to the gateway."
-        proof "Request version 1.0 together with `Sec-WebSocket-Key`."
-        client "H426"
-        fix "Set the proxy's upstream version to 1.1.";
+        cause "WebSockets need HTTP/1.1. Some proxies speak 1.0 to what is behind them unless told otherwise."
+        proof "A request of version 1.0 that has `Sec-WebSocket-Key`."
+        client "The handshake is answered with HTTP 426; a browser shows only close code 1006."
+        fix "In nginx set `proxy_http_version 1.1;` in the location of the WebSocket, together with \
+            `proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection \"upgrade\";`.";
     PROXY_LOCATION_MISMATCH "proxy.location-mismatch" 4 "[s]" "D"
-        title "Upgrade rule exists for another path than the one used."
-        cause "Upgrade rule exists for another path than the one used."
-        proof "Upgrade succeeds on the probe path or a sibling path, not on the target."
-        client "H426 or the proxy's status"
-        fix "Extend the rule to the real path.";
+        title "The proxy's rule for WebSockets covers another path than the one used."
+        cause "The headers are passed on for one location only, and this path is served by another one."
+        proof "The upgrade succeeds at the probe path or a neighboring path, and not at this one."
+        client "HTTP 426, or the status of whatever serves the path; a browser shows only close code 1006."
+        fix "Extend the rule to the path that clients use. In nginx compare `location` blocks: a longer prefix or \
+            a regular expression may win over yours.";
     PROXY_RESPONSE_STRIPPED "proxy.response-stripped" 4 "[+]" "D L"
-        title "101 arrives without `Upgrade` or `Connection`."
-        cause "101 arrives without `Upgrade` or `Connection`."
-        proof "Journal says opened, doctor sees the header missing; browser text \"'Upgrade' header is missing\"."
-        client "none useful"
-        fix "Forward hop-by-hop headers of the 101.";
+        title "The answer 101 arrives without `Upgrade` or `Connection`."
+        cause "A proxy passes the request on correctly and removes the same headers from the answer."
+        proof "The journal says that the connection opened, and the probe from outside misses the header in the \
+            answer."
+        client "The browser says `'Upgrade' header is missing`; libraries say `Invalid Upgrade header`."
+        fix "Let the proxy pass the headers of 101 answers unchanged; remove rules such as `proxy_hide_header \
+            Upgrade` or a header filter of the CDN for this path.";
     PROXY_REDIRECT "proxy.redirect" 4 "[+]" "D"
-        title "301/302/307/308: http to https, slash, login or captive portal."
-        cause "301/302/307/308: http to https, slash, login or captive portal."
-        proof "Status and `Location`; no journal entry."
-        client "H3xx from the proxy"
-        fix "Connect to the final URL; exempt the path.";
+        title "The handshake is answered with a redirect."
+        cause "A rule sends http to https, adds a slash, demands a login, or a captive portal answers. WebSocket \
+            clients do not follow redirects."
+        proof "Status 301, 302, 307 or 308 and its `Location`, with no entry in the journal."
+        client "HTTP 301, 302, 307 or 308 from the proxy; a browser shows only close code 1006."
+        fix "Put the final address into the client (`wss://`, with or without the slash as `Location` shows), and \
+            exempt the path from redirects.";
     PROXY_HTML_200 "proxy.html-200" 4 "[+]" "D"
-        title "The path is served by a page or a single-page fallback."
-        cause "The path is served by a page or a single-page fallback."
-        proof "200 with `text/html`; no journal entry."
-        client "H200 from the proxy"
-        fix "Route the path to the gateway.";
+        title "A page is served where the WebSocket should be."
+        cause "The path falls to a static site or to the fallback of a single-page application, so the request \
+            never reaches the gateway."
+        proof "200 with `text/html`, and no entry in the journal."
+        client "HTTP 200 from the proxy, which is no handshake; a browser shows only close code 1006."
+        fix "Route the path to the gateway before the fallback. In nginx give it a `location` of its own; in a \
+            development server set `ws: true` for the proxied path.";
     PROXY_BAD_GATEWAY "proxy.bad-gateway" 4 "[+]" "D"
-        title "Proxy cannot reach the gateway."
-        cause "Proxy cannot reach the gateway."
-        proof "502 without Tidegate headers; no journal entry."
-        client "H502 from the proxy"
-        fix "Check upstream address, port, protocol.";
+        title "The proxy cannot reach the gateway."
+        cause "The address or port in the proxy is wrong, the gateway is down, or the proxy speaks TLS to a plain \
+            port."
+        proof "502 without the gateway's headers, and no entry in the journal."
+        client "HTTP 502 from the proxy; a browser shows only close code 1006."
+        fix "Compare the proxy's upstream with `listen`, and try it from the proxy's machine: `tidegate doctor \
+            ws://GATEWAY:8080/STAGE`. In containers use the service's name, not `localhost`. The proxy's error \
+            log names the reason.";
     PROXY_GATEWAY_TIMEOUT "proxy.gateway-timeout" 4 "[g]" "D G"
-        title "Proxy gives up waiting for the handshake answer."
-        cause "Proxy gives up waiting for the handshake answer."
-        proof "504 from the proxy and `handshake.client-gave-up` in the journal."
-        client "H504 from the proxy"
-        fix "Faster `$connect`, longer proxy timeout.";
+        title "The proxy stopped waiting for the answer to the handshake."
+        cause "`$connect` at the backend takes longer than the proxy waits for an answer."
+        proof "504 from the proxy, and at the same time `handshake.client-gave-up` in the journal."
+        client "HTTP 504 from the proxy; a browser shows only close code 1006."
+        fix "Answer `$connect` faster, and give the proxy more time: in nginx `proxy_read_timeout 75s;`.";
     PROXY_CAPACITY "proxy.capacity" 4 "[+]" "(D) (G)"
-        title "Proxy's own connection limit reached."
-        cause "Proxy's own connection limit reached."
-        proof "500/502/reset only under load; count of open connections stops at a round figure per proxy address."
-        client "H5xx or reset"
-        fix "Raise worker connections and file limits: two per WebSocket.";
+        title "The proxy has as many connections as it may."
+        cause "Each WebSocket takes two connections of the proxy, for as long as it is open; the limit of workers \
+            or files is reached."
+        proof "The closest sign: failures under load only, and a number of open connections that stops at a round \
+            figure for each proxy address. Proof would be the proxy's own log, for example `worker_connections \
+            are not enough`."
+        client "HTTP 500, 502 or a reset connection; a browser shows only close code 1006."
+        fix "Raise the limits of the proxy to more than twice the number of WebSockets: in nginx \
+            `worker_connections 16384;` and `worker_rlimit_nofile 32768;`.";
     PROXY_WEBSOCKETS_OFF "proxy.websockets-off" 4 "[+]" "D"
-        title "CDN or balancer has WebSockets disabled."
-        cause "CDN or balancer has WebSockets disabled."
-        proof "Fails with the CDN's header present, works to the origin (`--resolve`)."
-        client "H4xx from the CDN"
-        fix "Enable it.";
+        title "WebSockets are switched off at the CDN or load balancer."
+        cause "The service refuses upgrades until they are allowed for the site, or the plan does not have them."
+        proof "The handshake fails with the CDN's header in the answer and works against the origin (`tidegate \
+            doctor URL --resolve HOST:443:ADDRESS`)."
+        client "HTTP 4xx from the CDN; a browser shows only close code 1006."
+        fix "Switch WebSockets on in the settings of the CDN or load balancer (for example under Network), or let \
+            this host name bypass it.";
     PROXY_BOT_PROTECTION "proxy.bot-protection" 4 "[+]" "D"
-        title "CDN or firewall challenges or blocks the client."
-        cause "CDN or firewall challenges or blocks the client."
-        proof "403/429/503 with a challenge page and the CDN's header."
-        client "H403 from the CDN"
-        fix "Exempt the path.";
+        title "A CDN or firewall blocks or challenges the client."
+        cause "Rules against bots answer with a challenge page that a WebSocket client cannot solve."
+        proof "403, 429 or 503 with a challenge page and the header of the CDN."
+        client "HTTP 403 from the CDN; a browser shows only close code 1006."
+        fix "Exempt the path of the WebSocket from challenges and managed rules, and limit attempts in the \
+            gateway instead (`attempts.per_address`).";
     PROXY_H2_ONLY "proxy.h2-only" 4 "[+]" "D"
-        title "TLS endpoint negotiates HTTP/2 and has no WebSocket support on it."
-        cause "TLS endpoint negotiates HTTP/2 and has no WebSocket support on it."
-        proof "ALPN selects h2, setting for extended CONNECT absent, and http/1.1 refused."
-        client "none"
-        fix "Offer http/1.1 or RFC 8441.";
+        title "The TLS endpoint speaks HTTP/2 only and has no WebSockets on it."
+        cause "The negotiation of protocols chose HTTP/2, the server does not offer WebSockets there (RFC 8441), \
+            and HTTP/1.1 is refused."
+        proof "ALPN selected `h2`, the setting for extended CONNECT is absent, and `http/1.1` was refused."
+        client "Nothing reaches the gateway; the client reports a failed connection, a browser close code 1006."
+        fix "Let the endpoint offer `http/1.1` beside `h2` for this host name, or switch on WebSockets over \
+            HTTP/2.";
     PROXY_H2_UPSTREAM "proxy.h2-upstream" 4 "[+]" "G D"
-        title "Proxy speaks HTTP/2 to the gateway for upgrades."
-        cause "Proxy speaks HTTP/2 to the gateway for upgrades."
-        proof "H2 preface or h2 request with `Upgrade` on the listener."
-        client "H502 from the proxy"
-        fix "Use HTTP/1.1 upstream for this path.";
+        title "A proxy speaks HTTP/2 to the gateway for WebSockets."
+        cause "The proxy uses HTTP/2 towards what is behind it, where the classic upgrade does not exist."
+        proof "An HTTP/2 preface, or a request of HTTP/2 with `Upgrade`, at the listener."
+        client "HTTP 502 from the proxy; a browser shows only close code 1006."
+        fix "Use HTTP/1.1 towards the gateway for this path: in nginx `proxy_http_version 1.1;`, in Envoy an \
+            upgrade of type `websocket` with HTTP/1 for the cluster, in an AWS target group protocol version \
+            HTTP1.";
     PROXY_PORT_80_FILTER "proxy.port-80-filter" 4 "[+]" "D"
-        title "Network filters `ws://` on port 80, TLS passes."
-        cause "Network filters `ws://` on port 80, TLS passes."
-        proof "Plain upgrade fails or loses headers, TLS upgrade works."
-        client "depends"
-        fix "Use `wss://`.";
+        title "The network filters WebSockets without TLS."
+        cause "A transparent proxy or filter reads traffic of port 80 and does not understand the upgrade."
+        proof "A plain upgrade fails or loses headers while the same upgrade over TLS works."
+        client "It depends on the filter: HTTP 400 or 426, a hanging attempt, or close code 1006."
+        fix "Use `wss://` everywhere.";
     PROXY_INSPECTION "proxy.inspection" 4 "[+]" "D"
-        title "Antivirus or TLS inspection rewrites the stream."
-        cause "Antivirus or TLS inspection rewrites the stream."
-        proof "Certificate issuer not the expected one; echo returns late, short or altered."
-        client "C1002/1006 at random"
-        fix "Exempt the host; use `wss://`.";
+        title "Antivirus software or TLS inspection rewrites the stream."
+        cause "A program on the client's machine or in its network ends TLS itself and handles frames as ordinary \
+            web traffic."
+        proof "The issuer of the certificate is not the expected one, and echoed messages return late, short or \
+            changed."
+        client "Close codes 1002 or 1006 at random times."
+        fix "Exempt the host in the antivirus software or inspection proxy, and use `wss://`.";
     PROXY_BUFFERING "proxy.buffering" 4 "[+]" "D"
-        title "Messages held back by an intermediary."
-        cause "Messages held back by an intermediary."
-        proof "Echo round trip far above TCP round trip, several echoes arrive together."
-        client "late messages"
-        fix "Turn buffering off for the path.";
+        title "Something in between holds messages back."
+        cause "A proxy collects bytes before it passes them on, as it does with ordinary answers."
+        proof "Echoed messages take far longer than the TCP round trip, and several arrive at once."
+        client "Messages arrive late and in groups."
+        fix "Switch buffering off for the path: in nginx `proxy_buffering off;`, at a CDN the streaming or \
+            WebSocket mode.";
     PROXY_DEFLATE_BROKEN "proxy.deflate-broken" 4 "[+]" "D L"
-        title "Compression negotiated by one side only."
-        cause "Compression negotiated by one side only."
-        proof "Works without `permessage-deflate`, fails with it; \"reserved bits\", \"Invalid frame header\"."
-        client "C1002/1006"
-        fix "Forward `Sec-WebSocket-Extensions` unchanged or disable compression.";
+        title "Compression is negotiated by one side only."
+        cause "Something changes `Sec-WebSocket-Extensions` in the request or in the answer, so that one side \
+            sends compressed frames that the other does not expect."
+        proof "The connection works without `permessage-deflate` and fails with it."
+        client "Close code 1002 or 1006, with texts such as `Invalid frame header` or `RSV1 must be clear`."
+        fix "Pass `Sec-WebSocket-Extensions` through unchanged in both directions. Until then set \
+            `data_plane.compression = \"off\"`.";
     PROXY_INJECTED_BYTES "proxy.injected-bytes" 4 "[+]" "D L"
-        title "An HTTP answer was written into the upgraded stream."
-        cause "An HTTP answer was written into the upgraded stream."
-        proof "First bytes after 101 are `HTTP/1.`."
-        client "C1002/1006"
-        fix "Fix the proxy; one handler per port.";
+        title "An HTTP answer was written into the open WebSocket."
+        cause "A proxy or a second handler answered on a connection that was already upgraded, for example with \
+            an error page."
+        proof "The first bytes after the 101 are `HTTP/1.`."
+        client "Close code 1002 or 1006, with texts such as `Invalid frame header`."
+        fix "Make sure that one handler alone serves the path and port; look for error pages and health checks \
+            that the proxy writes into open connections.";
     PROXY_HOST_REWRITTEN "proxy.host-rewritten" 4 "[0]" "G C"
-        title "Proxy replaced `Host`."
-        cause "Proxy replaced `Host`."
-        proof "`Host` is an internal name and `X-Forwarded-Host` differs."
-        client "H403"
-        fix "Preserve `Host`, or list the proxy as trusted.";
+        title "A proxy replaced the Host header."
+        cause "The proxy sends its own name for the gateway, so that API and domain cannot be found by the host."
+        proof "`Host` is an internal name and `X-Forwarded-Host` has another one."
+        client "The handshake is answered with HTTP 403; a browser shows only close code 1006."
+        fix "Pass the host on: in nginx `proxy_set_header Host $host;`, in Apache `ProxyPreserveHost On`. For \
+            signed management calls list the names in `sigv4.allowed_hosts`.";
     PROXY_FORWARDED_MISSING "proxy.forwarded-missing" 4 "[0]" "G C"
-        title "Proxy in front sends no `X-Forwarded-For/-Proto`."
-        cause "Proxy in front sends no `X-Forwarded-For/-Proto`."
-        proof "All peers private, header absent."
-        client "opens; wrong client address and scheme"
-        fix "Add the headers.";
+        title "The proxy in front sends no X-Forwarded-For."
+        cause "Without `X-Forwarded-For` and `X-Forwarded-Proto` the gateway takes the proxy's address and scheme \
+            for the client's."
+        proof "All peers are private addresses and the header is absent."
+        client "Connections open; address and scheme are wrong for the backend, in logs and in limits."
+        fix "In nginx: `proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header \
+            X-Forwarded-Proto $scheme;`, and name the proxy in `trusted_proxies`.";
     PROXY_CLIENT_IP_COLLAPSED "proxy.client-ip-collapsed" 4 "[+][s]" "G C"
-        title "Every client has the proxy's address, or one that cannot be parsed (port or brackets in the forwarded entry)."
-        cause "Every client has the proxy's address, or one that cannot be parsed (port or brackets in the forwarded entry)."
-        proof "One peer address carries many users; `trusted_proxies` empty."
-        client "H429 for innocents"
-        fix "Set `trusted_proxies`.";
+        title "All clients seem to have one address."
+        cause "The proxy is not in `trusted_proxies`, or the entry that it adds cannot be read as an address, for \
+            example because it has a port. Limits per address then count everybody together."
+        proof "One peer address carries many users, and `trusted_proxies` does not name it."
+        client "HTTP 429 for clients that did nothing wrong; a browser shows only close code 1006."
+        fix "Set `trusted_proxies = [\"10.0.0.0/8\"]` with the networks of your proxies, and let them add bare \
+            addresses to `X-Forwarded-For`.";
     PROXY_FORWARDED_SPOOFED "proxy.forwarded-spoofed" 4 "[+]" "G C"
-        title "`X-Forwarded-For` from a peer that is not a trusted proxy."
-        cause "`X-Forwarded-For` from a peer that is not a trusted proxy."
-        proof "Header present, peer not on the list."
-        client "header ignored"
-        fix "List real proxies only.";
+        title "A peer that is not a trusted proxy sent X-Forwarded-For."
+        cause "Either a real proxy is missing from the list, or a client made the header up."
+        proof "The header is there, and the peer is not in `trusted_proxies`."
+        client "Nothing: the header is ignored."
+        fix "If the peer is your proxy, add it to `trusted_proxies`. If it is not, nothing needs to be done.";
 
     // Symptom 5.
     BYPASS_NOT_THE_GATEWAY "bypass.not-the-gateway" 5 "[0]" "D"
-        title "URL or DNS still leads to the application."
-        cause "URL or DNS still leads to the application."
-        proof "No Tidegate header, probe path answered by something else."
-        client "depends"
-        fix "Point clients at the gateway.";
+        title "Something else than the gateway answers at this address."
+        cause "DNS record, proxy rule or address of the client still lead to the application that answered \
+            before."
+        proof "The answer has no header of the gateway, and the probe address is answered by something else. The \
+            journal has no entry."
+        client "Whatever that server answers; a browser shows close code 1006."
+        fix "Point the DNS record, the proxy's rule or the client's address to the gateway. `tidegate doctor URL` \
+            names the server that answered.";
     BYPASS_WSGI "bypass.wsgi" 5 "[+]" "D"
-        title "Django under a WSGI server."
-        cause "Django under a WSGI server."
-        proof "404 HTML for an upgrade that works as page URL."
-        client "H404"
-        fix "As above (or run ASGI).";
+        title "Django under a WSGI server answers, which has no WebSockets."
+        cause "The handshake reaches the application directly, and WSGI treats it as a request of a page."
+        proof "404 with an HTML page for the upgrade, from a server that serves pages at the same address."
+        client "The handshake is answered with HTTP 404; a browser shows only close code 1006."
+        fix "Point clients at the gateway. If the application itself is to serve WebSockets, run it under ASGI \
+            (`uvicorn`, `daphne`).";
     BYPASS_NO_WS_LIBRARY "bypass.no-ws-library" 5 "[+]" "D"
-        title "ASGI server without WebSocket library."
-        cause "ASGI server without WebSocket library."
-        proof "404/400/426 and HTTP otherwise fine."
-        client "H404"
-        fix "As above (or install the library).";
+        title "An application server without a WebSocket library answers."
+        cause "The handshake reaches the application directly, and its ASGI server was installed without support \
+            for WebSockets."
+        proof "404, 400 or 426 for upgrades while ordinary requests work."
+        client "The handshake is answered with HTTP 404; a browser shows only close code 1006."
+        fix "Point clients at the gateway. For the server itself: `pip install 'uvicorn[standard]'`.";
     BYPASS_UNKNOWN_ROUTE_403 "bypass.unknown-route-403" 5 "[3][+]" "D"
-        title "FastAPI/Starlette path not found: answers 403, not 404."
-        cause "FastAPI/Starlette path not found: answers 403, not 404."
-        proof "403 with empty body for a random path too (measured)."
-        client "H403"
-        fix "Check path and prefix, not the token.";
+        title "A FastAPI or Starlette application answers 403 because it has no such path."
+        cause "The handshake reaches the application directly, and these frameworks refuse unknown WebSocket \
+            paths with 403 instead of 404."
+        proof "403 with an empty body, for a random path at the same address too."
+        client "The handshake is answered with HTTP 403; a browser shows only close code 1006."
+        fix "Check path and prefix rather than the token, and point clients at the gateway.";
     BYPASS_NO_ROUTE_500 "bypass.no-route-500" 5 "[+]" "D"
-        title "Channels path not found, often a missing slash."
-        cause "Channels path not found, often a missing slash."
-        proof "500 for a random path too (measured)."
-        client "H500"
-        fix "Check path and slash.";
+        title "A Channels application fails because it has no such path."
+        cause "The handshake reaches the application directly, and no pattern of its `URLRouter` fits, often \
+            because of a slash."
+        proof "500 for a random path at the same address too; the application's log has `No route found for \
+            path`."
+        client "The handshake is answered with HTTP 500; a browser shows only close code 1006."
+        fix "Point clients at the gateway. In the application compare the slash at the end of the pattern with \
+            the address.";
     BYPASS_CLOSE_BEFORE_ACCEPT "bypass.close-before-accept" 5 "[2][3][+]" "D L"
-        title "Application closes before accepting: code and reason are lost."
-        cause "Application closes before accepting: code and reason are lost."
-        proof "403 with empty body where a close code was expected (measured for 1008 and 4001)."
-        client "H403, browser 1006"
-        fix "Accept first, or expect 403; Tidegate's apps do the documented thing.";
+        title "The application refuses before it accepts, so its close code is lost."
+        cause "A close before the accept is sent as an HTTP refusal, which has neither code nor reason."
+        proof "403 with an empty body where a close code was expected."
+        client "HTTP 403; a browser shows close code 1006 and an empty reason, not the code of the application."
+        fix "Accept first and close then if clients must see the code, or expect 403. In the gateway, \
+            `connect.reject_as_close = true` shows the status as 4000 + status.";
     BYPASS_ORIGIN_VALIDATOR "bypass.origin-validator" 5 "[+]" "D"
-        title "Application's origin check refuses, silently."
-        cause "Application's origin check refuses, silently."
-        proof "403 that disappears when doctor sends the page's `Origin`."
-        client "H403"
-        fix "Allow the origin.";
+        title "The application's own origin check refuses the page."
+        cause "`AllowedHostsOriginValidator` or a similar check refuses without a message when the page's host is \
+            not on its list."
+        proof "A 403 that disappears when the probe sends the origin of the page (`--origin`)."
+        client "The handshake is answered with HTTP 403; a browser shows only close code 1006."
+        fix "Add the page's host to `ALLOWED_HOSTS` or to the validator's list, or let the gateway check origins \
+            with `admission.origins`.";
     APP_DEPENDENCY_INJECTION "app.dependency-injection" 5 "[3][+]" "D"
-        title "HTTP security dependency on a WebSocket route of an older framework, or query parameter not declared so never extracted."
-        cause "HTTP security dependency on a WebSocket route of an older framework, or query parameter not declared so never extracted."
-        proof "500 or 1006 with and without token; works after removing it."
-        client "H500/C1006"
-        fix "Authenticate from query or header in the handler.";
+        title "The application's handler fails on WebSockets because of a dependency made for HTTP."
+        cause "Security classes for HTTP need a request object that older frameworks do not have on WebSocket \
+            routes, or a query parameter was not declared and is never read."
+        proof "500 or close code 1006 with and without a token; it works once the dependency is removed."
+        client "HTTP 500, or close code 1006."
+        fix "Read the token from the query or a header in the handler itself, and declare each parameter (`token: \
+            str = Query()`).";
 
     // Symptom 6.
     BROWSER_MIXED_CONTENT "browser.mixed-content" 6 "[3][+]" "D L"
-        title "HTTPS page opens `ws://`."
-        cause "HTTPS page opens `ws://`."
-        proof "`doctor --page`: page is https, script or option URL is ws."
-        client "none (security error)"
-        fix "Use `wss://`.";
+        title "A page loaded by HTTPS tries to open `ws://`."
+        cause "Browsers do not let secure pages open connections without TLS."
+        proof "The page's address begins with `https` and the WebSocket's with `ws://` (`tidegate doctor URL \
+            --page PAGE`)."
+        client "The browser raises a security error and sends nothing."
+        fix "Use `wss://`, and give the gateway TLS (`[tls]`) or a proxy in front that ends it.";
     BROWSER_CSP "browser.csp" 6 "[+]" "D L"
-        title "Page's content security policy lacks the host in `connect-src`."
-        cause "Page's content security policy lacks the host in `connect-src`."
-        proof "`doctor --page` reads the policy; `'self'` does not cover ws in older browsers."
-        client "none"
-        fix "Add `wss://host`.";
+        title "The page's content security policy does not permit the WebSocket host."
+        cause "`connect-src` does not list the host. Older browsers do not count WebSockets as part of `'self'`."
+        proof "The policy that the page is served with, read by `tidegate doctor URL --page PAGE`."
+        client "The browser says `Refused to connect ... Content Security Policy` and sends nothing."
+        fix "Add the host to the policy: `connect-src 'self' wss://ws.example.com`.";
     BROWSER_HEADERS_UNSUPPORTED "browser.headers-unsupported" 6 "[3][+]" "L (G)"
-        title "Token put into headers; the browser API has no header argument."
-        cause "Token put into headers; the browser API has no header argument."
-        proof "Constructor throws; or attempts arrive with neither token nor header."
-        client "none, or H403"
-        fix "Query, cookie or subprotocol.";
+        title "The page tries to send headers with the WebSocket, which browsers do not offer."
+        cause "The second argument of `new WebSocket(url, ...)` is a list of subprotocols and not of headers."
+        proof "The constructor raised an error; or attempts arrive with neither token nor the expected header."
+        client "An error of the constructor (`The subprotocol '[object Object]' is invalid`), or HTTP 403."
+        fix "Send the token in the query (`?ws_token=`), as the subprotocol pair `[\"tidegate.bearer\", TOKEN]`, \
+            or as a cookie of the same site.";
     BROWSER_SOCKET_LIMIT "browser.socket-limit" 6 "[+]" "L (G)"
-        title "Too many sockets open in one browser (255 or less)."
-        cause "Too many sockets open in one browser (255 or less)."
-        proof "Construction fails; over 200 connections from one address and user agent."
-        client "none"
-        fix "One connection per page, shared worker.";
+        title "The browser has no more room for WebSockets."
+        cause "A browser opens about 255 WebSockets in all, fewer for one host; sockets that are never closed use \
+            them up."
+        proof "The construction failed; the closest sign at the gateway is more than 200 connections of one \
+            address and user agent."
+        client "The browser says `Insufficient resources` and sends nothing."
+        fix "Open one connection for each page, close it when it is no longer needed, and share it between tabs \
+            with a `SharedWorker`.";
     BROWSER_DOUBLE_MOUNT "browser.double-mount" 6 "[+]" "G L"
-        title "Development double mounting opens two sockets and drops the first."
-        cause "Development double mounting opens two sockets and drops the first."
-        proof "Two handshakes of one user within 100 ms, the first closed by the client before or just after open."
-        client "C1006 for the first; one-time token used up"
-        fix "Close in clean-up; fetch a token per attempt.";
+        title "The page opened two connections and dropped the first."
+        cause "During development React's strict mode mounts components twice, and the first socket is closed \
+            before it is open."
+        proof "Two handshakes of one user within 100 ms, the first of which the client closed just before or \
+            after it opened."
+        client "Close code 1006 for the first connection and `WebSocket is closed before the connection is \
+            established`; a one-time token may be used up."
+        fix "Close the socket in the clean-up function of the effect, and fetch a new token for each attempt. \
+            Built pages do not do this.";
 
     // Symptom 7.
     SUBPROTOCOL_NOT_CONFIRMED "subprotocol.not-confirmed" 7 "[+]" "G D L"
