@@ -584,577 +584,709 @@ causes! {
 
     // Symptom 7.
     SUBPROTOCOL_NOT_CONFIRMED "subprotocol.not-confirmed" 7 "[+]" "G D L"
-        title "The client offered subprotocols and $connect chose none."
-        cause "Client offers a subprotocol, `$connect` chose none."
-        proof "Offer recorded, 101 without the header, client leaves within 1 s; \"Sent non-empty 'Sec-WebSocket-Protocol' header\"."
-        client "C1006 in browsers"
-        fix "Return one offered name from `$connect`, or stop offering.";
+        title "The client offered subprotocols and `$connect` chose none."
+        cause "Browsers end a connection when they offered subprotocols and the answer names none of them."
+        proof "The offer was recorded, the answer 101 had no `Sec-WebSocket-Protocol`, and the client left within \
+            a second."
+        client "Close code 1006 in browsers, with `Sent non-empty 'Sec-WebSocket-Protocol' header but no response \
+            was received`."
+        fix "Return one of the offered names in the header `Sec-WebSocket-Protocol` of the answer to `$connect`, \
+            list the names in `api.subprotocols` where there is no `$connect` route, or offer none in the client.";
     SUBPROTOCOL_NOT_OFFERED "subprotocol.not-offered" 7 "[g]" "G"
         title "The backend chose a subprotocol that the client did not offer."
-        cause "Backend chose a name the client did not offer."
-        proof "Both lists."
-        client "header dropped, then as above"
-        fix "Return an offered name.";
+        cause "The name in the answer to `$connect` differs from all the names in the request; upper and lower \
+            case count."
+        proof "Both lists: what was offered and what was chosen."
+        client "The header is left out, so a browser that offered names ends the connection with 1006."
+        fix "Return one of the names in the request's `Sec-WebSocket-Protocol`, spelled as there.";
     SUBPROTOCOL_SEVERAL "subprotocol.several" 7 "[g]" "G"
         title "The backend returned a list of subprotocols."
-        cause "Backend returned a list."
-        proof "Header value with commas."
-        client "first offered one is used"
-        fix "Return one.";
+        cause "The answer to `$connect` repeats the whole offer. A server has to choose one name."
+        proof "The header of the answer has several names with commas between them."
+        client "The first of the names that was offered is used."
+        fix "Return one name in `Sec-WebSocket-Protocol`.";
     SUBPROTOCOL_NULL "subprotocol.null" 7 "[+]" "G"
-        title "Client passes `null`/`undefined`, which becomes the literal name."
-        cause "Client passes `null`/`undefined`, which becomes the literal name."
-        proof "Offer is exactly `null`, `undefined` or `[object Object]` (measured for null)."
-        client "as not-confirmed"
-        fix "Pass `[]` or nothing.";
+        title "The client offers a subprotocol called `null` or `undefined`."
+        cause "The second argument of `new WebSocket(url, protocols)` was null or an object, which becomes text."
+        proof "The offer is exactly `null`, `undefined` or `[object Object]`."
+        client "Close code 1006 in browsers, because nobody confirms that name."
+        fix "Pass `[]` or leave the second argument out when there is no subprotocol.";
     SUBPROTOCOL_TOKEN "subprotocol.token" 7 "[+]" "G"
-        title "Token carried as subprotocol and not answered."
-        cause "Token carried as subprotocol and not answered."
-        proof "An offered item has token shape; value never stored."
-        client "as not-confirmed"
-        fix "Use the pair form `tidegate.bearer, <token>`.";
+        title "A token was sent as a subprotocol and not answered."
+        cause "Browsers expect one of the offered names in the answer, and a bare token is a name that the answer \
+            should not repeat."
+        proof "One of the offered items has the form of a token; its value is not kept."
+        client "Close code 1006 in browsers."
+        fix "Offer the pair `[\"tidegate.bearer\", TOKEN]`: the gateway reads the token and answers \
+            `tidegate.bearer`.";
 
     // Symptom 8.
     JWT_MISSING "jwt.missing" 8 "[3]" "G D"
         title "The handshake carries no JSON Web Token."
-        cause "No token, or an empty one."
-        proof "None of the configured sources present."
-        client "H403 `Missing token`"
-        fix "Pass it in the query (browsers) or header.";
+        cause "The policy of the stage asks for one, and none of the places where it is looked for had any, or it \
+            was empty."
+        proof "None of the configured places was there: query parameter, `Authorization`, subprotocol pair, \
+            cookie."
+        client "The handshake is answered with HTTP 403; a browser shows only close code 1006. The answer says \
+            that the token is missing."
+        fix "Pass the token in the query (`?token=`, see `jwt.parameter`), with programs as `Authorization: \
+            Bearer TOKEN`, or as the subprotocol pair `tidegate.bearer, TOKEN`.";
     JWT_WRONG_PLACE "jwt.wrong-place" 8 "[3]" "G"
         title "A token is under another name or in a place that is not read."
-        cause "Token under another name or in a place that is not read."
-        proof "A parameter, header or cookie of token shape under another name; the name is recorded."
-        client "H403 `Missing token`"
-        fix "Use the configured source.";
+        cause "The client sends its token where the gateway does not look for it, for example as `access_token` \
+            instead of `token`."
+        proof "A parameter, header or cookie of another name has the form of a token; the name is recorded."
+        client "The handshake is answered with HTTP 403; a browser shows only close code 1006. The answer says \
+            that the token is missing."
+        fix "Use the configured place, or configure the place in use: `jwt.parameter` for the query, `jwt.cookie` \
+            for a cookie.";
     JWT_MALFORMED "jwt.malformed" 8 "[3]" "G D"
         title "The token is not three base64url parts."
-        cause "Not three base64url parts: prefix `Bearer `, quotes, cut off, double encoded."
-        proof "Which part failed; recognised prefix or encoding."
-        client "H403 `Invalid token`"
-        fix "Send the bare token, URL-encoded once.";
+        cause "Something was added or lost: the word `Bearer ` in the query, quotes around the token, a cut-off \
+            end, or encoding twice."
+        proof "Which of the parts could not be read, and a prefix or encoding that was recognized."
+        client "The handshake is answered with HTTP 403; a browser shows only close code 1006. The answer says \
+            that the token is not valid."
+        fix "Send the bare token and encode it for the URL once (`encodeURIComponent`). Compare its length with \
+            the issuer's.";
     JWT_TOO_LONG "jwt.too-long" 8 "[+]" "G"
         title "The token is over 8 KB."
-        cause "Over 8 KB."
-        proof "Length."
-        client "H403 `Invalid token`"
-        fix "Fewer claims.";
+        cause "It has many claims, such as lists of groups or permissions."
+        proof "The length of the token."
+        client "The handshake is answered with HTTP 403; a browser shows only close code 1006. The answer says \
+            that the token is not valid."
+        fix "Issue a token with fewer claims for the WebSocket, or look groups up in the backend.";
     JWT_AMBIGUOUS "jwt.ambiguous" 8 "[g]" "G"
-        title "Two sources carry different tokens."
-        cause "Two sources with different tokens."
-        proof "Names of the sources."
-        client "H403 `Invalid token`"
-        fix "Send one.";
+        title "Two places carry different tokens."
+        cause "For example an old cookie beside a new query parameter. The gateway does not guess which one is \
+            meant."
+        proof "The names of the places."
+        client "The handshake is answered with HTTP 403; a browser shows only close code 1006. The answer says \
+            that the token is not valid."
+        fix "Send one token only, or the same one in both places. Delete the cookie that is no longer used.";
     JWT_ALG_NOT_ALLOWED "jwt.alg-not-allowed" 8 "[g]" "G"
-        title "The token's algorithm is none, or not configured for the key."
-        cause "Algorithm `none` or not configured for the key."
-        proof "Header `alg`."
-        client "H403 `Invalid token`"
-        fix "Align issuer and configuration.";
+        title "The token's algorithm is `none`, or not configured for the key."
+        cause "Issuer and gateway were set up differently, or somebody tried a token without a signature."
+        proof "The algorithm in the token's header (`alg`)."
+        client "The handshake is answered with HTTP 403; a browser shows only close code 1006. The answer says \
+            that the token is not valid."
+        fix "Name the issuer's algorithm at its key: `jwt.keys = [{ jwks_url = \"...\", algorithms = [\"RS256\"] \
+            }]`. `none` is never accepted.";
     JWT_UNKNOWN_KEY "jwt.unknown-key" 8 "[g]" "G C"
         title "The token's key id is not among the keys."
-        cause "`kid` not among the keys."
-        proof "`kid`, time of the last key fetch."
-        client "H403 `Invalid token`"
-        fix "Publish the key, check the JWKS URL.";
+        cause "The issuer signs with a key that it has not published, or the gateway reads another key set."
+        proof "The key id (`kid`), and when the keys were fetched last."
+        client "The handshake is answered with HTTP 403; a browser shows only close code 1006. The answer says \
+            that the token is not valid."
+        fix "Check that `jwks_url` is the one of the issuer and that its key set has this `kid`. A new key is \
+            fetched when it is first seen, at most every 30 seconds.";
     JWT_SIGNATURE "jwt.signature" 8 "[3]" "G"
         title "The token was signed with another key than is configured."
-        cause "Signed with another secret than configured."
-        proof "Structure and times fine, signature wrong; count of other users failing likewise (all: secret; one: forged)."
-        client "H403 `Invalid token`"
-        fix "Same secret on both sides; watch for newline at the end of a secret file.";
+        cause "Issuer and gateway do not have the same secret or key pair; if it happens to one client only, the \
+            token may be forged."
+        proof "Form and times of the token are right and its signature is not; whether all users or only one fail \
+            in this way."
+        client "The handshake is answered with HTTP 403; a browser shows only close code 1006. The answer says \
+            that the token is not valid."
+        fix "Give both sides the same secret. A line end in a file and quotes in an environment variable belong \
+            to a secret on many systems; compare lengths and hashes rather than the secrets.";
     JWT_EXPIRED "jwt.expired" 8 "[3]" "G D"
         title "The token has expired."
-        cause "`exp` passed."
-        proof "`exp`, now, leeway."
-        client "H403 `Token expired`"
-        fix "Fetch a fresh token before each connect.";
+        cause "Its time (`exp`) was over when the client connected, for example because a page was open for long \
+            or an old token is used again for reconnecting."
+        proof "`exp` of the token, the time of the check and the permitted difference (`leeway`)."
+        client "The handshake is answered with HTTP 403; a browser shows only close code 1006. The answer says \
+            that the token has expired."
+        fix "Fetch a fresh token before each attempt, also before each reconnect. If clocks differ a little, \
+            raise `jwt.leeway`.";
     JWT_NOT_YET_VALID "jwt.not-yet-valid" 8 "[+]" "G D"
         title "The token is from the future: a clock is off."
-        cause "Issuer's clock ahead: `nbf`/`iat` in the future."
-        proof "Difference; same sign for every token of that issuer."
-        client "H403 `Token not yet valid`"
-        fix "Synchronise clocks, set leeway.";
+        cause "The issuer's clock is ahead of the gateway's, so `nbf` or `iat` has not come yet."
+        proof "The difference between the token's times and the gateway's clock; it has the same sign for every \
+            token of the issuer."
+        client "The handshake is answered with HTTP 403; a browser shows only close code 1006. The answer says \
+            that the token is not valid yet."
+        fix "Synchronize the clocks of issuer and gateway (`timedatectl`, `chronyc tracking`). Up to 300 s can be \
+            tolerated with `jwt.leeway`.";
     JWT_ISSUER "jwt.issuer" 8 "[g]" "G"
         title "The token is from another issuer."
-        cause "`iss` differs."
-        proof "Name of the claim; expected value from the configuration."
-        client "H403 `Invalid token`"
-        fix "Correct issuer or configuration.";
+        cause "The claim `iss` differs from `jwt.issuer`, often by a slash at the end or by the environment that \
+            it names."
+        proof "The name of the claim and the value that is configured."
+        client "The handshake is answered with HTTP 403; a browser shows only close code 1006. The answer says \
+            that the token is not valid."
+        fix "Set `jwt.issuer` to exactly what the issuer writes, the slash at its end included, or use a token of \
+            the right environment.";
     JWT_AUDIENCE "jwt.audience" 8 "[g]" "G"
         title "The token is for another audience."
-        cause "`aud` lacks the configured value."
-        proof "As above."
-        client "H403 `Invalid token`"
-        fix "As above.";
+        cause "The claim `aud` does not have the value of `jwt.audience`: the token was issued for another \
+            application."
+        proof "The name of the claim and the value that is configured."
+        client "The handshake is answered with HTTP 403; a browser shows only close code 1006. The answer says \
+            that the token is not valid."
+        fix "Ask the issuer for a token with this audience, or set `jwt.audience` to what the tokens have.";
     JWT_CLAIMS_MISSING "jwt.claims-missing" 8 "[3]" "G"
         title "The token lacks a claim that must be there."
-        cause "`sub` or `email` absent or empty."
-        proof "Names of missing claims."
-        client "H403 `Invalid token payload`"
-        fix "Issue complete tokens.";
+        cause "The claim of the user (`claims.user`, normally `sub`) or one of `claims.required` is absent or \
+            empty."
+        proof "The names of the missing claims."
+        client "The handshake is answered with HTTP 403; a browser shows only close code 1006. The answer says \
+            that the token's content is not complete."
+        fix "Let the issuer add the claims, or name the ones that it uses in `claims.user` and `claims.required`.";
     JWT_JWKS_UNREACHABLE "jwt.jwks-unreachable" 8 "[g]" "G C"
         title "The key set cannot be fetched."
-        cause "Key set cannot be fetched."
-        proof "Fetch error, age of last good set."
-        client "H503 when no key is left"
-        fix "Restore the URL; egress rule.";
+        cause "The address of the key set does not answer: the issuer is down, the address is wrong, or the \
+            gateway has no way out to it."
+        proof "The error of the last attempt and the age of the last key set that was fetched."
+        client "HTTP 503 once there is no key left; a browser shows only close code 1006. Keys that were fetched \
+            before stay in use."
+        fix "Fetch the address from the gateway's machine (`curl -v JWKS_URL`), then correct `jwks_url`, DNS or \
+            the rule for outgoing traffic. `jwks_file` needs no network.";
     JWT_NO_EXPIRY "jwt.no-expiry" 8 "[3]" "C G"
         title "Tokens that never expire are accepted."
-        cause "Tokens without `exp` accepted."
-        proof "Counter."
-        client "none (warning)"
-        fix "Add `exp`, set `require_exp`.";
+        cause "`require_exp` is off, and tokens without `exp` were let in. Such a token that is lost can be used \
+            for ever."
+        proof "The number of accepted tokens without `exp`, or the setting."
+        client "Nothing: the connection opens."
+        fix "Let the issuer add `exp`, then set `jwt.require_exp = true`.";
     AUTH_NOT_CONFIGURED "auth.not-configured" 8 "[3]" "C G"
-        title "Authentication wanted but no key or secret configured: server \"does not recognise\" any token."
-        cause "Authentication wanted but no key or secret configured: server \"does not recognise\" any token."
-        proof "App enabled, key list empty."
-        client "H503"
-        fix "Configure a key.";
+        title "Clients should prove who they are, but no key is configured."
+        cause "The policy asks for tokens and has no key or secret to check them with, so no token can be right."
+        proof "The check is switched on and its list of keys is empty."
+        client "HTTP 503; a browser shows only close code 1006."
+        fix "Add a key: `[jwt] keys = [{ secret_file = \"/run/secrets/jwt\", algorithms = [\"HS256\"] }]`, or \
+            take `jwt` out of `admission.checks`.";
     INTERNAL "auth.internal" 8 "[3]" "G"
-        title "An unexpected fault in the gateway."
-        cause "Unexpected fault while authenticating."
-        proof "Request id and internal error in the log."
-        client "H500, or C1011 `Authentication failed`"
-        fix "Read the log entry.";
+        title "The gateway failed unexpectedly."
+        cause "A fault in the gateway itself, not in the request."
+        proof "The request id and the ERROR line of the log that has it."
+        client "HTTP 500, or close code 1011 on an open connection."
+        fix "Read the log entry of the request id, collect it with `tidegate report ID`, and report it to those \
+            who maintain the gateway.";
 
     // Symptom 9.
     ROLE_INSUFFICIENT "role.insufficient" 9 "[3]" "G"
-        title "Role not among those allowed."
-        cause "Role not among those allowed."
-        proof "Role of the verified token, allowed roles; hint when they differ only in letter case."
-        client "H403 `Access denied: ... role required`"
-        fix "Give the role or use another endpoint.";
+        title "The role is not among those that may connect here."
+        cause "The token is right, and the rules of the stage or channel admit other roles. Upper and lower case \
+            count."
+        proof "The role of the token and the roles that are allowed; whether they differ by case only."
+        client "The handshake is answered with HTTP 403; a browser shows only close code 1006."
+        fix "Give the user the role at the issuer, or add the role to the rule (`channels.rules`, `join = \
+            \"role:NAME\"`). `tidegate permissions check CHANNEL --role ROLE` tries it.";
     ROLE_DEFAULTED "role.defaulted" 9 "[3]" "G"
-        title "Claim `role` missing, default role applied."
-        cause "Claim `role` missing, default role applied."
-        proof "Claim absent, default used."
-        client "as above"
-        fix "Issue the claim.";
+        title "The token names no role, so the default role was used, and it may not connect here."
+        cause "The claim that `claims.roles` names is missing in the token."
+        proof "The claim was absent and `default_role` was applied."
+        client "The handshake is answered with HTTP 403; a browser shows only close code 1006."
+        fix "Let the issuer add the claim, point `claims.roles` to where the roles are (`realm_access.roles` is a \
+            path), or change `jwt.default_role`.";
     USER_NOT_FOUND "user.not-found" 9 "[3]" "G"
-        title "There is no such user."
-        cause "User check finds no such user."
-        proof "Check kind and result; `sub`."
-        client "H403 `Authority not found`"
-        fix "Create the user, or fix the query.";
+        title "The user of the token does not exist."
+        cause "The token is right, and the check of users finds nobody with its `sub`: deleted, not created yet, \
+            or looked for in another environment."
+        proof "Kind and result of the check, and the user id of the token."
+        client "The handshake is answered with HTTP 403; a browser shows only close code 1006. The answer does \
+            not say why."
+        fix "Create the user, or correct what the check looks up. Make sure that issuer and check use the same \
+            environment.";
     USER_INACTIVE "user.inactive" 9 "[s]" "G"
-        title "The user exists and is suspended."
-        cause "User exists but is suspended."
-        proof "Check result."
-        client "H403 `Authority not found`"
-        fix "Reactivate.";
+        title "The user of the token is suspended."
+        cause "The user exists and is marked as not active."
+        proof "The result of the check."
+        client "The handshake is answered with HTTP 403; a browser shows only close code 1006. The answer does \
+            not say why."
+        fix "Reactivate the user if that is meant; otherwise nothing needs to be done.";
     USER_CHECK_FAILED "user.check-failed" 9 "[3]" "G C"
-        title "Who the user is cannot be looked up."
-        cause "Database or directory for the check unreachable."
-        proof "Error class, duration."
-        client "H503, or C1011 `User verification failed`"
-        fix "Restore it; explain names the target.";
+        title "Who the user is could not be looked up."
+        cause "The database, directory or service behind the check did not answer."
+        proof "Class of the error and how long it took."
+        client "HTTP 503, or close code 1011 after an accept; clients may try again."
+        fix "Restore the service that the check asks; the entry of the request (`tidegate explain REQUEST_ID`) \
+            names its target.";
     CHANNEL_UNLISTED "channel.unlisted" 9 "[s]" "G* B"
         title "The channel has no rule, and channels without one are refused."
-        cause "Channel has no rule and unlisted channels are refused."
-        proof "Name, nearest listed one."
-        client "H403"
-        fix "List it, or allow unlisted channels.";
+        cause "`channels.unlisted` refuses names that no rule covers, often because of a spelling error."
+        proof "The name and the nearest one that has a rule (`nearest`)."
+        client "The handshake is answered with HTTP 403; a browser shows only close code 1006."
+        fix "Correct the name, or add a rule: `[[channels.rules]] match = \"NAME\"` with `join`. `tidegate \
+            permissions check NAME` shows which rule applies.";
     CHANNEL_FORBIDDEN "channel.forbidden" 9 "[0][3]" "G* B"
         title "The channel is not allowed for this user."
-        cause "Channel not allowed for role or user."
-        proof "Channel, rule that refused."
-        client "H403 `Access denied`"
-        fix "Adjust rule or request.";
+        cause "A rule covers the channel and does not admit the user, or the backend refuses it."
+        proof "The channel and the rule that refused."
+        client "The handshake is answered with HTTP 403; a browser shows only close code 1006. On an open \
+            connection the join is refused and the connection stays."
+        fix "Ask `tidegate permissions check CHANNEL --user ID` which rule decides, then change the rule, the \
+            user's roles or the channel that is asked for.";
     ORIGIN_NOT_ALLOWED "origin.not-allowed" 9 "[0]" "G D"
-        title "The page's origin is not on the list."
-        cause "Page origin not on the list."
-        proof "`Origin` and the list."
-        client "H403"
-        fix "Add the origin.";
+        title "The origin of the page is not on the list."
+        cause "The page that opened the connection is served from another scheme, host or port than \
+            `admission.origins` has."
+        proof "The `Origin` that arrived and the list."
+        client "The handshake is answered with HTTP 403; a browser shows only close code 1006."
+        fix "Add the origin as the browser sends it, without a path: `origins = [\"https://app.example.com\", \
+            \"http://localhost:3000\"]`.";
 
     // Symptom 10.
     AUTHORIZER_IDENTITY_MISSING "authorizer.identity-missing" 10 "[+]" "G C"
-        title "Configured identity source absent: authorizer not even called."
-        cause "Configured identity source absent: authorizer not even called."
-        proof "Names of missing sources."
-        client "H401"
-        fix "Send it, or correct the identity source.";
+        title "The request lacks what the authorizer identifies clients by, so it was not asked."
+        cause "A header or query parameter that the authorizer's identity source names was absent."
+        proof "The names of the missing sources."
+        client "HTTP 401; a browser shows only close code 1006."
+        fix "Send it (browsers: in the query), or correct the identity source, for example \
+            `route.request.querystring.token`, and deploy.";
     AUTHORIZER_DENIED "authorizer.denied" 10 "[g]" "G"
-        title "Policy says Deny."
-        cause "Policy says Deny."
-        proof "Effect and principal."
-        client "H403"
-        fix "Check the rule in the authorizer.";
+        title "The authorizer denied the connection."
+        cause "It was asked and answered with a policy that denies."
+        proof "Effect and principal of the policy."
+        client "The handshake is answered with HTTP 403; a browser shows only close code 1006."
+        fix "Check the rule in the authorizer; its log has the reason.";
     AUTHORIZER_RESOURCE_MISMATCH "authorizer.resource-mismatch" 10 "[+]" "G"
-        title "Allow for another resource than `.../$connect`."
-        cause "Allow for another resource than `.../$connect`."
-        proof "Statement resource against the request's ARN."
-        client "H403"
-        fix "Use the method ARN given in the event.";
+        title "The authorizer allows another resource than the one that was asked for."
+        cause "The policy has an ARN of another API, stage or route, often because a cached policy names one \
+            route only."
+        proof "The resource in the statement and the ARN of the request."
+        client "The handshake is answered with HTTP 403; a browser shows only close code 1006."
+        fix "Return the `methodArn` of the event as `Resource`, or a pattern that covers `STAGE/$connect`.";
     AUTHORIZER_BAD_ANSWER "authorizer.bad-answer" 10 "[+]" "G"
-        title "Answer is not a policy (for example a status code), or over 8 KB."
-        cause "Answer is not a policy (for example a status code), or over 8 KB."
-        proof "Shape and size."
-        client "H500"
-        fix "Return principal and policy; throw `Unauthorized` for 401.";
+        title "The authorizer's answer is not a policy."
+        cause "It returned something else, for example a status code, or more than 8 KB."
+        proof "Form and length of the answer."
+        client "The handshake is answered with HTTP 500; a browser shows only close code 1006."
+        fix "Return `principalId` and `policyDocument`. For 401 raise an error with the text `Unauthorized`.";
     AUTHORIZER_UNSUPPORTED "authorizer.failed" 10 "[g]" "G C"
         title "The authorizer could not be asked."
-        cause "Authorizer unreachable, raised, or timed out."
-        proof "Error class and duration."
-        client "H500"
-        fix "Fix it.";
+        cause "It is unreachable, raised an error, took too long, or is of a kind that the gateway cannot call."
+        proof "Class of the error and how long it took."
+        client "The handshake is answered with HTTP 500; a browser shows only close code 1006."
+        fix "Check that the authorizer runs and that the gateway reaches it; `tidegate doctor --api ID` tries it. \
+            To decide without one use the checks of a policy (`admission.checks`).";
     AUTHORIZER_WRONG_ROUTE "authorizer.wrong-route" 10 "[+]" "C"
-        title "Authorizer attached to a route other than `$connect` has no effect."
-        cause "Authorizer attached to a route other than `$connect` has no effect."
-        proof "Route table."
-        client "none"
-        fix "Attach to `$connect`.";
+        title "An authorizer on another route than `$connect` has no effect."
+        cause "Clients are authorized once, when they connect. Authorizers of other routes are never asked."
+        proof "The route table."
+        client "Nothing: messages are handled without it."
+        fix "Attach the authorizer to `$connect` and deploy. For rights of single messages check in the backend, \
+            or use the rules of channels.";
     IAM_CONNECT_UNSIGNED "iam.connect-unsigned" 10 "[g]" "G"
-        title "The route wants IAM and the handshake is not signed."
-        cause "Route wants IAM, handshake not signed or wrongly signed."
-        proof "Which part of the signature failed."
-        client "H403"
-        fix "Sign the handshake URL.";
+        title "The route wants a signed handshake."
+        cause "`$connect` has the authorization type `AWS_IAM`, and the handshake has no signature or a wrong \
+            one."
+        proof "Which part of the signature was missing or wrong."
+        client "The handshake is answered with HTTP 403; a browser shows only close code 1006."
+        fix "Sign the address of the handshake with Signature Version 4 for the service `execute-api`, or set \
+            another authorization type on `$connect` and deploy.";
     APIKEY_MISSING "apikey.missing" 10 "[+]" "G C"
-        title "The route wants an API key."
-        cause "Route wants an API key."
-        proof "Header absent or unknown."
-        client "H403"
-        fix "Send `x-api-key` (not possible in browsers).";
+        title "The stage wants an API key and the handshake has none."
+        cause "`api_key` is among the checks, or the route requires a key, and the header `x-api-key` was absent."
+        proof "The absent header."
+        client "The handshake is answered with HTTP 403; a browser shows only close code 1006."
+        fix "Send the header `x-api-key`. Browsers cannot: give them one-time tokens (`connect_tokens`) instead.";
 
     // Symptom 11.
     TOKENREQ_ANONYMOUS "tokenreq.anonymous" 11 "[0]" "G* D L"
-        title "Who asked for a token is not logged in."
-        cause "User not logged in."
-        proof "Session absent or without user; body \"Authentication required\"."
-        client "403"
-        fix "Log in first.";
+        title "Whoever asked for a token is not logged in."
+        cause "The request had no session, or a session without a user, so there is nobody to issue a token for."
+        proof "The session was absent or had no user; backends say `Authentication required`."
+        client "The token request gets 403."
+        fix "Log in before the page asks for a token, and send the request with the session cookie (`credentials: \
+            \"same-origin\"` or `\"include\"`).";
     TOKENREQ_CSRF_MISSING "tokenreq.csrf-missing" 11 "[0]" "G* D L"
         title "The token request has no CSRF header."
-        cause "`X-CSRFToken` header absent."
-        proof "Header name absent."
-        client "403"
-        fix "Send the header.";
+        cause "The page did not send `X-CSRFToken`, which the site demands for POST requests."
+        proof "The name of the header is absent from the request."
+        client "The token request gets 403."
+        fix "Read the cookie `csrftoken` and send its value: `headers: {\"X-CSRFToken\": value}`.";
     TOKENREQ_CSRF_INVALID "tokenreq.csrf-invalid" 11 "[0]" "G* D"
         title "The CSRF header of the token request does not match the cookie."
-        cause "Header does not match the cookie."
-        proof "Both present, unequal."
-        client "403"
-        fix "Read the current cookie; it changes at login.";
+        cause "The page keeps an older value; the cookie changes at login."
+        proof "Header and cookie are both there and differ."
+        client "The token request gets 403."
+        fix "Read the cookie `csrftoken` at each request instead of keeping its value.";
     TOKENREQ_CSRF_COOKIE "tokenreq.csrf-cookie" 11 "[0]" "D L"
-        title "Domain or SameSite keeps the CSRF cookie from the token request."
-        cause "Domain or `SameSite` of the CSRF cookie keeps it from page or request."
-        proof "Cookie attributes against page and token host."
-        client "403"
-        fix "Set the CSRF cookie's domain and SameSite like the session cookie's.";
+        title "The CSRF cookie does not reach the page or the request."
+        cause "Its `Domain` or `SameSite` attribute keeps it from the page's host or from requests across sites."
+        proof "The attributes of the cookie against the hosts of page and token endpoint."
+        client "The token request gets 403."
+        fix "Set `CSRF_COOKIE_DOMAIN` and `CSRF_COOKIE_SAMESITE` like the session cookie's, and across sites \
+            `CSRF_COOKIE_SECURE = True` with `SameSite=None`.";
     TOKENREQ_CSRF_ORIGIN "tokenreq.csrf-origin" 11 "[0][+]" "D L"
-        title "The site does not trust the origin of the token request."
-        cause "Page origin not trusted by the site."
-        proof "CSRF page naming the origin check."
-        client "403"
-        fix "Add to the trusted origins; forward the https scheme.";
+        title "The site does not trust the origin of the page that asks for a token."
+        cause "The page's origin is not in the site's list, or the site believes to be served by http because the \
+            proxy does not pass the scheme on."
+        proof "The refusal names the origin check (`Origin checking failed`)."
+        client "The token request gets 403."
+        fix "Add the origin to `CSRF_TRUSTED_ORIGINS`, with its scheme. Behind a proxy pass `X-Forwarded-Proto` \
+            on and set `SECURE_PROXY_SSL_HEADER`.";
     TOKENREQ_NO_SESSION_COOKIE "tokenreq.no-session-cookie" 11 "[0]" "G* D L"
-        title "The token request has no session cookie."
-        cause "Session cookie missing in the browser."
-        proof "Cookie name absent although credentials are sent."
-        client "403"
-        fix "Log in on the same site.";
+        title "The browser has no session cookie for the token endpoint."
+        cause "The user never logged in at this site, or the cookie belongs to another host."
+        proof "The name of the session cookie is absent although the request sends cookies."
+        client "The token request gets 403."
+        fix "Log in at the site of the token endpoint, or set `SESSION_COOKIE_DOMAIN` to the common parent \
+            domain.";
     TOKENREQ_COOKIES_NOT_SENT "tokenreq.cookies-not-sent" 11 "[0]" "L (G*)"
-        title "The token request was made without credentials."
-        cause "Request made without credentials."
-        proof "Client option; no cookie at all arrives from a browser that has one elsewhere."
-        client "403"
-        fix "`credentials: \"same-origin\"` (or `include` across sites).";
+        title "The page asks for a token without sending its cookies."
+        cause "`fetch` sends no cookies to other sites unless told to, and none at all with `credentials: \
+            \"omit\"`."
+        proof "The option in the client; at the token endpoint no cookie at all arrives from a browser that has \
+            one elsewhere."
+        client "The token request gets 403."
+        fix "Use `fetch(url, {method: \"POST\", credentials: \"same-origin\"})`, or `\"include\"` across sites, \
+            where the endpoint must permit it (`endpoint.origins`).";
     TOKENREQ_RATE_LIMITED "tokenreq.rate-limited" 11 "[0]" "G* D L"
-        title "Too many tokens were asked for in a minute."
-        cause "Too many tokens per minute."
-        proof "Body \"Rate limit exceeded\"; counter."
-        client "403 (429 from Tidegate)"
-        fix "Request only before connecting.";
+        title "A user asked for too many tokens in a minute."
+        cause "The page asks for a token more often than it connects, or reconnects in a loop."
+        proof "The counter of the user, or the answer `Rate limit exceeded`."
+        client "The token request gets 403 from a Django backend and 429 from the gateway."
+        fix "Ask for a token right before connecting and wait between attempts. If the use is legitimate raise \
+            `connect_tokens.per_minute`.";
     TOKENREQ_WRONG_URL "tokenreq.wrong-url" 11 "[0]" "D L"
-        title "The token endpoint's address is wrong."
-        cause "Token endpoint URL wrong."
-        proof "404 or an HTML page."
-        client "404"
-        fix "Correct the URL.";
+        title "The address of the token endpoint is wrong."
+        cause "Nothing is there, or a page of the site answers in its place."
+        proof "404, or HTML instead of JSON."
+        client "The token request gets 404, or a page."
+        fix "Correct the address in the client. The gateway's own endpoint is `POST {stage}/@token`.";
 
     // Symptom 12.
     TOKEN_MISSING "token.missing" 12 "[0]" "G"
         title "The handshake carries no one-time token."
-        cause "`ws_token` not in the URL."
-        proof "Parameter name absent; with a Django backend also the body signature."
-        client "H400 (H403 own tokens)"
-        fix "Add the parameter.";
+        cause "The policy or the backend asks for one, and the parameter is not in the address."
+        proof "The name of the parameter (`ws_token`) is absent; from a Django backend also its answer."
+        client "The handshake is answered with HTTP 403; a browser shows only close code 1006. From a Django \
+            backend it is 400."
+        fix "Fetch a token right before connecting and add it: `wss://HOST/STAGE?ws_token=TOKEN` (see \
+            `connect_tokens.parameter`).";
     TOKEN_EXPIRED "token.expired" 12 "[0]" "G* (B)"
-        title "The one-time token was used too late."
-        cause "Connection opened too late."
-        proof "Own: issue time and age; backend: refused, fingerprint never seen before."
-        client "H400/H403"
-        fix "Request immediately before opening.";
+        title "The one-time token is too old."
+        cause "The page waited too long between fetching the token and connecting."
+        proof "Time of issue and age of the token. For tokens of the backend, it is only likely: refused, and the \
+            same token was never seen before."
+        client "The handshake is answered with HTTP 403; a browser shows only close code 1006. From a Django \
+            backend it is 400."
+        fix "Fetch the token immediately before connecting. If clients are slow raise `connect_tokens.lifetime` \
+            (5 to 300 s).";
     TOKEN_REUSED "token.reused" 12 "[0]" "G B"
         title "The one-time token was used before."
-        cause "Token already used."
-        proof "Fingerprint seen in an earlier attempt, its time and outcome."
-        client "H400/H403"
-        fix "One token per attempt.";
+        cause "A token opens one connection. A second attempt with the same one is refused."
+        proof "The token's fingerprint was seen in an earlier attempt, with its time and outcome."
+        client "The handshake is answered with HTTP 403; a browser shows only close code 1006. From a Django \
+            backend it is 400."
+        fix "Fetch a new token for each attempt, also after one that failed.";
     TOKEN_REUSED_ON_RECONNECT "token.reused-on-reconnect" 12 "[0]" "G L"
-        title "A reconnect repeats the one-time token of its last connection."
-        cause "Reconnect repeats the old URL."
-        proof "As above, and the earlier connection of that token had opened and closed."
-        client "H400/H403"
-        fix "Rebuild the URL on each reconnect.";
+        title "A reconnect used the token of the connection before it."
+        cause "The client keeps the address with the token and opens it again, as most reconnecting libraries do."
+        proof "The same fingerprint, and the earlier connection with it had opened and closed."
+        client "The handshake is answered with HTTP 403; a browser shows only close code 1006. From a Django \
+            backend it is 400."
+        fix "Build the address anew for each attempt, for example with a function as the URL of \
+            `reconnecting-websocket` that fetches a token first.";
     TOKEN_SESSION_CHANGED "token.session-changed" 12 "[0]" "G* (B)"
-        title "The session cookie changed after the token was issued."
-        cause "Session cookie changed between request and connect, for example by login."
-        proof "Own: session hash differs; backend: token fresh and unused, session cookie present."
-        client "H400/H403"
-        fix "Request the token after login.";
+        title "The session changed between the token's issue and the connection."
+        cause "Logging in gives the browser a new session cookie, and the token is bound to the one before."
+        proof "The hash of the session cookie differs. For tokens of the backend, it is only likely: the token is \
+            fresh and unused, and the cookie is there."
+        client "The handshake is answered with HTTP 403; a browser shows only close code 1006. From a Django \
+            backend it is 400."
+        fix "Fetch the token after the login has finished, and again after each login.";
     TOKEN_OTHER_BROWSER "token.other-browser" 12 "[0]" "G* (G)"
-        title "The token comes from another browser than it was issued to."
-        cause "Connection comes from another browser context."
-        proof "Own: session hash unknown; user agent or address differs from the token request."
-        client "H400/H403"
-        fix "Use it where it was issued.";
+        title "The token is used by another browser than the one that fetched it."
+        cause "It was copied, passed on by a server, or the page runs in another context without the same \
+            cookies."
+        proof "The hash of the session is unknown; user agent or address differ from those of the token request."
+        client "The handshake is answered with HTTP 403; a browser shows only close code 1006. From a Django \
+            backend it is 400."
+        fix "Let the page that connects fetch its own token. For tokens that a server passes on leave out the \
+            bindings (`session_cookie`, `origin`, `address`).";
     TOKEN_SESSION_MISSING "token.session-missing" 12 "[0]" "G B"
-        title "The handshake has no session for the token."
-        cause "No session cookie at the WebSocket host."
-        proof "Cookie names; body \"Invalid session\"."
-        client "H400/H403"
-        fix "See cookie rows of Y17.";
+        title "The session cookie that the token is bound to does not arrive."
+        cause "The cookie belongs to another host than the WebSocket's, or the browser keeps it back."
+        proof "The names of the cookies that arrived; Django backends say `Invalid session`."
+        client "The handshake is answered with HTTP 403; a browser shows only close code 1006. From a Django \
+            backend it is 400."
+        fix "Let the session cookie cover the WebSocket host: same parent domain, `SESSION_COOKIE_DOMAIN = \
+            \".example.com\"`, and `wss://` if it is `Secure`.";
     TOKEN_ORIGIN_MISMATCH "token.origin-mismatch" 12 "[g]" "G*"
-        title "The token was issued for another origin, address, API or stage."
-        cause "Token used from another origin, address, API or stage than it was bound to."
-        proof "Which binding differs."
-        client "H403"
-        fix "Request the token where it is used.";
+        title "The token was issued for another place than it is used at."
+        cause "It is bound to an origin, address, API or stage, and that is another one now."
+        proof "Which of the bindings differs."
+        client "The handshake is answered with HTTP 403; a browser shows only close code 1006."
+        fix "Fetch the token where it is used, for the same API and stage; bind it to the page's own origin or \
+            not at all.";
     TOKEN_UNKNOWN "token.unknown" 12 "[0]" "G* (B)"
-        title "The one-time token was never issued here, was altered, or is badly encoded."
-        cause "Never issued here, altered or badly encoded."
-        proof "Own: no such token; length or alphabet wrong."
-        client "H400/H403"
-        fix "URL-encode once; check that both sides use one store.";
+        title "The one-time token was never issued here, or was changed on the way."
+        cause "It comes from another installation or environment, was encoded twice, cut off, or removed when its \
+            session ended."
+        proof "The store has no such token; length or characters may be wrong."
+        client "The handshake is answered with HTTP 403; a browser shows only close code 1006. From a Django \
+            backend it is 400."
+        fix "Encode the token for the URL once, and make sure that the side that issues it and the side that \
+            checks it use the same store and environment.";
     TOKEN_CLOCK "token.clock" 12 "[g]" "G* D"
-        title "Issuing and checking host disagree about the time."
-        cause "Issuing and checking host disagree about the time."
-        proof "Age negative or over the limit by a constant."
-        client "H400/H403"
-        fix "Synchronise clocks.";
+        title "The hosts that issue and check tokens disagree about the time."
+        cause "A fresh token looks too old or comes from the future."
+        proof "The age is negative, or over the limit by about the same time for every token."
+        client "The handshake is answered with HTTP 403; a browser shows only close code 1006. From a Django \
+            backend it is 400."
+        fix "Synchronize the clocks of both hosts (`timedatectl`, `chronyc tracking`).";
 
     // Symptom 13.
     BACKEND_HEADERS_MISSING "backend.headers-missing" 13 "[0]" "B G"
-        title "The backend misses a header."
-        cause "A header the view requires was not sent."
-        proof "Signature \"Invalid request headers\" and the list sent against the list required."
-        client "H400"
-        fix "Tidegate sends all the package demands; add what the view demands beyond as request parameter.";
+        title "A header that the backend demands was not sent."
+        cause "The view wants headers beyond those that the gateway sends by default."
+        proof "The answer `Invalid request headers`, and the list of what was sent against the list of what the \
+            view demands."
+        client "The handshake is answered with HTTP 400; a browser shows only close code 1006."
+        fix "Add the header as a request parameter of the integration (`integration.request.header.NAME`) and \
+            deploy, or list it in `integration.forward_handshake` for messages too.";
     BACKEND_SERVER_DROPS_FORWARDED "backend.server-drops-forwarded" 13 "[s]" "(B) D"
-        title "The backend's own web server discards forwarded headers from peers it does not trust."
-        cause "The backend's own web server discards forwarded headers from peers it does not trust."
-        proof "Signature \"Invalid request headers\", all headers sent, API id registered; reflect mode under that server."
-        client "H400"
-        fix "Name Tidegate as trusted proxy in that server.";
+        title "The backend's own web server discards the forwarded headers."
+        cause "Servers such as uvicorn and gunicorn believe `X-Forwarded-*` only from peers that they were told \
+            to trust."
+        proof "The closest sign: `Invalid request headers` although all were sent and the API is known. Proof is \
+            reflect mode, which shows which headers arrive."
+        client "The handshake is answered with HTTP 400; a browser shows only close code 1006."
+        fix "Name the gateway as a trusted proxy of that server: `uvicorn --forwarded-allow-ips GATEWAY_ADDRESS`, \
+            `gunicorn --forwarded-allow-ips`. `tidegate doctor reflect` under the same server shows the result.";
     BACKEND_HEADERS_STRIPPED "backend.headers-stripped" 13 "[0]" "D C"
-        title "Tunnel or proxy between gateway and backend removes or rewrites headers."
-        cause "Tunnel or proxy between gateway and backend removes or rewrites headers."
-        proof "Reflect mode (DX-49): names and values that did not arrive."
-        client "H400"
-        fix "Configure the tunnel.";
+        title "Headers are removed or rewritten between gateway and backend."
+        cause "A tunnel, proxy or firewall on the way does not pass on all the headers."
+        proof "The names that were sent and did not arrive, from reflect mode."
+        client "The handshake is answered with HTTP 400; a browser shows only close code 1006."
+        fix "Run `tidegate doctor reflect --listen 127.0.0.1:8000` in place of the backend and `tidegate doctor \
+            --api ID`, then let the tunnel or proxy pass the named headers.";
     BACKEND_CONNECTION_HEADERS_MISSING "backend.connection-headers-missing" 13 "[s]" "B G"
-        title "The client sent no Cookie, Origin or extension header."
-        cause "Client sent no `Cookie`, `Origin` or WebSocket extension header."
-        proof "Signature \"Missing n headers\"; names absent from the handshake (non-browser client or no cookie yet)."
-        client "H400"
-        fix "Connect from a browser with a session, or relax the view.";
+        title "The client did not send headers that the backend expects of browsers."
+        cause "The view wants `Cookie`, `Origin` or `Sec-WebSocket-Extensions`, and the client is a program or a \
+            browser without a cookie yet."
+        proof "The answer `Missing n headers`, and the names that the handshake lacked."
+        client "The handshake is answered with HTTP 400; a browser shows only close code 1006."
+        fix "Connect from a page with a session, send the headers from the program (`tidegate connect --header`), \
+            or relax the list of required headers in the view.";
     BACKEND_NOT_FROM_GATEWAY "backend.not-from-gateway" 13 "[0]" "(G)"
-        title "Request reached the backend without passing the gateway."
-        cause "Request reached the backend without passing the gateway."
-        proof "Backend logs a refusal for which the journal has no request id."
-        client "-"
-        fix "Block direct access; set a gateway secret.";
+        title "A request reached the backend without passing the gateway."
+        cause "The backend's address is open, and somebody calls it directly."
+        proof "The closest sign: the backend's log has a refusal whose request id the journal does not know. \
+            Proof would be that log."
+        client "Whoever called directly gets the backend's refusal."
+        fix "Let the backend accept calls of the gateway's network only, and set a secret that both share \
+            (`[backend] secrets`).";
     BACKEND_SECRET_MISMATCH "backend.secret-mismatch" 13 "[s]" "B C"
-        title "The backend does not accept the gateway secret."
-        cause "Gateway secret header missing or different."
-        proof "Signature \"Invalid request\", 403; configured parameter absent."
-        client "H403"
-        fix "Same secret on both sides, then redeploy.";
+        title "The backend does not accept the gateway's secret."
+        cause "The secret header is not sent, or the two sides have different values."
+        proof "The answer 403 `Invalid request`; the parameter that is not configured."
+        client "The handshake is answered with HTTP 403; a browser shows only close code 1006."
+        fix "Set the same secret on both sides: `[backend] secrets` in the policy (header `x-ws-gateway-secret`) \
+            or a request parameter of the integration, which needs a deployment.";
     BACKEND_USERAGENT_CHECK "backend.useragent-check" 13 "[s]" "B"
-        title "The backend insists on the gateway's user agent."
-        cause "View insists on the gateway's user agent on connect."
-        proof "Signature \"Unexpected Useragent\"."
-        client "H400"
-        fix "Switch the check off.";
+        title "The backend expects another user agent."
+        cause "The view compares `User-Agent` with that of the original gateway."
+        proof "The answer `Unexpected Useragent`."
+        client "The handshake is answered with HTTP 400; a browser shows only close code 1006."
+        fix "Set `integration.user_agent = \"gateway\"`, or switch the check off in the view; a shared secret \
+            proves more.";
     BACKEND_API_ID_UNKNOWN "backend.api-id-unknown" 13 "[0]" "(B) D"
-        title "API id of the call not in the backend's records."
-        cause "API id of the call not in the backend's records."
-        proof "Signature \"Invalid request headers\" although all headers were sent; proven when reflect mode shows that they also arrive."
-        client "H400"
-        fix "Correct the record's API id.";
+        title "The backend does not know the id of the API."
+        cause "The API was created anew or by another tool, and the backend's record has another id."
+        proof "The closest sign: `Invalid request headers` although all headers were sent. It is proven when \
+            reflect mode shows that they also arrive."
+        client "The handshake is answered with HTTP 400; a browser shows only close code 1006."
+        fix "Enter the id that `tidegate apis ls` prints into the backend's record of the gateway. To keep an id \
+            for ever create the API with the tag `_custom_id_`.";
     BACKEND_HOST_NOT_ALLOWED "backend.host-not-allowed" 13 "[0][+]" "B D"
-        title "The backend does not allow the host it was called by."
-        cause "`Host` of the integration URL not in the allowed hosts."
-        proof "Signature \"AllowedHosts\" or the framework's plain 400; the exact text to add, with `:port` when not default (patterns do not count for the package)."
-        client "H400"
-        fix "Add exactly that text.";
+        title "The backend does not serve the host name that the gateway calls."
+        cause "The host of the integration's address is not on the framework's list of allowed hosts."
+        proof "The answer says so (`Host is not in AllowedHosts`, `Invalid HTTP_HOST header`) or is the \
+            framework's plain 400; the exact text to add."
+        client "The handshake is answered with HTTP 400; a browser shows only close code 1006."
+        fix "Add the host, with `:port` when it is not the default one, to `ALLOWED_HOSTS`; or set \
+            `integration.host_header` to a name that is on the list.";
     BACKEND_ORIGIN_MISMATCH "backend.origin-mismatch" 13 "[0]" "B G"
-        title "The backend's host and the page's origin differ."
-        cause "Page origin is not the backend's host or below it."
-        proof "Signature \"Host is not in Origin\"; both values."
-        client "H400"
-        fix "Align host names or override the check.";
+        title "The backend refuses the page's origin, because it is not its own host."
+        cause "The view wants the host of `Origin` to be the backend's host or below it."
+        proof "The answer `Host is not in Origin`, with both values."
+        client "The handshake is answered with HTTP 400; a browser shows only close code 1006."
+        fix "Call the backend by a host that fits the pages (`integration.host_header = \"app.example.com\"`), or \
+            override the check in the view and use `admission.origins` in the gateway.";
     BACKEND_CONNECTION_ID_FORMAT "backend.connection-id-format" 13 "[0]" "B G"
-        title "The backend does not accept the form of the connection id."
-        cause "Connection id has characters the backend refuses."
-        proof "Signature \"Invalid connection ID\" on `$connect`; the id."
-        client "H400"
-        fix "Report; ids use the AWS alphabet.";
+        title "The backend refuses the form of the connection id."
+        cause "The view permits fewer characters than ids have: they are base64 and end with `=`."
+        proof "The answer `Invalid connection ID` to `$connect`, and the id."
+        client "The handshake is answered with HTTP 400; a browser shows only close code 1006."
+        fix "Accept letters, digits, `+`, `/`, `-`, `_` and `=` in connection ids. The gateway makes them as the \
+            original does.";
     CHANNEL_INVALID "channel.invalid" 13 "[0]" "G* B"
-        title "The channel name is too long or has other characters."
-        cause "Channel name too long or with other characters."
-        proof "Signature \"Invalid channel\"; value fails `[A-Za-z0-9_-]{1,128}`."
-        client "H400"
-        fix "Correct the name.";
+        title "The name of the channel is too long or has other characters."
+        cause "Names have 1 to 128 letters, digits, dashes and underscores."
+        proof "The name fails that rule; Django backends say `Invalid channel`."
+        client "HTTP 400; a browser shows only close code 1006."
+        fix "Use a name of letters, digits, `-` and `_`, for example by replacing blanks and dots before \
+            connecting.";
     BACKEND_ROUTE_PARAM_MISSING "backend.route-param-missing" 13 "[0]" "B D C"
-        title "URL pattern has no route segment."
-        cause "URL pattern has no route segment."
-        proof "404 for `.../connect`, 200/400 for the base."
-        client "H404"
-        fix "Add `<slug:route>`.";
+        title "The backend's URL pattern has no part for the route."
+        cause "The gateway calls `BASE/connect`, `BASE/default` and so on, and the pattern fits the base only."
+        proof "404 for `.../connect` while the base answers with 200 or 400."
+        client "The handshake is answered with HTTP 404; a browser shows only close code 1006."
+        fix "Write the pattern with the segment: `path(\"ws/<slug:route>\", view)`.";
     BACKEND_ROUTE_PARAM_MISNAMED "backend.route-param-misnamed" 13 "[0]" "B D"
-        title "The backend's URL parameter is not called route."
-        cause "Slug exists but is not called `route`."
-        proof "`$connect` answered with signature \"Invalid request format (1)\", which only the message branch produces."
-        client "H400"
-        fix "Rename the parameter.";
+        title "The backend's URL pattern calls the route by another name."
+        cause "The view reads the keyword `route`, and the pattern gives it under another one, so `$connect` is \
+            taken for a message."
+        proof "`$connect` was answered with `Invalid request format (1)`, which only the branch for messages \
+            does."
+        client "The handshake is answered with HTTP 400; a browser shows only close code 1006."
+        fix "Rename the parameter: `path(\"ws/<slug:route>\", view)`.";
     BACKEND_CSRF "backend.csrf" 13 "[g]" "B D"
-        title "The backend's view is not exempt from CSRF."
-        cause "View not exempt from CSRF: the gateway's POST is refused."
-        proof "403 page \"CSRF verification failed\"."
-        client "H403"
-        fix "Exempt the view.";
+        title "The backend demands a CSRF token of the gateway."
+        cause "The view is not exempt from the check, which is meant for forms of pages."
+        proof "A 403 page with `CSRF verification failed`."
+        client "The handshake is answered with HTTP 403; a browser shows only close code 1006."
+        fix "Put `@csrf_exempt` (for classes `@method_decorator(csrf_exempt, name=\"dispatch\")`) on the view, \
+            and prove the gateway by a shared secret.";
     BACKEND_REDIRECT "backend.redirect" 13 "[0]" "B D"
-        title "The backend redirects; redirects are not followed."
-        cause "Backend redirects (https, slash, login)."
-        proof "3xx and `Location`."
-        client "H502"
-        fix "Use the final URL; forward the scheme.";
+        title "The backend answers with a redirect."
+        cause "It wants https, a slash at the end, or a login. Integrations do not follow redirects."
+        proof "Status 3xx and its `Location`."
+        client "HTTP 502; a browser shows only close code 1006."
+        fix "Use the final address as the integration's URI and deploy. If it wants https behind a proxy, set \
+            `integration.forwarded_https = true` and `SECURE_PROXY_SSL_HEADER` in Django.";
     BACKEND_METHOD "backend.method" 13 "[g]" "B D"
-        title "The backend does not accept this method."
-        cause "Backend does not accept POST."
-        proof "405 and `Allow`."
-        client "H405"
-        fix "Correct method or URL.";
+        title "The backend does not accept POST at this address."
+        cause "Integrations call with POST unless configured otherwise, and the view or route has other methods."
+        proof "405 and the header `Allow`."
+        client "HTTP 405; a browser shows only close code 1006."
+        fix "Accept POST in the view, or correct the URI or the integration's method, then deploy.";
     BACKEND_REFUSED "backend.refused" 13 "[0]" "B"
-        title "The backend refused with a 4xx status."
-        cause "Any other 4xx from `$connect`."
-        proof "Status, content type, length."
-        client "same status"
-        fix "Read the backend's log with the request id.";
+        title "The backend refused the connection."
+        cause "It answered `$connect` with a status from 400 to 499 whose reason only the backend knows."
+        proof "Status, content type and length of the answer, and its sentence where it is short."
+        client "The handshake is answered with the backend's status; a browser shows only close code 1006."
+        fix "Look for the request id (`x-amzn-requestid`) in the backend's log. `tidegate explain REQUEST_ID` \
+            shows what was sent and answered.";
 
     // Symptom 14.
     INTEGRATION_DNS "integration.dns" 14 "[0]" "G C"
-        title "The integration's host does not resolve."
-        cause "Integration host does not resolve."
-        proof "Resolver error."
-        client "H502"
-        fix "Correct the URL.";
+        title "The host of the integration does not resolve."
+        cause "The name has a spelling error, is known in another network only, or its record is gone."
+        proof "The resolver's error and the host."
+        client "HTTP 502 on `$connect`; on messages the error `Internal server error`."
+        fix "Correct the integration's URI and deploy. In containers use the service's name of the same network.";
     INTEGRATION_REFUSED "integration.refused" 14 "[0]" "G C"
         title "Nothing listens at the integration's address."
-        cause "Nothing listens there."
-        proof "Refused, address."
-        client "H502"
-        fix "Start the backend.";
+        cause "The backend is down, or listens on another address or port."
+        proof "The connection was refused, and the address."
+        client "HTTP 502 on `$connect`; on messages the error `Internal server error`."
+        fix "Start the backend and compare its port with the URI. A backend in a container must listen on \
+            `0.0.0.0`; from a container `localhost` is the container itself.";
     INTEGRATION_CONNECT_TIMEOUT "integration.connect-timeout" 14 "[0]" "G C"
-        title "The integration's address does not answer."
-        cause "No answer to connect: firewall, wrong network."
-        proof "Time spent connecting."
-        client "H504"
-        fix "Open the path.";
+        title "The integration's address does not answer to a connection."
+        cause "A firewall drops the packets, or the address belongs to a network that the gateway cannot reach."
+        proof "The time that was spent connecting, without an answer."
+        client "HTTP 504 on `$connect`; on messages the error `Internal server error`."
+        fix "Open the way from the gateway to the backend, and try it there: `curl -v URI`.";
     INTEGRATION_TLS "integration.tls" 14 "[0]" "G C"
-        title "The backend's certificate is not valid for its name."
-        cause "Backend's certificate invalid for its name."
-        proof "Verification error."
-        client "H502"
-        fix "Fix the certificate.";
+        title "The backend's certificate is not accepted."
+        cause "It is for another name, has expired, or is signed by an authority that the gateway does not know."
+        proof "The error of the verification."
+        client "HTTP 502 on `$connect`; on messages the error `Internal server error`."
+        fix "Correct the backend's certificate or the host in the URI. For an authority of your own set \
+            `backend_ca`.";
     INTEGRATION_NOT_HTTPS "integration.not-https" 14 "[0]" "C"
-        title "Plain http to a host that is not local."
-        cause "Plain http to a host that is not local."
-        proof "URL."
-        client "none (warning)"
-        fix "Use https.";
+        title "The integration uses plain http to another machine."
+        cause "Messages, cookies and tokens travel readable between gateway and backend."
+        proof "The URI begins with `http://` and its host is not local."
+        client "Nothing: it works."
+        fix "Use an `https://` URI, or keep the way within a network that you trust.";
     INTEGRATION_WRONG_URL "integration.wrong-url" 14 "[0]" "B C D"
-        title "The backend does not know this path."
-        cause "Path unknown to the backend."
-        proof "404 with the backend's not-found signature; probing finds the right base."
-        client "H404"
-        fix "Correct the base.";
+        title "The backend does not know the path of the integration."
+        cause "The base of the URI is wrong: prefix, version or spelling."
+        proof "404 with the not-found page of the backend; the base that does answer, where one was found."
+        client "The handshake is answered with HTTP 404; a browser shows only close code 1006."
+        fix "Correct the URI of the integration and deploy. `tidegate doctor --api ID` tries variants of it and \
+            names the one that answers.";
     INTEGRATION_MISSING_SLASH "integration.missing-slash" 14 "[0]" "C B D"
-        title "Base endpoint without trailing slash: `.../wsconnect`."
-        cause "Base endpoint without trailing slash: `.../wsconnect`."
-        proof "URL ends in a glued route name; with slash it answers."
-        client "H404"
-        fix "End the base with `/`.";
+        title "The base of the integration's address lacks the slash at its end."
+        cause "The route name is appended directly, so that the backend is called at `.../wsconnect`."
+        proof "The URI ends with a name that is glued to the route; with a slash between them it answers."
+        client "The handshake is answered with HTTP 404; a browser shows only close code 1006."
+        fix "End the base with `/`, for example `https://app.example.com/ws/`, apply it again and deploy.";
     INTEGRATION_PRIVATE_ADDRESS "integration.private-address" 14 "[0]" "C G"
-        title "Gateway cannot reach an address of another machine's loopback or private network."
-        cause "Gateway cannot reach an address of another machine's loopback or private network."
-        proof "URL is loopback or private and not reachable."
-        client "H502/H504"
-        fix "Tunnel or public address.";
+        title "The integration's address is not reachable from the gateway's network."
+        cause "It is a loopback or private address of another machine."
+        proof "The address is loopback or private, and connecting to it fails."
+        client "HTTP 502 or 504 on `$connect`; on messages the error `Internal server error`."
+        fix "Use an address that the gateway's machine can reach, a tunnel, or run the gateway beside the backend \
+            (`tidegate dev --backend URL`).";
     INTEGRATION_TIMEOUT "integration.timeout" 14 "[+]" "G"
-        title "The backend gave no complete answer within the limit."
-        cause "No complete answer within the limit (29 s)."
-        proof "Time to first byte and total."
-        client "H504"
-        fix "Answer faster; do long work after answering.";
+        title "The backend did not answer in time."
+        cause "It works longer than the integration's limit (`TimeoutInMillis`, at most 29 s) before it answers."
+        proof "Time to the first byte and in all."
+        client "HTTP 504 on `$connect`; on messages the error `Endpoint request timed out`."
+        fix "Answer first and do long work afterwards, with results pushed to `@connections`. The upper bound is \
+            `integration.max_timeout_ms`.";
     INTEGRATION_ERROR_STATUS "integration.error-status" 14 "[g]" "B"
-        title "The backend answered with a 5xx status."
-        cause "5xx from the backend."
-        proof "Status, server header."
-        client "same status"
-        fix "Backend log.";
+        title "The backend answered with an error of its own."
+        cause "It failed while it handled the call."
+        proof "The status from 500 to 599 and the backend's `Server` header."
+        client "The same status on `$connect`; on messages the error `Internal server error`."
+        fix "Look for the request id in the backend's log.";
     INTEGRATION_HANDLER_UNDEFINED "integration.handler-undefined" 14 "[s]" "B"
-        title "View has no default handler."
-        cause "View has no default handler."
-        proof "500 on `$default` only."
-        client "M\"Internal server error\""
-        fix "Define it.";
+        title "The backend's view has no handler for messages without a route of their own."
+        cause "Messages that choose no handler go to the view's default one, which is not defined."
+        proof "Status 500 for `$default` only."
+        client "An error message `{\"message\": \"Internal server error\", \"connectionId\", \"requestId\"}` on \
+            the open connection."
+        fix "Define the default handler in the view, or let clients name a handler that exists.";
     INTEGRATION_BAD_ANSWER "integration.bad-answer" 14 "[g]" "G"
-        title "The backend's answer is no valid HTTP answer, or too large."
-        cause "Connection closed early, invalid HTTP, too large."
-        proof "Parse error, bytes read."
-        client "H502"
-        fix "Backend or proxy log.";
+        title "The backend's answer cannot be read."
+        cause "It ended early, was not HTTP, or was larger than the gateway takes (10 MB)."
+        proof "The error and how many bytes were read."
+        client "HTTP 502 on `$connect`; on messages the error `Internal server error`."
+        fix "Look into the log of the backend or of the proxy in front of it: a crashed worker, or plain http \
+            answered at a TLS port.";
     INTEGRATION_RESET_ON_REUSE "integration.reset-on-reuse" 14 "[g]" "G"
-        title "The backend closed an idle connection as the request was sent."
-        cause "Backend closed an idle keep-alive connection as the request was sent."
-        proof "Reset on a reused connection, request bytes already sent, no answer."
-        client "H502; M\"Internal server error\" (never repeated once a byte has left; a connection found closed before writing is replaced silently)"
-        fix "Backend keep-alive longer than the gateway's pool.";
+        title "The backend closed an idle connection just as a call was sent over it."
+        cause "Its keep-alive time is shorter than the gateway keeps idle connections. A call of which bytes have \
+            left is never repeated, because it may have had effects."
+        proof "A reset on a connection that was used before, with the call sent and no answer."
+        client "HTTP 502 on `$connect`; on messages the error `Internal server error`."
+        fix "Let the backend keep idle connections longer than `integration.pool_idle_ms` (1 s unless set): \
+            `gunicorn --keep-alive 5`, `uvicorn --timeout-keep-alive 5`, in Node `server.keepAliveTimeout`.";
     INTEGRATION_FUNCTION_FAILED "integration.function-failed" 14 "[+]" "G"
-        title "Lambda raised, was denied or missing."
-        cause "Lambda raised, was denied or missing."
-        proof "Function error, invoke status."
-        client "H502; M\"Internal server error\""
-        fix "Function log, permission.";
+        title "The function behind the route failed."
+        cause "It raised an error, is missing, or the gateway may not invoke it."
+        proof "The function's error or the status of the invocation."
+        client "HTTP 502 on `$connect`; on messages the error `Internal server error`."
+        fix "Read the function's log, and permit the invocation (`lambda:InvokeFunction`).";
     INTEGRATION_HOST_NOT_ALLOWED "integration.host-not-allowed" 14 "[s]" "G C"
-        title "The integration's host is not on the list."
-        cause "Integration host not on the operator's allow-list."
-        proof "Host and list."
-        client "A400 on creation; H502 for older ones"
-        fix "Add the host or correct the URL.";
+        title "The host of the integration is not on the operator's list."
+        cause "`integration.allowed_hosts` permits certain hosts only."
+        proof "The host and the list."
+        client "Creating such an integration gets 400; an older one answers 502."
+        fix "Add the host to `integration.allowed_hosts` (`*.example.com` covers sub-domains), or correct the \
+            URI.";
     BACKEND_FAILS_UNDER_LOAD "backend.fails-under-load" 14 "[s]" "(G)"
-        title "Backend answers 5xx only when several connects arrive together, for example a locked embedded database."
-        cause "Backend answers 5xx only when several connects arrive together, for example a locked embedded database."
-        proof "5xx share rises with parallel calls, single calls pass."
-        client "same status"
-        fix "Backend's database settings.";
+        title "The backend fails when several clients connect at once."
+        cause "Its database or its pool of workers cannot serve calls at the same time, for example a database \
+            file that is locked."
+        proof "The closest sign: the share of answers from 500 to 599 rises with parallel calls while single ones \
+            succeed. The backend's log would prove it."
+        client "The backend's status; a browser shows only close code 1006."
+        fix "Use a database for parallel writers in the backend, or let SQLite wait for its lock (`\"OPTIONS\": \
+            {\"timeout\": 20}` in Django's `DATABASES`), and add workers.";
     INTEGRATION_MISSING "integration.missing" 14 "[0]" "C G"
-        title "The route has no working integration."
-        cause "Route has no integration, or it was deleted."
-        proof "Dangling target."
-        client "H500; M\"Internal server error\""
-        fix "Attach one, deploy.";
+        title "The route has no integration."
+        cause "None was attached, or it was deleted and the route still names it."
+        proof "The target of the route leads to nothing."
+        client "HTTP 500 on `$connect`; on messages the error `Internal server error`."
+        fix "Create an integration, set it as the route's target (`integrations/ID`), and deploy.";
     INTEGRATION_OVERLOAD "integration.overload" 14 "[g]" "G"
-        title "Too many calls to this backend are under way."
-        cause "Gateway's limit of parallel calls to this backend reached."
-        proof "Queue length and wait."
-        client "H503"
-        fix "Scale the backend, raise the limit.";
+        title "Too many calls to the backend are under way."
+        cause "The gateway's limit of parallel calls is reached, because the backend is slower than messages \
+            arrive."
+        proof "Length of the queue and the time calls waited in it."
+        client "HTTP 503 on `$connect`; on messages the error `Internal server error`."
+        fix "Make the backend faster or run more of it, then raise the limit.";
 
     // Symptom 15.
     RATELIMIT_CONNECT "ratelimit.connect" 15 "[0]" "G B"
