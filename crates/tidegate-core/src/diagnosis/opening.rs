@@ -1290,89 +1290,102 @@ causes! {
 
     // Symptom 15.
     RATELIMIT_CONNECT "ratelimit.connect" 15 "[0]" "G B"
-        title "Too many connection attempts."
-        cause "Attempts per address or user over the limit (the fact; the rows below name the reason)."
-        proof "Counter, limit, window, reset time; backend signature \"Too many connection attempts\"."
-        client "H429 with `Retry-After` (H400 from a Django backend)"
-        fix "See the reason.";
+        title "Too many attempts to connect in a short time."
+        cause "An address or a user is over the limit of the stage. Why there are so many attempts is a cause of \
+            its own."
+        proof "The counter, its limit, the window and when it ends (`count`, `limit`, `windowSeconds`, \
+            `resetAt`); Django backends say `Too many connection attempts`."
+        client "HTTP 429 with `Retry-After` (400 from a Django backend); a browser shows only close code 1006."
+        fix "Wait as long as `Retry-After` says, and look for the reason: `tidegate explain 429`. The limits are \
+            `attempts.per_address`, `attempts.per_user` and `attempts.window`.";
     RATELIMIT_RECONNECT_LOOP "ratelimit.reconnect-loop" 15 "[0]" "G L"
-        title "Client retries without backoff."
-        cause "Client retries without backoff."
-        proof "Interval between attempts constant and under 2 s."
-        client "H429"
-        fix "Backoff: 3 s to 10 s and more, with jitter.";
+        title "A client reconnects again and again without waiting."
+        cause "Its reconnect logic has no growing pause."
+        proof "The time between attempts is constant and under 2 s."
+        client "HTTP 429 with `Retry-After`; a browser shows only close code 1006."
+        fix "Wait 3 s before the first attempt, double the pause up to 60 s, and add a random part to it.";
     RATELIMIT_TOKEN_REQUESTS "ratelimit.token-requests" 15 "[0]" "G* L"
-        title "A page asks for tokens again and again."
-        cause "Page requests tokens again and again."
-        proof "Tokens issued against tokens used."
-        client "429/403"
-        fix "Request only when connecting.";
+        title "The page asks for far more tokens than it uses."
+        cause "It fetches a token at each rendering or on a timer, not when it connects."
+        proof "The number of issued tokens against the number of used ones."
+        client "The token request gets 429 from the gateway and 403 from a Django backend."
+        fix "Fetch a token only right before connecting.";
     RATELIMIT_MANY_TABS "ratelimit.many-tabs" 15 "[0]" "G"
-        title "Several tabs of one user."
-        cause "Several tabs of one user."
-        proof "Parallel connections of one user, same user agent."
-        client "H429"
-        fix "Share one connection, raise the per-user limit.";
+        title "Several tabs of one user connect at once."
+        cause "Each tab opens its own connection, and together they are over the limit of the user or address."
+        proof "Parallel connections of one user with one user agent."
+        client "HTTP 429 with `Retry-After`; a browser shows only close code 1006."
+        fix "Share one connection between tabs (`SharedWorker`, `BroadcastChannel`), or raise `attempts.per_user` \
+            and `admission.connections_per_user`.";
     RATELIMIT_FAILING_RETRIES "ratelimit.failing-retries" 15 "[0]" "G"
-        title "Attempts fail for another reason and are repeated."
-        cause "Attempts fail for another reason and are repeated."
-        proof "Most attempts end in one other id; that id is reported first."
-        client "H429"
-        fix "Fix that id.";
+        title "Attempts fail for another reason and are repeated until the limit."
+        cause "The limit is only what was noticed; the first refusals have the actual cause."
+        proof "Most of the attempts before ended with one other id, which is reported first."
+        client "HTTP 429 with `Retry-After`; a browser shows only close code 1006."
+        fix "Remove the cause of the other id, then wait until the window is over.";
     RATELIMIT_TOO_LOW "ratelimit.too-low" 15 "[0]" "G C"
-        title "Legitimate use above the limit."
-        cause "Legitimate use above the limit."
-        proof "Many distinct users, high success share, steady rate."
-        client "H429"
-        fix "Raise the limit.";
+        title "The limit is too low for the legitimate use."
+        cause "Many users share an address (an office, a proxy), or connect more often than was expected."
+        proof "Many different users, mostly successful attempts, at a steady rate."
+        client "HTTP 429 with `Retry-After`; a browser shows only close code 1006."
+        fix "Raise `attempts.per_address`, or exempt the network with `attempts.exempt`. `attempts.dry_run = \
+            true` shows what a limit would refuse.";
     RATELIMIT_ABUSE "ratelimit.abuse" 15 "[0]" "(G)"
-        title "Automated traffic."
-        cause "Automated traffic."
-        proof "Many attempts, few users, odd user agents, no successes."
-        client "H429"
-        fix "Block upstream.";
+        title "Automated traffic tries to connect."
+        cause "A scanner or an attacker tries addresses or tokens."
+        proof "The closest sign: many attempts of few addresses, unusual user agents and no success. Proof would \
+            need knowledge of who is behind them."
+        client "HTTP 429 with `Retry-After`; a browser shows only close code 1006."
+        fix "Block the addresses in the firewall or at the CDN, set `attempts.failed_per_address`, and \
+            `attempts.penalty = true`.";
     RATELIMIT_STAGE "ratelimit.stage" 15 "[g]" "G"
-        title "The throttle of the stage or route is exhausted."
-        cause "Stage or account throttle."
-        proof "Token bucket of the stage."
-        client "H429; M\"Too many requests\" style error"
-        fix "Raise the throttle.";
+        title "The throttle of the stage or route was reached."
+        cause "More handshakes or messages arrive than its rate and burst allow."
+        proof "The bucket of the stage or route was empty."
+        client "HTTP 429 for a handshake; on messages the error `Too many requests`."
+        fix "Raise `throttlingRateLimit` and `throttlingBurstLimit` of the stage's route settings, or send fewer \
+            messages.";
     RATELIMIT_MESSAGES "ratelimit.messages" 15 "[g]" "G"
-        title "Too many messages on one connection."
-        cause "Too many messages on one connection."
-        proof "Rate and limit."
-        client "C1008"
-        fix "Slow the client.";
+        title "One connection sends too many messages."
+        cause "The client is over the rate of the policy, often because of a loop or a handler for each key \
+            press."
+        proof "Rate and limit of the connection (`count`, `limit`)."
+        client "Close code 1008, or an error message with `messages.excess = \"drop\"`."
+        fix "Send fewer messages (collect them, wait between them), or raise `messages.rate` and \
+            `messages.burst`.";
 
     // Symptom 16.
     APP_DOUBLE_ACCEPT "app.double-accept" 16 "[3]" "D"
-        title "Application accepts twice, or its manager accepts again."
-        cause "Application accepts twice, or its manager accepts again."
-        proof "Opens, drops within 100 ms without close frame, whatever the token; server log \"got 'websocket.accept'\" (the guide says 1008; measured: 1006)."
-        client "C1006"
-        fix "Accept once.";
+        title "The application accepts the connection twice."
+        cause "The handler calls `accept()` and a connection manager calls it again."
+        proof "The connection opens and drops within 100 ms without a close frame, whatever the token; the \
+            server's log has `but got 'websocket.accept'`."
+        client "The connection ends without a close frame: close code 1006."
+        fix "Call `accept()` in one place only, in the handler or in the manager.";
     APP_EXCEPTION_AFTER_ACCEPT "app.exception-after-accept" 16 "[3][+]" "D"
-        title "Handler raises after accepting."
-        cause "Handler raises after accepting."
-        proof "As above but only for some users or messages; 1011 from some servers (measured)."
-        client "C1006/1011"
-        fix "Server log.";
+        title "The application's handler fails after it accepted."
+        cause "An error in its code is raised once the connection is open, often for certain users or messages \
+            only."
+        proof "The connection opens and drops at once for some users or messages; the reason stands in the \
+            server's log only."
+        client "Close code 1006, from some servers 1011."
+        fix "Read the server's log at that time, and catch the error in the handler.";
     APP_REASON_TOO_LONG "app.reason-too-long" 16 "[s]" "D"
-        title "Close reason over 123 bytes."
-        cause "Close reason over 123 bytes."
-        proof "1006 where a coded close was meant (measured)."
-        client "C1006"
-        fix "Shorten.";
+        title "The application's close reason is longer than a close frame can carry."
+        cause "A reason has at most 123 bytes. A longer one breaks the close."
+        proof "Close code 1006 where a close with a code was meant."
+        client "The connection ends without a close frame: close code 1006."
+        fix "Shorten the reason to 123 bytes of UTF-8, and send details as a message before the close.";
     CLOSE_REFUSED_AFTER_OPEN "close.refused-after-open" 16 "[2][3]" "G"
-        title "Authentication refused after the upgrade (`refusal = \"close\"`, chat 4001)."
-        cause "Authentication refused after the upgrade (`refusal = \"close\"`, chat 4001)."
-        proof "Decision id of Y8/Y9."
-        client "C1008/C4001"
-        fix "As that id.";
+        title "The connection was refused after it had been opened."
+        cause "The stage is set to refuse with a close frame, so that pages can see a code."
+        proof "The refusal that was decided, with its own id."
+        client "Close code 1008, or 4001 in the chat; with `connect.reject_as_close` 4000 + status."
+        fix "Follow the id of the refusal: `tidegate explain REQUEST_ID`.";
     CLOSE_BACKEND_REQUESTED "close.backend-requested" 16 "[g]" "G"
-        title "The backend deleted the connection."
-        cause "Backend deleted the connection in or right after `$connect`."
-        proof "Management call with caller and time."
-        client "close code of the call"
-        fix "Backend logic.";
+        title "The backend closed the connection."
+        cause "It called `DELETE /@connections/{id}`, sometimes in or right after `$connect`."
+        proof "The call, its caller and its time."
+        client "Close code 1000, or the code that the call chose."
+        fix "Look in the backend for who deletes connections; the journal names the caller's key.";
 }
