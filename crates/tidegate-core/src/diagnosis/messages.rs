@@ -232,7 +232,7 @@ causes! {
         cause "The backend sent plain text, or the text form of an object of its language."
         proof "The payload of that push does not parse; only this is recorded, never the payload."
         client "The message arrives, and the page's parser fails."
-        fix "Send `json.dumps(value)` or `JSON.stringify(value)`.";
+        fix "Push the output of `json.dumps(value)` or `JSON.stringify(value)`, not the value itself.";
     PUSH_CHANGED_CHANNEL "push.changed-channel" 23 "[0]" "G*"
         title "The user had moved to another channel."
         cause "The push went to the channel of before."
@@ -393,7 +393,7 @@ causes! {
         cause "It was cut, padded or changed on its way through the backend."
         proof "The character or length that is wrong."
         client "The caller gets 400 BadRequestException."
-        fix "Keep ids as opaque text of at least 32 characters and pass them on unchanged, the `=` at the end \
+        fix "Store ids as opaque text with room for 64 characters and pass them on unchanged, the `=` at the end \
             included.";
     CONNECTIONS_DOUBLE_ENCODED "connections.double-encoded" 25 "[g]" "G"
         title "The connection id was encoded twice or cut at its `=`."
@@ -540,7 +540,7 @@ causes! {
         cause "Reading and sending are for members."
         proof "The user and the room."
         client "An error message with code 4002; the connection stays open."
-        fix "Join the room first.";
+        fix "Join the room, or ask its owner to add the user, and send again.";
     CHAT_NOT_OWNER "chat.not-owner" 27 "[2]" "G*"
         title "The user may not administer this room or message."
         cause "Only the creator and administrators may delete and change it."
@@ -594,7 +594,7 @@ causes! {
         cause "There is one room for each pair of users."
         proof "The room that exists."
         client "An error message with code 4005; the connection stays open."
-        fix "Open the existing room.";
+        fix "Open the existing room of these two users in the client.";
     CHAT_INTERNAL "chat.internal" 27 "[2]" "G"
         title "The chat failed unexpectedly."
         cause "A fault in the chat itself or in its store."
@@ -625,7 +625,7 @@ causes! {
         proof "The error of the parser."
         client "An error message with code 4003, and the connection stays open; from old servers close code 1011 \
             or 1006."
-        fix "Send JSON objects (`JSON.stringify({...})`).";
+        fix "Send JSON objects, for example `JSON.stringify({\"event_type\": \"...\", \"data\": {}})`.";
     CHAT_TWO_FORMATS "chat.two-formats" 27 "[2]" "L"
         title "The client understands only one of the two forms of errors."
         cause "Errors are an object with `code` and `detail`, or a plain text."

@@ -415,7 +415,7 @@ causes! {
         cause "A transparent proxy or filter reads traffic of port 80 and does not understand the upgrade."
         proof "A plain upgrade fails or loses headers while the same upgrade over TLS works."
         client "It depends on the filter: HTTP 400 or 426, a hanging attempt, or close code 1006."
-        fix "Use `wss://` everywhere.";
+        fix "Use `wss://` everywhere: TLS hides the upgrade from such filters.";
     PROXY_INSPECTION "proxy.inspection" 4 "[+]" "D"
         title "Antivirus software or TLS inspection rewrites the stream."
         cause "A program on the client's machine or in its network ends TLS itself and handles frames as ordinary \
@@ -771,8 +771,8 @@ causes! {
             count."
         proof "The role of the token and the roles that are allowed; whether they differ by case only."
         client "The handshake is answered with HTTP 403; a browser shows only close code 1006."
-        fix "Give the user the role at the issuer, or add the role to the rule (`channels.rules`, `join = \
-            \"role:NAME\"`). `tidegate permissions check CHANNEL --role ROLE` tries it.";
+        fix "Give the user the role at the issuer, or add the role to the rule (`channels.rules`, `join = { any = \
+            [[\"role:NAME\"]] }`). `tidegate permissions check CHANNEL --role ROLE` tries it.";
     ROLE_DEFAULTED "role.defaulted" 9 "[3]" "G"
         title "The token names no role, so the default role was used, and it may not connect here."
         cause "The claim that `claims.roles` names is missing in the token."
