@@ -9,4 +9,6 @@
 //!
 //! What is said about a cause stands in `tidegate_core::diagnosis` and nowhere else.
 
+pub mod check;
+pub mod explain;
 pub mod report;
