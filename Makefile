@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 CARGO ?= cargo
 
-.PHONY: dev test format lint unit end-to-end conformance conformance-short bench fuzz
+.PHONY: dev test format lint unit end-to-end conformance conformance-short manual bench fuzz
 
 dev:
 	$(CARGO) run --quiet -p tidegate -- dev $(ARGS)
@@ -32,6 +32,10 @@ conformance-short:
 
 conformance:
 	tests/conformance/autobahn.sh
+
+# The manual's pages on failures, from the catalogue of causes.
+manual:
+	$(CARGO) run --quiet -p tidegate-doctor --example manual
 
 bench:
 	bench/run.sh

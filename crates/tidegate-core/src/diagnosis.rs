@@ -50,6 +50,27 @@ impl Cause {
     }
 }
 
+impl Cause {
+    /// One sentence for clients (DX-14), in which nothing stands that they must not know: whether a user exists,
+    /// limits of others, names of hosts, software or rules.
+    pub fn said_to_client(&self) -> &'static str {
+        said::to_client(self)
+    }
+
+    /// What an answer has to state beside a cause that no part of Tidegate can prove: that it cannot be seen or can
+    /// only be suggested, what comes closest, what would prove it and what to check by hand.
+    ///
+    /// `None` for causes that can be proven.
+    pub fn what_was_seen(&self) -> Option<String> {
+        if self.is_undetectable() {
+            let Self { proof, fix, .. } = self;
+            return Some(format!("No part of Tidegate can see this cause. {proof} By hand: {fix}"));
+        }
+        let suggested = || format!("This cause can only be suggested, not proven, from here. {}", self.proof);
+        (!self.is_provable()).then(suggested)
+    }
+}
+
 impl Diagnosis {
     /// The diagnosis of an id or of one of its aliases.
     pub fn find(id: &str) -> Option<Self> {
@@ -123,6 +144,7 @@ mod messages;
 mod opening;
 mod operating;
 mod own;
+mod said;
 pub mod search;
 
 /// The parts of the catalogue, in its order.

@@ -5,10 +5,12 @@
 //!   symptom with the rules that need more than one entry.
 //! - `probe` looks at a WebSocket address from outside, step by step.
 //! - `inspect` looks at definitions, backends and the system from inside.
+//! - [`page`] shows the catalogue: help pages, the manual's chapter on failures, JSON.
 //! - [`report`] is what all of them answer, for people and as JSON.
 //!
 //! What is said about a cause stands in `tidegate_core::diagnosis` and nowhere else.
 
 pub mod check;
 pub mod explain;
+pub mod page;
 pub mod report;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tidegate_core::diagnosis::Diagnosis;
 
-mod text;
+pub(crate) mod text;
 
 pub use text::Style;
 

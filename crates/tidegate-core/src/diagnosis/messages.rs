@@ -3,595 +3,652 @@
 causes! {
     // Symptom 19.
     HANDLER_KEY_MISSING "handler.key-missing" 19 "[0]" "G B"
-        title "The message lacks the handler or action key."
-        cause "Payload lacks the handler or action key."
-        proof "Top-level key names of the message, key wanted; signature \"Invalid request format (1)\"."
-        client "default handler's answer, or 400"
-        fix "Send the key.";
+        title "The message lacks the key that chooses the handler."
+        cause "The client calls the key otherwise, or wraps the message in another object."
+        proof "The top-level names of the message and the name that is wanted; Django backends say `Invalid \
+            request format (1)`."
+        client "The answer of the default handler, or an error with 400."
+        fix "Send the key that the route selection expression names, for example `{\"action\": \"join\"}` for \
+            `$request.body.action`. `tidegate route test API MESSAGE` shows what is selected.";
     HANDLER_SELECTION_MISMATCH "handler.selection-mismatch" 19 "[0]" "G C"
-        title "Route selection expression does not fit the payload."
-        cause "Route selection expression does not fit the payload."
-        proof "Expression, key names; a nested or differently named key holds a known route key."
-        client "`$default` runs"
-        fix "Correct expression or payload, redeploy.";
+        title "The route selection expression does not fit the messages."
+        cause "It reads another name or level than the one where the messages have the route."
+        proof "Expression and top-level names; a name that is nested or spelled differently holds a known route \
+            key."
+        client "`$default` answers."
+        fix "Change the expression (`$request.body.action`) or the messages, deploy, and try it with `tidegate \
+            route test API MESSAGE`.";
     HANDLER_BACKEND_KEY_DIFFERS "handler.backend-key-differs" 19 "[0]" "(G) (B)"
-        title "View reads another key than the gateway."
-        cause "View reads another key than the gateway."
-        proof "Gateway matched on key A; view answers as if none; payload has only A."
-        client "default handler"
-        fix "Same key on both sides.";
+        title "Gateway and backend read different keys of the message."
+        cause "The gateway selects by one key and the view looks for its handler under another one."
+        proof "The closest sign: the gateway matched a route, and the view answers as if no handler was named. \
+            The view's own setting would prove it."
+        client "The answer of the default handler."
+        fix "Use one key on both sides: the name in the route selection expression and the one that the view \
+            reads.";
     HANDLER_NOT_ALLOWED "handler.not-allowed" 19 "[0]" "-"
-        title "The handler is not on the list of allowed ones."
-        cause "Handler not in the allowed list."
-        proof "Backend runs default without a word; closest: value is a plain identifier, matched no route, and other values of the same key behave differently."
-        client "default handler"
-        fix "Add it to the list.";
+        title "The backend may not call the requested handler: it is not on its list."
+        cause "Views call only the handlers that they list as allowed, and fall back to the default one without a \
+            word."
+        proof "Nothing of it is visible to the gateway. The closest sign: the value is a plain name that matches \
+            no route, while other values of the same key are answered differently."
+        client "The answer of the default handler."
+        fix "Check the view's list of allowed handlers by hand and add the name.";
     HANDLER_NAME_MISMATCH "handler.name-mismatch" 19 "[0]" "-"
-        title "Method name differs from the requested name."
-        cause "Method name differs from the requested name."
-        proof "As above; explain lists names seen, grouped by spelling."
-        client "default handler"
-        fix "Rename.";
+        title "The backend has no method of the requested name."
+        cause "The name in the message and the name of the method differ, for example in case or an underscore."
+        proof "Nothing of it is visible to the gateway. The closest sign: the values that were seen, by their \
+            spelling."
+        client "The answer of the default handler."
+        fix "Compare the names in the messages with the methods of the view by hand and rename one of them.";
     HANDLER_INVALID_NAME "handler.invalid-name" 19 "[0]" "G"
-        title "Name cannot be a method name (dash, space, dot, leading digit or underscore)."
-        cause "Name cannot be a method name (dash, space, dot, leading digit or underscore)."
-        proof "Value fails the identifier rule."
-        client "default handler"
-        fix "Use letters, digits, underscore.";
+        title "The requested handler's name cannot be the name of a method."
+        cause "It has a dash, blank or dot, or begins with a digit or an underscore."
+        proof "The value fails the rule for names."
+        client "The answer of the default handler."
+        fix "Use letters, digits and underscores, beginning with a letter.";
     HANDLER_NOT_JSON "handler.not-json" 19 "[g]" "G"
-        title "Message is not JSON, so nothing can be selected."
-        cause "Message is not JSON, so nothing can be selected."
-        proof "Parse error position."
-        client "`$default` runs"
-        fix "Send JSON.";
+        title "The message is not JSON, so nothing can be selected by it."
+        cause "The client sends plain text or something cut off."
+        proof "The position of the first error (`errorPosition`)."
+        client "`$default` answers, or `Forbidden` where there is none."
+        fix "Send JSON (`JSON.stringify(value)`). Plain text is for APIs with `$default` only.";
 
     // Symptom 20.
     ROUTE_NOT_CREATED "route.not-created" 20 "[0]" "G C"
-        title "Route key does not exist."
-        cause "Route key does not exist."
-        proof "Value selected, list of route keys."
-        client "`$default`, or M\"Forbidden\""
-        fix "Create, deploy.";
+        title "The message chose a route that does not exist."
+        cause "There is no route of this key in the deployed state."
+        proof "The selected value and the route keys (`selectedValue`, `routeKeys`)."
+        client "`$default` answers, or `Forbidden` where there is none."
+        fix "Create the route with this key and an integration, then deploy.";
     ROUTE_KEY_MISMATCH "route.key-mismatch" 20 "[0]" "G C"
-        title "Key differs by case, blank or form from the payload value."
-        cause "Key differs by case, blank or form from the payload value."
-        proof "Nearest key and the difference."
-        client "as above"
-        fix "Equal spelling.";
+        title "The message chose a key that differs from a route only in its spelling."
+        cause "Case, blanks or the form of the value are not those of the route."
+        proof "The nearest key and the difference (`nearest`)."
+        client "`$default` answers, or `Forbidden` where there is none."
+        fix "Spell both alike; upper and lower case count. `tidegate route test API MESSAGE` tries a message.";
     ROUTE_INTEGRATION_WRONG "route.integration-wrong" 20 "[0]" "B C"
-        title "Route's own integration URL is wrong."
-        cause "Route's own integration URL is wrong."
-        proof "404/405 only on this route."
-        client "M\"Internal server error\", or nothing"
-        fix "Correct, deploy.";
+        title "The address of this route's own integration is wrong."
+        cause "The other routes reach the backend, and this one has another URI."
+        proof "404 or 405 on this route only."
+        client "An error message `{\"message\": \"Internal server error\", \"connectionId\", \"requestId\"}` on \
+            the open connection. Routes without a response answer nothing."
+        fix "Correct the URI of the route's integration and deploy; `tidegate doctor --api ID` compares all of \
+            them.";
 
     // Symptom 21.
     ROUTE_NO_MATCH "route.no-match" 21 "[+]" "G C"
-        title "No route matches and there is no $default."
-        cause "No route matches and there is no `$default`."
-        proof "Selected value, route keys."
-        client "M\"Forbidden\" with connection and request id"
-        fix "Add `$default` or the route.";
+        title "No route fits the message and there is no `$default`."
+        cause "The selected value is no route key, and nothing takes what is left over."
+        proof "The selected value and the route keys (`selectedValue`, `routeKeys`)."
+        client "An error message `{\"message\": \"Forbidden\", \"connectionId\", \"requestId\"}` on the open \
+            connection."
+        fix "Create `$default` or the missing route, then deploy. `tidegate route test API MESSAGE` shows what a \
+            message selects.";
     REPLY_NO_ROUTE_RESPONSE "reply.no-route-response" 21 "[+]" "G C"
-        title "The backend answered with a body and the route has no route response."
-        cause "Backend answered with a body, but the route has no route response."
+        title "The backend answered, but the route sends no answers."
+        cause "Routes are one-way unless they have a route response; the body was dropped."
         proof "Status and length of the dropped body."
-        client "nothing"
-        fix "Create a route response, or push with `@connections`.";
+        client "Nothing: no error, and no message."
+        fix "Create a route response: `aws apigatewayv2 create-route-response --api-id ID --route-id ROUTE \
+            --route-response-key '$default'` and `--route-response-selection-expression '$default'` on the route, \
+            then deploy. Or push the answer to `@connections/{id}`.";
     REPLY_EMPTY_MESSAGE "reply.empty-message" 21 "[+]" "G"
-        title "Route response is on and the backend answers with nothing: client receives an empty or `{}` message it cannot parse."
-        cause "Route response is on and the backend answers with nothing: client receives an empty or `{}` message it cannot parse."
-        proof "Length of the reply, route response setting."
-        client "empty message"
-        fix "Remove the route response, or answer with JSON.";
+        title "The route sends answers, and the backend answers with nothing."
+        cause "The route has a response, and the view returns an empty body or `{}`."
+        proof "Length of the reply, and that the route has a response."
+        client "A message that is empty or `{}`, at which the client's JSON parser may fail."
+        fix "Return JSON from the backend, or remove the route response and deploy.";
     REPLY_TIMEOUT "reply.timeout" 21 "[+]" "G"
-        title "The backend is slower than the limit."
-        cause "Backend slower than the limit."
-        proof "As integration.timeout."
-        client "M\"Endpoint request timed out\""
-        fix "Faster, or answer later by push.";
+        title "The backend took too long to answer a message."
+        cause "It works longer than the integration's limit (`TimeoutInMillis`, at most 29 s)."
+        proof "Time to the first byte and in all."
+        client "An error message `{\"message\": \"Endpoint request timed out\", \"connectionId\", \
+            \"requestId\"}`."
+        fix "Answer at once and push the result to `@connections/{id}` when it is there.";
     REPLY_BACKEND_FAILED "reply.backend-failed" 21 "[+]" "G B"
-        title "The backend failed on a message."
-        cause "Backend unreachable or 5xx on a message."
-        proof "Id of Y14."
-        client "M\"Internal server error\""
-        fix "That id.";
+        title "The backend could not be reached for a message, or failed."
+        cause "It is down, refuses the connection, or answered with a status from 500 on."
+        proof "The id of the integration's failure, or the status."
+        client "An error message `{\"message\": \"Internal server error\", \"connectionId\", \"requestId\"}` on \
+            the open connection."
+        fix "Follow the integration's id in the entry: `tidegate explain REQUEST_ID`.";
     REPLY_TEMPLATE "reply.template" 21 "[g]" "G C"
-        title "A template or a selection failed."
-        cause "Mapping template or selection fails."
-        proof "Template and error."
-        client "M\"Internal server error\""
-        fix "Correct it.";
+        title "A mapping template or its selection failed."
+        cause "The template refers to something that the message does not have, or its syntax is not supported."
+        proof "The template's name and the error."
+        client "An error message `{\"message\": \"Internal server error\", \"connectionId\", \"requestId\"}` on \
+            the open connection."
+        fix "Correct the template and deploy. Templates hold references only, no loops or conditions.";
     MESSAGE_INVALID_MODEL "message.invalid-model" 21 "[g]" "G"
-        title "Message fails the request model."
-        cause "Message fails the request model."
-        proof "First failing rule."
-        client "M\"Bad request body\" style error"
-        fix "Correct the message.";
+        title "The message does not have the form that the route's model demands."
+        cause "A required member is missing or has another type."
+        proof "The first rule that failed."
+        client "An error message `Bad request body`."
+        fix "Correct the message, or the model, and deploy.";
     BACKEND_SESSION_UNKNOWN "backend.session-unknown" 21 "[0][s]" "B"
         title "The backend has no live session for this connection."
-        cause "Backend has no live session for this connection: pruned, logged out, password changed, user disabled."
-        proof "Signature \"Invalid connection ID\" on a message; connection open since T."
-        client "400 as the route defines"
-        fix "Reconnect; check clean-up age.";
+        cause "Its record was removed, the user logged out, changed the password or was disabled."
+        proof "`Invalid connection ID` as the answer to a message, and since when the connection is open."
+        client "The route's answer with 400."
+        fix "Let the client reconnect. If records vanish too early raise the age at which the backend's clean-up \
+            removes them above the longest connection (`data_plane.max_duration`).";
     MESSAGE_BACKEND_BODY_LIMIT "message.backend-body-limit" 21 "[s]" "B G"
-        title "Backend drops bodies over its own limit and sees an empty message."
-        cause "Backend drops bodies over its own limit and sees an empty message."
-        proof "Length near or over 128 KB and signature \"Invalid request format (1)\"."
-        client "400"
-        fix "Smaller messages.";
+        title "The backend drops bodies over a limit of its own."
+        cause "It then sees an empty message and refuses its form."
+        proof "The length of the message near or over 128 KB, and the answer `Invalid request format (1)`."
+        client "The route's answer with 400."
+        fix "Send smaller messages, or raise the backend's limit (`DATA_UPLOAD_MAX_MEMORY_SIZE` in Django).";
 
     // Symptom 22.
     MESSAGE_TOO_LARGE "message.too-large" 22 "[0][+]" "G L"
-        title "The client's message is over the limit."
-        cause "Client message over 128 KB."
-        proof "Size."
-        client "C1009 (AWS form: also M\"Message too long\")"
-        fix "Send a reference, fetch over HTTPS.";
+        title "The message is larger than is accepted."
+        cause "Messages have at most 128 KB, over all their frames."
+        proof "The size and the limit (`size`, `limit`)."
+        client "Close code 1009."
+        fix "Send a reference and fetch the content by HTTPS, or raise `data_plane.max_message_bytes`.";
     MESSAGE_FRAME_TOO_LARGE "message.frame-too-large" 22 "[+]" "G L"
-        title "One frame of the client is over the limit."
-        cause "One frame over 32 KB: library does not fragment."
-        proof "Frame size, message size."
-        client "C1009"
-        fix "Fragment, or raise the stage's frame limit.";
+        title "A frame is larger than is accepted."
+        cause "The client's library sends a whole message as one frame, and frames have at most 32 KB."
+        proof "Size of the frame and the limit (`size`, `limit`)."
+        client "Close code 1009."
+        fix "Let the library send fragments, or raise `data_plane.max_frame_bytes`.";
     MESSAGE_TOO_LARGE_OUT "message.too-large-out" 22 "[0]" "G"
-        title "The pushed message is over the limit."
-        cause "Pushed message over 128 KB."
-        proof "Size, caller."
-        client "P413"
-        fix "As above.";
+        title "A pushed message is larger than is accepted."
+        cause "Pushes have at most 128 KB, like messages of clients."
+        proof "Size and caller."
+        client "The caller gets 413 PayloadTooLargeException; the client gets nothing."
+        fix "Push a reference and let the client fetch the content, or raise `data_plane.max_message_bytes`.";
     MESSAGE_BINARY "message.binary" 22 "[3]" "G"
-        title "A binary frame on a text-only API."
-        cause "Binary frame on a text-only API."
-        proof "Opcode."
-        client "C1003"
-        fix "Send text, base64 for bytes.";
+        title "A binary message came to an API that takes text only."
+        cause "The client sends an `ArrayBuffer` or `Blob`, or a library sends bytes instead of text."
+        proof "The opcode of the frame."
+        client "Close code 1003."
+        fix "Send text, bytes as base64 in it, or set `data_plane.binary = \"base64\"`.";
     MESSAGE_NOT_UTF8 "message.not-utf8" 22 "[3]" "G"
-        title "A text frame is not valid UTF-8."
-        cause "Text frame with invalid UTF-8."
-        proof "Byte offset."
-        client "C1007"
-        fix "Encode properly.";
+        title "A text message is not valid UTF-8."
+        cause "The client put bytes of another encoding into a text frame."
+        proof "The offset of the first wrong byte."
+        client "Close code 1007."
+        fix "Encode text as UTF-8, and send bytes as base64.";
     PROTOCOL_VIOLATION "protocol.violation" 22 "[3]" "G"
         title "The client broke the WebSocket protocol."
-        cause "Reserved bits, bad opcode, unmasked or oversized control frame."
-        proof "Rule broken, first bytes of the header (not of the payload)."
-        client "C1002"
-        fix "Client library or proxy (Y4).";
+        cause "Reserved bits, an unknown opcode, a frame without a mask or an oversized control frame, from a \
+            faulty library or a proxy that changes the stream."
+        proof "The rule that was broken (`rule`)."
+        client "Close code 1002."
+        fix "Update the client's library. If several clients are concerned look for a proxy: `tidegate doctor \
+            URL`.";
     MESSAGE_INFLATE_LIMIT "message.inflate-limit" 22 "[g]" "G"
-        title "A compressed message expands over the limit."
-        cause "Compressed message expands over the limit."
-        proof "Ratio and limit."
-        client "C1009"
-        fix "Smaller messages.";
+        title "A compressed message grows over the limit."
+        cause "It is small on the way and larger than messages may be once it is decompressed."
+        proof "The ratio and the limit."
+        client "Close code 1009."
+        fix "Send smaller messages, or raise `data_plane.max_message_bytes`.";
 
     // Symptom 23.
     PUSH_CONNECTION_CLOSED "push.connection-closed" 23 "[0]" "G"
-        title "The connection that was pushed to is closed."
-        cause "Connection no longer active."
-        proof "Close record of the id."
-        client "nothing; P410"
-        fix "Treat as normal.";
+        title "The message was pushed to a connection that had ended."
+        cause "The client left, or the connection was closed before."
+        proof "The record of the end: when, by whom and with which code."
+        client "Nothing arrives. The caller gets 410 GoneException."
+        fix "Take it as normal: delete the id on 410 and push to the ids that are open.";
     PUSH_WRONG_CHANNEL "push.wrong-channel" 23 "[0]" "G*"
-        title "The channel that was sent to does not have this connection."
-        cause "Sent to a channel without this connection."
-        proof "Channel of the post, channels of the connection."
-        client "nothing"
-        fix "Correct the name.";
+        title "The message was sent to a channel that the connection is not in."
+        cause "The name differs, or the client joined another channel."
+        proof "The channel of the push and the channels of the connection."
+        client "Nothing: no error, and no message."
+        fix "Compare the names: `tidegate connections get ID` lists the channels, `tidegate channels show NAME` \
+            the members.";
     PUSH_SESSION_MARKED_CLOSED "push.session-marked-closed" 23 "[0]" "(G)"
-        title "Backend's own record says not connected, so it does not send."
-        cause "Backend's own record says not connected, so it does not send."
-        proof "Connection open, no post for it, while others of the channel got one."
-        client "nothing"
-        fix "Correct the record: usually a lost or late `$disconnect` of an older id.";
+        title "The backend's own record says that the connection is closed, so nothing is sent."
+        cause "Often a late `$disconnect` of an older connection was taken for the newer one."
+        proof "The closest sign: the connection is open and nobody posted to it, while others of the channel got \
+            a message. The backend's record would prove it."
+        client "Nothing: no error, and no message."
+        fix "Compare the backend's record with `tidegate connections ls --user ID`, and let a `$disconnect` \
+            change only the record with its own connection id.";
     PUSH_STALE_RECORDS "push.stale-records" 23 "[0]" "G"
-        title "Backend sends to old ids only."
-        cause "Backend sends to old ids only."
-        proof "Posts to gone ids of a user who has a newer live id."
-        client "nothing"
-        fix "Clean up, store the new id.";
+        title "The backend pushes to old ids only."
+        cause "The user has reconnected, and the backend has not stored the new id."
+        proof "Posts to ids that are gone, of a user who has a newer open one."
+        client "Nothing: no error, and no message."
+        fix "Store the id of each `$connect`, delete ids on 410, or push to the user instead of an id.";
     PUSH_GONE "push.gone" 23 "[0]" "G"
-        title "Gateway answered 410."
-        cause "Gateway answered 410."
-        proof "Y25 id."
-        client "nothing"
-        fix "Y25.";
+        title "The gateway answered the push with 410."
+        cause "The connection is gone; why, says the id that the answer and the journal have."
+        proof "The id of the answer."
+        client "Nothing arrives. The caller gets 410 GoneException."
+        fix "Follow the id: `tidegate explain CONNECTION_ID`.";
     PUSH_CLIENT_HANDLER_ERROR "push.client-handler-error" 23 "[0]" "L (G)"
-        title "`onmessage` throws."
-        cause "`onmessage` throws."
-        proof "Client error event; gateway: written to the socket and not closed."
-        client "delivered, not shown"
-        fix "Browser console.";
+        title "The page received the message and failed to handle it."
+        cause "The code in `onmessage` raises an error."
+        proof "The error in the client; at the gateway only that the message was written and the connection stays \
+            open."
+        client "The message arrives and is not shown."
+        fix "Open the browser's console, and catch errors in `onmessage`.";
     PUSH_NOT_JSON "push.not-json" 23 "[0][3]" "G L"
-        title "Text is not JSON the page can parse."
-        cause "Text is not JSON the page can parse."
-        proof "Payload of that post does not parse (flag only)."
-        client "delivered"
-        fix "Send JSON.";
+        title "The pushed text is not JSON, which the page expects."
+        cause "The backend sent plain text, or the text form of an object of its language."
+        proof "The payload of that push does not parse; only this is recorded, never the payload."
+        client "The message arrives, and the page's parser fails."
+        fix "Push the output of `json.dumps(value)` or `JSON.stringify(value)`, not the value itself.";
     PUSH_CHANGED_CHANNEL "push.changed-channel" 23 "[0]" "G*"
-        title "The user moved to another channel."
-        cause "User moved to another channel."
-        proof "Move time and new channel."
-        client "nothing"
-        fix "Target the current channel.";
+        title "The user had moved to another channel."
+        cause "The push went to the channel of before."
+        proof "When the user moved and to which channel."
+        client "Nothing: no error, and no message."
+        fix "Push to the present channel, or to the user.";
     PUSH_NEVER_SENT "push.never-sent" 23 "[g]" "G"
-        title "Nobody posted."
-        cause "Nobody posted."
-        proof "No post, publish or channel send in the window."
-        client "nothing"
-        fix "Backend logic.";
+        title "Nobody pushed anything."
+        cause "The code that should push was not reached, or it failed before the call."
+        proof "No push, publish or broadcast for the connection or its channels in that time."
+        client "Nothing: no error, and no message."
+        fix "Look at the backend's log for that time. `tidegate connections send ID TEXT` shows whether the way \
+            itself works.";
     PUSH_OTHER_API "push.other-api" 23 "[g]" "G"
-        title "The connection belongs to another API or stage than was posted to."
-        cause "Connection belongs to another API or stage than the endpoint posted to."
-        proof "Both names."
-        client "P410"
-        fix "Build the endpoint from the connect event.";
+        title "The connection belongs to another API or stage than the one that was called."
+        cause "The endpoint in the backend's configuration is that of another API or stage."
+        proof "Both names: the one that was called and the one that the connection belongs to."
+        client "Nothing arrives. The caller gets 410 GoneException."
+        fix "Build the endpoint from the event of `$connect`: `https://{domainName}/{stage}`.";
 
     // Symptom 24.
     PUBLISH_NO_SUBSCRIBERS "publish.no-subscribers" 24 "[3][s]" "G"
         title "The channel has no members."
-        cause "Channel has no members or does not exist."
-        proof "Channel, members 0, similar names with members."
-        client "nothing"
-        fix "Correct name or alias.";
+        cause "The name differs from the one that clients join, or nobody has joined yet."
+        proof "The channel, its members (0), and similar names that have some (`similar`)."
+        client "Nothing: no error, and no message."
+        fix "Correct the name: `tidegate channels ls` shows the channels that have members.";
     PUBLISH_ROLE_NOT_MAPPED "publish.role-not-mapped" 24 "[3]" "G"
-        title "Role is not a member of the channel."
-        cause "Role is not a member of the channel."
-        proof "Role, channel map."
-        client "nothing"
-        fix "Map it.";
+        title "No channel belongs to this role."
+        cause "Users join by their role, and the rules do not name this one."
+        proof "The role and the rules."
+        client "Nothing: no error, and no message."
+        fix "Add a rule for the role to `channels.rules`, and let clients join again.";
     PUBLISH_SINGLE_PROCESS "publish.single-process" 24 "[s][+]" "(D)"
-        title "Old server keeps connections in process memory with several workers."
-        cause "Old server keeps connections in process memory with several workers."
-        proof "Doctor opens k sockets, one publish reaches a share near 1/workers."
-        client "some get it"
-        fix "Use the gateway's channels, or a bus.";
+        title "Only a part of the clients gets messages: connections are kept in each process's own memory."
+        cause "The application runs with several workers, and a message reaches the clients of one worker only."
+        proof "The closest sign: of several test connections a share near 1/workers gets a message. The server's \
+            number of workers would prove it."
+        client "Some clients get the message, others do not."
+        fix "Push through the gateway (`tidegate publish CHANNEL`, `POST /@connections`), or use a message bus \
+            between the workers.";
     PUBLISH_PATTERN_SUBSCRIBE "publish.pattern-subscribe" 24 "[s][+]" "-"
-        title "Old server subscribes to a literal wildcard on its bus."
-        cause "Old server subscribes to a literal wildcard on its bus."
-        proof "Nothing arrives although publishing succeeds; closest: zero deliveries with bus, deliveries without."
-        client "nobody gets it"
-        fix "Pattern subscription, or the gateway's channels.";
+        title "The old server subscribes to a name with a wildcard as if it were a plain name."
+        cause "Its subscription to the message bus is literal, so that messages for actual names never arrive."
+        proof "Nothing of it is visible to the gateway. The closest sign: no deliveries with the bus, and \
+            deliveries without it."
+        client "Nothing: no error, and no message."
+        fix "Check by hand that the server subscribes by pattern (`PSUBSCRIBE` in Redis), or use the gateway's \
+            channels.";
     PUBLISH_LAYER_OVERFLOW "publish.layer-overflow" 24 "[+]" "-"
-        title "Old server's channel layer drops messages over its capacity (100 per channel by default)."
-        cause "Old server's channel layer drops messages over its capacity (100 per channel by default)."
-        proof "Loss starts at a round number of unread messages; server log names capacity."
-        client "some get it"
-        fix "Raise capacity, or the gateway's channels.";
+        title "The old server's channel layer drops messages over its capacity."
+        cause "Channels keeps at most 100 unread messages for each channel unless configured otherwise."
+        proof "Nothing of it is visible to the gateway. The closest sign: losses begin at a round number of \
+            unread messages, and the server's log says `over capacity`."
+        client "Some clients miss messages."
+        fix "Check the server's log by hand, raise `capacity` in `CHANNEL_LAYERS`, or use the gateway's channels.";
     PUBLISH_DEAD_ENTRIES "publish.dead-entries" 24 "[3]" "G*"
-        title "List of connections keeps closed ones, sends fail."
-        cause "List of connections keeps closed ones, sends fail."
-        proof "Own: none possible; counter `failed`."
-        client "others wait or miss"
-        fix "Remove on disconnect.";
+        title "A list of connections keeps closed ones, and sending fails at them."
+        cause "Connections are not removed from the list when they end."
+        proof "The counter of failed deliveries. The gateway's own channels cannot have such entries."
+        client "Others wait longer, or miss the message."
+        fix "Remove connections from the list when they end and when a send fails with 410, or publish to a \
+            channel of the gateway.";
     PUBLISH_SERIAL_SEND "publish.serial-send" 24 "[3]" "G* (D)"
-        title "One slow client delays the rest."
-        cause "One slow client delays the rest."
-        proof "Spread of delivery times of one publish."
-        client "late"
-        fix "Bounded queues.";
+        title "One slow client delays all the others."
+        cause "Messages are sent one after the other, each waiting for the one before."
+        proof "The spread of delivery times of one publish."
+        client "Messages arrive late."
+        fix "Send in parallel with a time limit for each, or publish to a channel of the gateway, where each \
+            client has a queue of its own.";
     PUBLISH_PARTIAL_CLUSTER "publish.partial-cluster" 24 "[g]" "G"
         title "A node did not confirm a publish."
-        cause "A node did not confirm a publish."
-        proof "Nodes asked and answered."
-        client "some get it"
-        fix "Cluster bus, node health.";
+        cause "A node of the cluster is not reachable or too slow."
+        proof "The nodes that were asked and those that answered."
+        client "Clients of that node miss the message."
+        fix "Check the node and the bus between the nodes.";
 
     // Symptom 25.
     GONE_NEVER_ESTABLISHED "connections.gone-never-established" 25 "[1][+]" "G"
-        title "The post came before the connection was established."
-        cause "Posted before the connection was established, typically from inside `$connect`."
-        proof "Post time lies between start and end of the id's `$connect`; caller's request was that integration."
-        client "P410"
-        fix "Post after connect: asynchronous task, first client message, or GET the connection first. Opt-in `pending_posts = \"queue\"` holds such posts up to 5 s.";
+        title "The message was pushed before the connection was open."
+        cause "It was pushed from inside `$connect`, whose answer the gateway still waits for: the client is not \
+            connected yet."
+        proof "The push lies between beginning and end of that connection's `$connect`."
+        client "Nothing arrives. The caller gets 410 GoneException."
+        fix "Push after `$connect` has been answered: from a task that starts later, or when the client sends its \
+            first message. `management.pending_posts = \"queue\"` keeps such pushes and delivers them right after \
+            the opening.";
     GONE_REFUSED "connections.gone-refused" 25 "[g]" "G"
-        title "$connect was refused, the connection never opened."
-        cause "`$connect` was refused, the id never opened."
-        proof "Refusal id."
-        client "P410"
-        fix "Do not store the id before success.";
+        title "The connection was refused and never opened."
+        cause "`$connect` or a check of the gateway said no, and the backend had stored the id before."
+        proof "The id of the refusal."
+        client "Nothing arrives. The caller gets 410 GoneException."
+        fix "Store the id only when `$connect` succeeds, and look at the refusal: `tidegate explain \
+            CONNECTION_ID`.";
     GONE_CLIENT_CLOSED "connections.gone-client-closed" 25 "[0][1]" "G"
         title "The client closed the connection."
-        cause "Client closed: tab closed, page left, own close call."
-        proof "Close time, code 1000/1001/1005, who."
-        client "P410"
-        fix "Normal; mark closed.";
+        cause "A tab was closed, the page was left, or the code called `close()`."
+        proof "When it ended and with which code: 1000, 1001 or 1005."
+        client "Nothing arrives. The caller gets 410 GoneException."
+        fix "Take it as normal: mark the record as closed and do not push again.";
     GONE_NETWORK "connections.gone-network" 25 "[0]" "G"
-        title "The network connection was lost."
-        cause "Network lost."
-        proof "Reset, or pings unanswered since T."
-        client "P410"
-        fix "Normal.";
+        title "The connection was lost with the network."
+        cause "The device went offline or changed its network, and no close frame came."
+        proof "A reset, or pings without an answer since a certain time."
+        client "Nothing arrives. The caller gets 410 GoneException."
+        fix "Take it as normal: delete the record on 410; the client reconnects with a new id.";
     GONE_IDLE "connections.gone-idle" 25 "[0]" "G"
-        title "The idle limit closed the connection."
-        cause "Closed by the idle limit."
-        proof "Last activity, limit."
-        client "P410"
-        fix "Heartbeat under the limit.";
+        title "The connection was closed by the idle limit."
+        cause "Nothing was sent in either direction for `data_plane.idle_timeout` (10 minutes unless set)."
+        proof "The last activity and the limit."
+        client "Close code 1001 at that time. The caller gets 410 GoneException."
+        fix "Send a heartbeat more often than the limit, or raise `data_plane.idle_timeout`.";
     GONE_MAX_AGE "connections.gone-max-age" 25 "[0]" "G"
-        title "The duration limit closed the connection."
-        cause "Closed by the duration limit."
-        proof "Open time, limit."
-        client "P410"
-        fix "Client reconnects.";
+        title "The connection was closed by the age limit."
+        cause "It was open for `data_plane.max_duration` (2 hours unless set)."
+        proof "When it opened and the limit."
+        client "Close code 1001 at that time. The caller gets 410 GoneException."
+        fix "Let the client reconnect and the backend store the new id, or raise `data_plane.max_duration` (0 = \
+            no limit).";
     GONE_ROOM_CHANGE "connections.gone-room-change" 25 "[0]" "G"
-        title "Client reconnected for another room or channel; the old id is gone."
-        cause "Client reconnected for another room or channel; the old id is gone."
-        proof "Same user or session opened id B within 10 s of the close of A."
-        client "P410"
-        fix "Use the new id.";
+        title "The client reconnected for another room, so the old id is gone."
+        cause "It opened a new connection and closed the old one."
+        proof "The same user or session opened another id within 10 s of the end of this one."
+        client "Nothing arrives at the old id. The caller gets 410 GoneException."
+        fix "Use the new id, or let clients change channels on the open connection (`control.key`).";
     GONE_REUSED_ID "connections.gone-reused-id" 25 "[1]" "G"
-        title "Client came back and the backend still uses the former id: an id is never valid again."
-        cause "Client came back and the backend still uses the former id: an id is never valid again."
-        proof "Newer live id of the same user; client tried to present the old id."
-        client "P410"
-        fix "Store the id of each `$connect`.";
+        title "The backend uses the id of an earlier connection."
+        cause "The client came back and was given a new id. An id never becomes valid again."
+        proof "The same user has a newer id that is open."
+        client "Nothing arrives. The caller gets 410 GoneException."
+        fix "Store the id of each `$connect`, and delete the one before.";
     GONE_SERVER_CLOSED "connections.gone-server-closed" 25 "[1]" "G"
-        title "The gateway, an operator or a DELETE closed the connection."
-        cause "Closed by the gateway, an operator or `DELETE`."
-        proof "Actor and reason id."
-        client "P410"
-        fix "That id.";
+        title "The connection was closed by the gateway, an operator or the backend."
+        cause "A rule, a command or a `DELETE` ended it."
+        proof "Who ended it and the id of the reason."
+        client "The close code of that end. The caller gets 410 GoneException."
+        fix "Follow the id of the reason: `tidegate explain CONNECTION_ID`.";
     GONE_RESTART "connections.gone-restart" 25 "[g]" "G"
-        title "Node restarted or lost."
-        cause "Node restarted or lost."
-        proof "Node's end time against the open time."
-        client "P410"
-        fix "Client reconnects; see Y29.";
+        title "The connection ended when its node stopped."
+        cause "The gateway was restarted or lost; connections live in its memory."
+        proof "End of the node against the opening of the connection."
+        client "Close code 1001, or 1006 after a crash. The caller gets 410 GoneException."
+        fix "Let clients reconnect, and delete the id on 410.";
     CONNECTIONS_STALE_RECORD "connections.stale-record" 25 "[0]" "G"
-        title "Backend keeps posting to an id long closed: record not cleaned up."
-        cause "Backend keeps posting to an id long closed: record not cleaned up."
-        proof "Closed over 1 h ago, or third post after the first 410."
-        client "P410"
-        fix "Delete on 410, schedule clean-up.";
+        title "The backend keeps pushing to a connection that ended long ago."
+        cause "Its record was not removed when the connection ended or at the first 410."
+        proof "The connection ended over an hour ago, or it is the third push after the first 410."
+        client "Nothing arrives. The caller gets 410 GoneException."
+        fix "Delete the record at the first 410 (`GoneException`), and schedule the clean-up of old ones.";
     GONE_UNKNOWN_ID "connections.unknown-id" 25 "[1]" "G"
-        title "The id was not issued by this installation, or long ago."
-        cause "Id was never issued by this installation."
-        proof "Not in the journal although retention reaches back far enough (else \"possible\")."
-        client "P410"
-        fix "Check environment and endpoint.";
+        title "This installation never issued the id."
+        cause "The id comes from another environment, or the endpoint is that of another installation."
+        proof "The journal reaches back far enough and does not know it; otherwise it is only possible."
+        client "Nothing arrives. The caller gets 410 GoneException."
+        fix "Compare environment and endpoint of the backend with those that the client connected to.";
     GONE_MALFORMED_ID "connections.malformed-id" 25 "[1][+]" "G"
-        title "The id has the wrong form."
-        cause "Id has the wrong form."
-        proof "Character or length."
-        client "P400"
-        fix "Pass it unchanged.";
+        title "The connection id has a wrong form."
+        cause "It was cut, padded or changed on its way through the backend."
+        proof "The character or length that is wrong."
+        client "The caller gets 400 BadRequestException."
+        fix "Store ids as opaque text with room for 64 characters and pass them on unchanged, the `=` at the end \
+            included.";
     CONNECTIONS_DOUBLE_ENCODED "connections.double-encoded" 25 "[g]" "G"
-        title "Id was URL-encoded twice, or cut at `=`."
-        cause "Id was URL-encoded twice, or cut at `=`."
-        proof "Decoding once more, or appending `=`, gives a live id."
-        client "P410/P400"
-        fix "Encode once.";
+        title "The connection id was encoded twice or cut at its `=`."
+        cause "The path is built by hand and encoded again by the library, or a query parser removed the `=`."
+        proof "Decoding once more, or appending `=`, gives an id that is open."
+        client "The caller gets 410 or 400."
+        fix "Encode the id once: `=` becomes `%3D`. SDKs do it by themselves.";
     GONE_OTHER_STAGE "connections.other-stage" 25 "[g]" "G"
-        title "The id belongs to another API."
-        cause "Id belongs to another API or stage."
-        proof "Where it belongs."
-        client "P410"
-        fix "Correct the endpoint.";
+        title "The connection belongs to another API or stage."
+        cause "The endpoint in the backend's configuration is that of another one."
+        proof "Where the connection belongs."
+        client "Nothing arrives. The caller gets 410 GoneException."
+        fix "Build the endpoint from the event of `$connect`: `https://{domainName}/{stage}`.";
 
     // Symptom 26.
     MANAGEMENT_UNSIGNED "management.unsigned" 26 "[g]" "G"
-        title "The management call has no signature."
-        cause "No signature."
-        proof "No `Authorization`."
-        client "P403 missing authentication token"
-        fix "Use an SDK or sign.";
+        title "The call has no signature."
+        cause "It was made with a plain HTTP client, or without credentials."
+        proof "`Authorization` is absent."
+        client "The caller gets 403 `Missing Authentication Token`."
+        fix "Use an AWS SDK with `endpoint_url`, sign with Signature Version 4 for `execute-api`, or send \
+            `Authorization: Bearer KEY` with `api_key`.";
     MANAGEMENT_BAD_SIGNATURE "management.bad-signature" 26 "[g]" "G"
-        title "The signature does not match."
-        cause "Signature does not match: wrong secret."
-        proof "Key known, signature wrong, no other explanation below fits."
-        client "P403"
-        fix "Correct secret.";
+        title "The signature of the call does not match."
+        cause "The secret differs from the one of this access key, often because of another environment or a line \
+            end in a file."
+        proof "The access key is known and the signature is wrong, and no other known reason fits."
+        client "The caller gets 403."
+        fix "Give the caller the secret of its access key. `sigv4.explain_mismatch = true` shows what should have \
+            been signed.";
     MANAGEMENT_UNKNOWN_KEY "management.unknown-key" 26 "[g]" "G C"
         title "The access key is not known here."
-        cause "Access key unknown here."
-        proof "Key id (not secret)."
-        client "P403"
-        fix "Key of this installation.";
+        cause "The caller uses a key of AWS or of another installation."
+        proof "The id of the key."
+        client "The caller gets 403. Text: `The security token included in the request is invalid`."
+        fix "Use a key of this installation (`access_key_id` or `[[credentials]]`), for example with \
+            `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`.";
     MANAGEMENT_DENIED "management.denied" 26 "[0][+]" "G C"
         title "The access key may not do this."
-        cause "Key may not do this."
-        proof "Action and resource needed, policy."
-        client "P403"
-        fix "Allow `execute-api:ManageConnections`.";
+        cause "None of its rules covers the action on this API and stage."
+        proof "The action, the resource and the rules of the key."
+        client "The caller gets 403."
+        fix "Allow `execute-api:ManageConnections` on \
+            `arn:aws:execute-api:REGION:ACCOUNT:API/STAGE/POST/@connections/*`: in `allow` of `[[credentials]]`.";
     MANAGEMENT_WRONG_REGION "management.wrong-region" 26 "[+]" "G"
-        title "Signed for another region."
-        cause "Signed for another region; often with a custom domain and a default region."
-        proof "Region in the credential scope against the configured one."
-        client "P403"
-        fix "Set the signing region.";
+        title "The call is signed for another region."
+        cause "The SDK takes its region from the environment or a default, often together with a custom domain."
+        proof "The region in the credential scope and the configured one."
+        client "The caller gets 403. Text: `Credential should be scoped to a valid region`."
+        fix "Set the SDK's region to the gateway's `region`: `boto3.client(..., region_name=\"us-east-1\")` or \
+            `AWS_REGION`.";
     MANAGEMENT_WRONG_SERVICE "management.wrong-service" 26 "[g]" "G"
-        title "Signed for another service."
-        cause "Signed for another service than `execute-api`."
-        proof "Scope."
-        client "P403"
-        fix "Use the management client.";
+        title "The call is signed for another service than `execute-api`."
+        cause "It was signed by hand or with the client of another service."
+        proof "The service in the credential scope."
+        client "The caller gets 403."
+        fix "Use the client `apigatewaymanagementapi`, or sign for `execute-api`.";
     MANAGEMENT_CLOCK_SKEW "management.clock-skew" 26 "[g]" "G"
-        title "The caller's clock is off by more than five minutes."
-        cause "Caller's clock off by more than 5 min."
-        proof "Date header against now."
-        client "P403"
-        fix "Synchronise.";
+        title "The caller's clock is off by more than the permitted difference."
+        cause "Signatures are valid for a few minutes around the time they name."
+        proof "The date of the call and the gateway's clock."
+        client "The caller gets 403. Text: `Signature expired` or `Signature not yet current`."
+        fix "Synchronize the caller's clock (`timedatectl`, `chronyc tracking`). The difference is \
+            `sigv4.clock_skew` (300 s).";
     MANAGEMENT_PATH_REWRITTEN "management.path-rewritten" 26 "[g]" "G"
-        title "A proxy changed the encoding of the path."
-        cause "A proxy decoded or re-encoded the path, so the signature fails."
-        proof "Signature verifies with the other encoding of the path."
-        client "P403"
-        fix "Pass the path unchanged.";
+        title "A proxy changed the path, so the signature fails."
+        cause "The path is part of what is signed, and the proxy decoded or encoded `@connections` or the id."
+        proof "The signature holds with the other encoding of the path."
+        client "The caller gets 403."
+        fix "Pass the path on unchanged: in nginx `proxy_pass http://gateway;` without a path of its own, or let \
+            calls of the backend go to the gateway directly.";
     MANAGEMENT_STAGE_WITH_DOMAIN "management.stage-with-domain" 26 "[+]" "G"
-        title "The stage was added to a custom domain's address."
-        cause "Stage appended to a custom domain that already maps it."
-        proof "Path `/{stage}/@connections/...` on a mapped domain."
-        client "P403/P404"
-        fix "Leave the stage out.";
+        title "The call to a custom domain has the stage in its path."
+        cause "The endpoint was built from domain and stage, and the domain's mapping leads to the stage already."
+        proof "The path has `/{stage}/@connections` on a mapped domain."
+        client "The caller gets 403 or 404."
+        fix "Leave the stage out of the endpoint, or set `management.accept_stage_on_domain = true`.";
     MANAGEMENT_NO_ENDPOINT "management.no-endpoint" 26 "[+]" "-"
-        title "Client has no endpoint URL and calls a host without API id."
-        cause "Client has no endpoint URL and calls a host without API id."
-        proof "Caller: host not found; nothing arrives."
-        client "none"
-        fix "Set the endpoint to `https://{domain}/{stage}`.";
+        title "The caller's SDK has no endpoint and calls a host without an API."
+        cause "Without `endpoint_url` it builds an address of AWS."
+        proof "Nothing arrives here. The closest sign is the absence of calls; the caller's own text is `Could \
+            not connect to the endpoint URL` or `no such host`."
+        client "The caller's SDK reports that the host cannot be found; clients get nothing."
+        fix "Check the SDK's endpoint by hand and set it: `boto3.client(\"apigatewaymanagementapi\", \
+            endpoint_url=\"https://DOMAIN/STAGE\")`.";
     MANAGEMENT_BAD_SCHEME "management.bad-scheme" 26 "[+]" "-"
-        title "Endpoint without `https://`, or with `wss://`."
-        cause "Endpoint without `https://`, or with `wss://`."
-        proof "Caller: invalid URL; nothing arrives."
-        client "none"
-        fix "`https://`.";
+        title "The endpoint in the caller's SDK has no `https://`, or has `wss://`."
+        cause "The address of the WebSocket was used for calls."
+        proof "Nothing arrives here. The closest sign is the absence of calls; the caller's own text is `Invalid \
+            URL` or `Invalid endpoint`."
+        client "The caller's SDK refuses the endpoint; clients get nothing."
+        fix "Check the SDK's endpoint by hand: it must begin with `https://` (or `http://` for a local one), \
+            without `/@connections`.";
     MANAGEMENT_NO_EGRESS "management.no-egress" 26 "[+]" "D (run there)"
-        title "Caller's network cannot reach the gateway: calls time out."
-        cause "Caller's network cannot reach the gateway: calls time out."
-        proof "Connect timeout from the backend's host."
-        client "none"
-        fix "Egress route, security group.";
+        title "The caller's network cannot reach the gateway."
+        cause "No route or rule lets its calls out, for example from a private subnet."
+        proof "Connecting from the backend's machine times out."
+        client "The calls time out; clients get nothing."
+        fix "Run `tidegate doctor URL` on the backend's machine, then open the route or security group.";
     MANAGEMENT_NOT_REDIRECTED "management.not-redirected" 26 "[s]" "D (run there)"
-        title "Backend library builds Amazon's address itself, so posts never come here."
-        cause "Backend library builds Amazon's address itself, so posts never come here."
-        proof "The name `{api}.execute-api...` resolves elsewhere than Tidegate on the backend's host."
-        client "none"
-        fix "Certificate and name, or proxy, as the session-layer specification describes.";
+        title "The backend's library builds an address of Amazon itself, so pushes never come here."
+        cause "It takes API id and region and has no setting for the endpoint."
+        proof "On the backend's machine `{api}.execute-api.{region}.amazonaws.com` leads elsewhere than here."
+        client "Pushes go elsewhere and fail; clients get nothing."
+        fix "Lead the name here: with the gateway's CONNECT proxy (`[proxy]`, `HTTPS_PROXY`) or a DNS or hosts \
+            entry, and a certificate the backend trusts (`tidegate certs`).";
     MANAGEMENT_CA_UNTRUSTED "management.ca-untrusted" 26 "[s]" "D (run there) G"
-        title "Caller does not trust the certificate served for the management name."
-        cause "Caller does not trust the certificate served for the management name."
-        proof "TLS alert \"unknown CA\" from that peer."
-        client "none"
-        fix "Install the CA bundle.";
+        title "The caller does not trust the gateway's certificate."
+        cause "The certificate for the management name is signed by an authority that the caller does not know."
+        proof "The TLS alert `unknown CA` of that peer, or a probe from the backend's machine."
+        client "The calls fail with a certificate error; clients get nothing."
+        fix "Give the caller the authority's certificate: `AWS_CA_BUNDLE=/path/ca.pem`, `REQUESTS_CA_BUNDLE` or \
+            `NODE_EXTRA_CA_CERTS`.";
     MANAGEMENT_WRONG_LISTENER "management.wrong-listener" 26 "[g]" "G"
         title "The call went to the other listener."
-        cause "Call goes to the admin port, or control-plane call to the public port."
-        proof "Path of the other API."
-        client "P404"
-        fix "Swap the endpoint.";
+        cause "Pushes belong to the public listener, the control plane and the admin API to the admin listener."
+        proof "The path of the other API."
+        client "The caller gets 404."
+        fix "Swap the endpoints: `@connections` at `listen`, `/v2` and `/api` at `admin`.";
     MANAGEMENT_THROTTLED "management.throttled" 26 "[0]" "G"
-        title "Too many calls."
-        cause "Too many calls."
-        proof "Bucket."
-        client "P429"
-        fix "Use channel or user publish; retry with backoff.";
+        title "Too many calls of the management API."
+        cause "The caller is over its rate."
+        proof "The bucket was empty."
+        client "The caller gets 429 LimitExceededException."
+        fix "Push to a channel or user with one call instead of to each connection, and repeat with a growing \
+            pause.";
 
     // Symptom 27.
     CHAT_AUTH_FAILED "chat.auth-failed" 27 "[2]" "G"
-        title "User anonymous or token refused."
-        cause "User anonymous or token refused."
-        proof "Id of Y8/Y12/Y17."
-        client "opens, then C4001"
-        fix "Log in, refresh the token.";
+        title "The chat could not tell who the user is."
+        cause "The user is anonymous, or the token was refused."
+        proof "The id of the refused token or of the missing identity."
+        client "The connection opens, then closes with 4001."
+        fix "Log in and refresh the token, then connect again; follow the id of the refusal.";
     CHAT_AUTH_HIDDEN "chat.auth-hidden" 27 "[2][s][+]" "D"
-        title "Old server closes before accepting: client sees 403/1006 instead of 4001."
-        cause "Old server closes before accepting: client sees 403/1006 instead of 4001."
-        proof "403 with empty body (measured on two servers)."
-        client "H403, browser 1006"
-        fix "Use Tidegate's chat, which accepts and closes 4001.";
+        title "The old chat server refuses before it accepts, so 4001 is never seen."
+        cause "A close before the accept is an HTTP refusal without a code."
+        proof "403 with an empty body from the old server."
+        client "HTTP 403; a browser shows close code 1006 instead of 4001."
+        fix "Connect to the gateway's chat, which accepts first and then closes with 4001, or accept first in the \
+            old server.";
     CHAT_NOT_MEMBER "chat.not-member" 27 "[2]" "G*"
-        title "Sends to or reads a room without being a member."
-        cause "Sends to or reads a room without being a member."
-        proof "User, room."
-        client "M`4002`"
-        fix "Join first.";
+        title "The user is not a member of the room."
+        cause "Reading and sending are for members."
+        proof "The user and the room."
+        client "An error message with code 4002; the connection stays open."
+        fix "Join the room, or ask its owner to add the user, and send again.";
     CHAT_NOT_OWNER "chat.not-owner" 27 "[2]" "G*"
-        title "Deletes or administers without being creator or admin."
-        cause "Deletes or administers without being creator or admin."
-        proof "User, room, right needed."
-        client "M`4002`"
-        fix "Ask the owner.";
+        title "The user may not administer this room or message."
+        cause "Only the creator and administrators may delete and change it."
+        proof "The user, the room and the right that is needed."
+        client "An error message with code 4002; the connection stays open."
+        fix "Ask the owner of the room, or give the user the right.";
     CHAT_INVALID_ROOM_TYPE "chat.invalid-room-type" 27 "[2]" "G*"
-        title "Unknown room type, or operation not for this type."
-        cause "Unknown room type, or operation not for this type."
-        proof "Value."
-        client "M`4003`"
-        fix "Correct it.";
+        title "The kind of room is unknown, or the operation is not for it."
+        cause "The message names another kind than those that exist."
+        proof "The value."
+        client "An error message with code 4003; the connection stays open."
+        fix "Correct the kind of room in the message.";
     CHAT_MISSING_FIELD "chat.missing-field" 27 "[2]" "G*"
-        title "Required field absent."
-        cause "Required field absent."
-        proof "Field names."
-        client "M`4003`, detail by field"
-        fix "Send it.";
+        title "The message lacks a required field."
+        cause "The client left it out or spelled it differently."
+        proof "The names of the fields."
+        client "An error message with code 4003 and the fields; the connection stays open."
+        fix "Send the fields that the error names.";
     CHAT_BAD_PAYLOAD "chat.bad-payload" 27 "[2]" "G*"
-        title "Structure or types wrong."
-        cause "Structure or types wrong."
-        proof "First failing path."
-        client "M`4003`"
-        fix "Correct it.";
+        title "The message does not have the form of its event."
+        cause "A member has another type or stands in another place."
+        proof "The path of the first one that is wrong."
+        client "An error message with code 4003; the connection stays open."
+        fix "Correct the member that the error names.";
     CHAT_ROOM_NOT_FOUND "chat.room-not-found" 27 "[2]" "G*"
-        title "Room does not exist."
-        cause "Room does not exist."
-        proof "Id."
-        client "M`4004`"
-        fix "Refresh the list.";
+        title "The room does not exist."
+        cause "It was deleted, or the client's list is old."
+        proof "The id of the room."
+        client "An error message with code 4004; the connection stays open."
+        fix "Fetch the list of rooms again.";
     CHAT_MESSAGE_NOT_FOUND "chat.message-not-found" 27 "[2]" "G*"
-        title "Message does not exist or was deleted."
-        cause "Message does not exist or was deleted."
-        proof "Id."
-        client "M`4004`"
-        fix "Refresh.";
+        title "The message does not exist."
+        cause "It was deleted, or belongs to another room."
+        proof "The id of the message."
+        client "An error message with code 4004; the connection stays open."
+        fix "Fetch the messages of the room again.";
     CHAT_DUPLICATE_REACTION "chat.duplicate-reaction" 27 "[2]" "G*"
-        title "Same reaction twice."
-        cause "Same reaction twice."
-        proof "Constraint."
-        client "M`4005`"
-        fix "Ignore.";
+        title "The user has reacted like this already."
+        cause "The same reaction was sent twice, for example by a double click."
+        proof "The rule that there is one reaction of a kind."
+        client "An error message with code 4005; the connection stays open."
+        fix "Ignore the error in the client.";
     CHAT_DUPLICATE_RECEIPT "chat.duplicate-receipt" 27 "[2]" "G*"
-        title "Same read receipt twice."
-        cause "Same read receipt twice."
-        proof "Constraint."
-        client "M`4005`"
-        fix "Ignore.";
+        title "The message was marked as read already."
+        cause "The same receipt was sent twice."
+        proof "The rule that there is one receipt."
+        client "An error message with code 4005; the connection stays open."
+        fix "Ignore the error in the client.";
     CHAT_DUPLICATE_ONE_TO_ONE "chat.duplicate-one-to-one" 27 "[2]" "G*"
-        title "Second one-to-one chat of the same two users."
-        cause "Second one-to-one chat of the same two users."
-        proof "Existing room."
-        client "M`4005`"
-        fix "Open the existing one.";
+        title "These two users have a conversation already."
+        cause "There is one room for each pair of users."
+        proof "The room that exists."
+        client "An error message with code 4005; the connection stays open."
+        fix "Open the existing room of these two users in the client.";
     CHAT_INTERNAL "chat.internal" 27 "[2]" "G"
-        title "Unexpected fault."
-        cause "Unexpected fault."
-        proof "Request id, error in the log."
-        client "M`4006` generic text"
-        fix "Log by request id.";
+        title "The chat failed unexpectedly."
+        cause "A fault in the chat itself or in its store."
+        proof "The request id and the error in the log."
+        client "An error message with code 4006 and a general text; the connection stays open."
+        fix "Read the log entry of the request id.";
     CHAT_INVALID_EVENT_TYPE "chat.invalid-event-type" 27 "[2]" "G"
-        title "`event_type` not known."
-        cause "`event_type` not known."
-        proof "Value, nearest known."
-        client "M`{\"error\": \"invalid event type\"}` (plain form)"
-        fix "Correct it.";
+        title "The chat does not know this kind of event."
+        cause "`event_type` is spelled differently, or belongs to another version."
+        proof "The value and the nearest known one (`nearest`)."
+        client "The message `{\"error\": \"invalid event type\"}`; the connection stays open."
+        fix "Correct `event_type` in the client.";
     CHAT_FIELD_ERROR_AS_EVENT_TYPE "chat.field-error-as-event-type" 27 "[s]" "D"
-        title "Custom event handler without the error wrapper: any missing key inside it is reported as unknown event type."
-        cause "Custom event handler without the error wrapper: any missing key inside it is reported as unknown event type."
-        proof "A mapped event gets that answer (inferred from the dispatch code)."
-        client "as above"
-        fix "Wrap the handler; Tidegate answers 4003.";
+        title "A custom handler of the old server reports a missing field as an unknown kind of event."
+        cause "Any missing key inside of the handler is caught as if the kind of event was not found."
+        proof "An event that exists gets that answer."
+        client "The message `{\"error\": \"invalid event type\"}`; the connection stays open."
+        fix "Catch errors inside the handler; the gateway's chat answers 4003 with the field.";
     CHAT_SHAPE_AS_INTERNAL "chat.shape-as-internal" 27 "[s]" "D"
-        title "Old server answers 4006 when `data` is missing or not an object."
-        cause "Old server answers 4006 when `data` is missing or not an object."
-        proof "Known event without `data` gets 4006 (inferred from the code)."
-        client "M`4006`"
-        fix "Tidegate answers 4003.";
+        title "The old server calls a malformed message an internal error."
+        cause "It does not check that `data` is there and an object."
+        proof "A known event without `data` gets 4006."
+        client "An error message with code 4006."
+        fix "Send `data` as an object; the gateway's chat answers 4003 and says what is missing.";
     CHAT_NOT_JSON "chat.not-json" 27 "[s][+]" "G D"
-        title "Message is not a JSON object; old server drops the connection (1011 or 1006, measured with the same dispatch code)."
-        cause "Message is not a JSON object; old server drops the connection (1011 or 1006, measured with the same dispatch code)."
-        proof "Parse error."
-        client "M`4003`, connection stays open"
-        fix "Send JSON objects.";
+        title "The message is not a JSON object."
+        cause "The client sent text or an array; old servers drop the connection at it."
+        proof "The error of the parser."
+        client "An error message with code 4003, and the connection stays open; from old servers close code 1011 \
+            or 1006."
+        fix "Send JSON objects, for example `JSON.stringify({\"event_type\": \"...\", \"data\": {}})`.";
     CHAT_TWO_FORMATS "chat.two-formats" 27 "[2]" "L"
-        title "Client understands only one of the two error forms."
-        cause "Client understands only one of the two error forms."
-        proof "Unhandled error object."
-        client "delivered"
-        fix "Handle object and string.";
+        title "The client understands only one of the two forms of errors."
+        cause "Errors are an object with `code` and `detail`, or a plain text."
+        proof "An error that the client did not handle."
+        client "The error arrives and is not shown."
+        fix "Handle both: `typeof message.error === \"string\"` and the object.";
     CHAT_DETAIL_SHAPE "chat.detail-shape" 27 "[2]" "L"
-        title "Client expects text, `detail` may be text, list or nested object."
-        cause "Client expects text, `detail` may be text, list or nested object."
-        proof "Type of detail."
-        client "delivered"
-        fix "Handle all three.";
+        title "The client expects text where an error has a list or an object."
+        cause "`detail` may be text, a list or nested objects by field."
+        proof "The type of `detail`."
+        client "The error arrives and is shown wrongly or not at all."
+        fix "Handle text, lists and objects in `detail`.";
     CHAT_CUSTOM_HANDLER "chat.custom-handler" 27 "[2]" "D C"
-        title "Error format changed by a custom handler."
-        cause "Error format changed by a custom handler."
+        title "A custom handler of the server changed the form of errors."
+        cause "The project replaced the function that makes error messages."
         proof "Sample errors differ from the documented form."
-        client "changed form"
-        fix "Adapt the client.";
+        client "Errors in another form."
+        fix "Adapt the client to that form, or remove the custom handler.";
     CHAT_HEARTBEAT_MISSED "chat.heartbeat-missed" 27 "[s]" "G*"
-        title "No event, `session.heartbeat` or pong within the inactivity threshold (60 s): the device counts as idle (the original stopped its group messages; here delivery goes on, S2-108)."
-        cause "No event, `session.heartbeat` or pong within the inactivity threshold (60 s): the device counts as idle (the original stopped its group messages; here delivery goes on, S2-108)."
-        proof "Last heartbeat, threshold."
-        client "none"
-        fix "2-3 heartbeats per threshold.";
+        title "The device sent no sign of life in time and counts as idle."
+        cause "No event, heartbeat or pong came within the threshold (60 s)."
+        proof "The last heartbeat and the threshold."
+        client "Nothing; messages are still delivered."
+        fix "Send `session.heartbeat` two or three times within the threshold. Timers of background tabs may run \
+            once a minute only.";
 }

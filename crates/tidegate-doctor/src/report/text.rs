@@ -163,7 +163,7 @@ fn client_text(saw: &ClientSaw) -> String {
 }
 
 /// A label and text beside it, wrapped.
-fn paragraph(out: &mut String, label: &str, text: &str, style: Style) {
+pub(crate) fn paragraph(out: &mut String, label: &str, text: &str, style: Style) {
     let mut label = style.paint(&format!("{label:<LABEL$}"), FAINT);
     for line in wrap(text, WIDTH - LABEL - 2) {
         let _ = writeln!(out, "  {label}{line}");
@@ -172,7 +172,7 @@ fn paragraph(out: &mut String, label: &str, text: &str, style: Style) {
 }
 
 /// Lines of at most `width` characters, broken at blanks; a longer word keeps its own line.
-fn wrap(text: &str, width: usize) -> Vec<String> {
+pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {
         let fits = match lines.last() {

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
+use tidegate_core::diagnosis::search;
 use tidegate_ws::{
     ClientEncoder, CloseCode, CloseFrame, Decoder, DeflateParams, Incoming, Limits, Role, extension,
     handshake,
@@ -112,7 +113,7 @@ async fn shake_hands(
         let check = serde_json::from_slice::<serde_json::Value>(&body)
             .ok()
             .and_then(|answer| Some(meaning_of_check(answer.get("check")?.as_str()?)));
-        eprintln!("refused: {status} {}", check.unwrap_or_else(|| meaning_of_status(status)));
+        eprintln!("refused: {status} {}", check.map_or_else(|| meaning_of_status(status), str::to_owned));
         if !body.is_empty() {
             eprintln!("  answer      {}", String::from_utf8_lossy(&body));
         }
@@ -238,24 +239,16 @@ fn closed(args: &ConnectArgs, frame: Option<CloseFrame>) -> ExitCode {
     if code == 1000 { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILURE) }
 }
 
-/// What a close code means here. Source: RFC 6455, section 7.4, and the close table of the documentation.
+/// What a close code means here, in the words of the catalogue.
 fn meaning_of_close(code: u16) -> &'static str {
-    match code {
-        1000 => "closed normally; nothing is wrong",
-        1001 => "the gateway goes away: idle limit, age limit, restart, or the API was deleted; reconnect",
-        1002 => "somebody broke the WebSocket protocol, often a proxy in between",
-        1003 => "binary messages are not supported; send text, or set data_plane.binary = \"base64\"",
-        1005 => "closed without a code",
-        1006 => "no close frame came: the network or the server was lost",
-        1007 => "a text message was not UTF-8",
-        1008 => "refused by policy: too slow a reader, or a right was lost",
-        1009 => "a frame over data_plane.max_frame_bytes or a message over data_plane.max_message_bytes",
-        1011 => "the server failed",
-        1012 => "the server restarts; reconnect",
-        1013 => "the server is too busy; try again later",
-        3000..=3999 => "a code of a library or framework",
-        4000..=4999 => "a code of the application",
-        _ => "a code without a meaning here",
+    if let Some(row) = search::close_code(code) {
+        return row.meaning;
+    }
+    match search::refused_with(code) {
+        Some(_) => "the backend refused the connection with the status that follows the 4",
+        None if (3000..4000).contains(&code) => "a code of a library or framework",
+        None if (4000..5000).contains(&code) => "a code of the application",
+        None => "a code without a meaning here",
     }
 }
 
@@ -276,18 +269,7 @@ fn meaning_of_check(check: &str) -> &'static str {
     }
 }
 
-fn meaning_of_status(status: u16) -> &'static str {
-    match status {
-        301 | 302 | 307 | 308 => "(a redirect; WebSocket clients do not follow it)",
-        400 => "(the backend or the gateway calls the request malformed)",
-        401 => "(identity is missing)",
-        403 => "(no such API or stage, the stage is not deployed, or the backend refused)",
-        404 => "(the backend does not know the path)",
-        426 => "(a proxy removed the Upgrade header)",
-        429 => "(too many attempts)",
-        500 => "(the integration is misconfigured)",
-        502 | 504 => "(the backend cannot be reached, or is too slow)",
-        503 => "(the gateway is stopping or full)",
-        _ => "",
-    }
+/// What a status of a handshake means here, in the words of the catalogue.
+fn meaning_of_status(status: u16) -> String {
+    search::status(status).map_or_else(String::new, |row| format!("({})", row.meaning))
 }
