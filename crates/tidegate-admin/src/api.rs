@@ -10,8 +10,12 @@ use http::header::{
 };
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use tidegate_auth::Role;
 use tidegate_control::ControlPlane;
 use tidegate_core::diagnosis::Diagnosis;
+use tidegate_core::id::ConnectionId;
+use tidegate_core::journal::{Facts, JournalStore};
+use tidegate_core::notice::{Notice, Place};
 use tidegate_core::port::RecordStore;
 use tidegate_gateway::Gateway;
 
@@ -19,7 +23,7 @@ use crate::audit::Audit;
 use crate::call::Call;
 use crate::caller::{Callers, Presented};
 use crate::refusal::Refusal;
-use crate::route::{self, Access, Answer, Content, Route};
+use crate::route::{self, Access, Answer, Content, Route, Verb};
 
 /// How long a caller may take for a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -33,6 +37,10 @@ pub struct Parts {
     pub control: ControlPlane,
     /// Attempts and the record of changes.
     pub records: Arc<dyn RecordStore>,
+    /// What happened to connections.
+    pub journal: Arc<dyn JournalStore>,
+    /// Settings of the process with their origin, secrets masked: `{"listen": {"value": ..., "origin": ...}}`.
+    pub settings: serde_json::Value,
     /// Who may call.
     pub callers: Callers,
     /// Version of the program.
@@ -49,6 +57,8 @@ pub(crate) struct Inner {
     pub(crate) gateway: Arc<Gateway>,
     pub(crate) control: ControlPlane,
     pub(crate) records: Arc<dyn RecordStore>,
+    pub(crate) journal: Arc<dyn JournalStore>,
+    pub(crate) settings: serde_json::Value,
     pub(crate) version: &'static str,
     pub(crate) started_at: Instant,
     callers: Callers,
@@ -64,10 +74,12 @@ impl fmt::Debug for AdminApi {
 impl AdminApi {
     /// The API over these parts.
     pub fn new(parts: Parts) -> Self {
-        let Parts { gateway, control, records, callers, version } = parts;
+        let Parts { gateway, control, records, journal, settings, callers, version } = parts;
         let audit = Audit::new(Arc::clone(&records));
         let started_at = Instant::now();
-        Self { inner: Arc::new(Inner { gateway, control, records, version, started_at, callers, audit }) }
+        let inner =
+            Inner { gateway, control, records, journal, settings, version, started_at, callers, audit };
+        Self { inner: Arc::new(inner) }
     }
 
     /// The OpenAPI 3.1 document, as `/api/openapi.json` answers it.
@@ -162,7 +174,42 @@ impl Inner {
             .map_err(|error| Refusal::store(&error))?;
         let answer = (call.route.handler)(self, call).await;
         self.audit.end(entry, &answer).await;
+        self.note_change(call, caller, &answer);
         answer
+    }
+}
+
+impl Inner {
+    /// A change for the journal: what explains later why connections ended or behave otherwise. Pushes and tokens have
+    /// notices of their own.
+    fn note_change(&self, call: &Call, caller: &crate::caller::Caller, answer: &Answer) {
+        let route = call.route;
+        let is_told =
+            ["/api/users/{id}", "/api/sessions", "/api/connections/{id}", "/api/cleanup", "/api/revocations"]
+                .iter()
+                .any(|prefix| route.path.starts_with(prefix))
+                && !route.path.ends_with("/send");
+        if !is_told && route.access != Access::Change(Role::Administer) {
+            return;
+        }
+        let what = match route.method {
+            Verb::Delete => "delete",
+            _ if route.operation == "cleanUp" => "clean-up",
+            _ => "change",
+        };
+        let id = call.path("id");
+        let user = route.path.starts_with("/api/users/").then(|| id.into());
+        let place = Place {
+            api_id: call.path("api").into(),
+            stage: call.path("stage").into(),
+            connection_id: ConnectionId::parse(id).ok(),
+            user,
+            ..Place::default()
+        };
+        let facts = Facts::none().with("object", route.operation).with("method", route.method.as_str());
+        let refused = answer.as_ref().err().and_then(|refusal| Diagnosis::find(refusal.id));
+        let actor = caller.name.clone();
+        self.gateway.notice(Notice::Controlled { place, what, actor, refused, facts });
     }
 }
 

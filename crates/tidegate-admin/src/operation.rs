@@ -7,6 +7,8 @@ mod definition;
 mod journal;
 mod node;
 mod publish;
+mod records;
+mod report;
 mod session;
 mod token;
 mod user;
@@ -15,7 +17,7 @@ use crate::route::Route;
 use crate::shape::{Member, Shape, optional, required, text};
 
 /// All routes, in the order of the document.
-pub(crate) const ROUTES: [&[Route]; 10] = [
+pub(crate) const ROUTES: [&[Route]; 12] = [
     node::ROUTES,
     token::ROUTES,
     connection::ROUTES,
@@ -25,7 +27,9 @@ pub(crate) const ROUTES: [&[Route]; 10] = [
     channel::ROUTES,
     publish::ROUTES,
     definition::ROUTES,
+    records::ROUTES,
     journal::ROUTES,
+    report::ROUTES,
 ];
 
 /// Ids of APIs, users, sessions and tokens.

@@ -1,6 +1,6 @@
 //! Roles of those who administer: what a key of the admin API may do.
 //!
-//! Three roles, each of which may do all that the one before it may. A bearer key has its role in the configuration
+//! Four roles, each of which may do all that the one before it may. A bearer key has its role in the configuration
 //! ([`AdminKeys`]); a SigV4 credential has the highest one that its allow rules give it ([`Credential::role`]).
 
 use std::fmt;
@@ -20,8 +20,10 @@ pub const INSTALLATION: &str = "tidegate:installation";
 /// What an administrator may do. Ordered: a greater one may do more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
-    /// See everything but secrets.
+    /// See everything but secrets and the journal.
     Read,
+    /// Also read the journal and ask why: who came from where, and what became of it.
+    Diagnose,
     /// Also act on what is live: push, close connections, revoke, issue tokens, clean up.
     Operate,
     /// Also change definitions, policies and settings.
@@ -30,7 +32,7 @@ pub enum Role {
 
 impl Role {
     /// Every role, the least first.
-    pub const ALL: [Self; 3] = [Self::Read, Self::Operate, Self::Administer];
+    pub const ALL: [Self; 4] = [Self::Read, Self::Diagnose, Self::Operate, Self::Administer];
 
     /// Whether this role may do what `needed` may.
     pub fn permits(self, needed: Self) -> bool {
@@ -41,6 +43,7 @@ impl Role {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Read => "read",
+            Self::Diagnose => "diagnose",
             Self::Operate => "operate",
             Self::Administer => "administer",
         }
@@ -55,6 +58,7 @@ impl Role {
     pub const fn action(self) -> &'static str {
         match self {
             Self::Read => "tidegate:Read",
+            Self::Diagnose => "tidegate:Diagnose",
             Self::Operate => "tidegate:Operate",
             Self::Administer => "tidegate:Administer",
         }
@@ -68,7 +72,7 @@ impl fmt::Display for Role {
 }
 
 impl Credential {
-    /// The highest role that the allow rules give: `tidegate:Read *`, `tidegate:Operate *`, `tidegate:Administer *`;
+    /// The highest role that the allow rules give: `tidegate:Read *`, `tidegate:Diagnose *`, `tidegate:Operate *`, `tidegate:Administer *`;
     /// `tidegate:* *`, `* *` and an empty list give the highest. `None` for a credential that may only use the data
     /// plane; a rule without an action is about that alone, even `*`.
     pub fn role(&self) -> Option<Role> {
@@ -187,6 +191,7 @@ mod tests {
         assert_eq!(role_of(&["tidegate:* *"]), Some(Role::Administer));
         assert_eq!(role_of(&["tidegate:Administer *"]), Some(Role::Administer));
         assert_eq!(role_of(&["tidegate:Operate *"]), Some(Role::Operate));
+        assert_eq!(role_of(&["tidegate:Diagnose *"]), Some(Role::Diagnose));
         assert_eq!(role_of(&["tidegate:read *"]), Some(Role::Read));
         assert_eq!(
             role_of(&["tidegate:Read *", "arn:aws:execute-api:*", "tidegate:Operate *"]),

@@ -1,6 +1,6 @@
 //! Says why something failed.
 //!
-//! - `journal` keeps what happened: notices of the data plane become entries of a bounded store.
+//! - [`journal`] keeps what happened: notices of the data plane become entries of a bounded store.
 //! - `explain` answers a question (an id, a code, a pasted error) from the journal; `check` has one file for each
 //!   symptom with the rules that need more than one entry.
 //! - `probe` looks at a WebSocket address from outside, step by step.
@@ -12,5 +12,6 @@
 
 pub mod check;
 pub mod explain;
+pub mod journal;
 pub mod page;
 pub mod report;

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tidegate_core::channel::ChannelName;
+use tidegate_core::journal::Facts;
+use tidegate_core::notice::{Notice, Place};
 use tidegate_core::policy::History;
 use tidegate_core::port::{RecordKind, StoreError};
 
@@ -16,6 +18,9 @@ const INTERVAL: Duration = Duration::from_secs(5);
 
 /// Records of a kind that one step removes at most: the store does nothing else meanwhile.
 const STEP: usize = 200;
+
+/// Rounds after which it is said that they happen: an hour.
+const NOTED: u64 = 720;
 
 /// Steps in a row: more than can come in between two rounds.
 const STEPS: usize = 200;
@@ -50,6 +55,7 @@ pub struct CleanedUp {
 
 impl Gateway {
     pub(crate) async fn run_clean_up(&self) {
+        let (mut n_runs, mut n_removed) = (0_u64, 0_usize);
         loop {
             tokio::time::sleep(INTERVAL).await;
             let now = now_millis();
@@ -66,18 +72,36 @@ impl Gateway {
             ] {
                 // What fails now is tried again in a moment; whoever needs the store hears of it elsewhere.
                 for _ in 0..STEPS {
-                    if !matches!(self.records.expire(kind, now, STEP, false).await, Ok(STEP)) {
+                    let removed = self.records.expire(kind, now, STEP, false).await;
+                    n_removed += removed.as_ref().copied().unwrap_or(0);
+                    if !matches!(removed, Ok(STEP)) {
                         break;
                     }
                 }
             }
             for kind in [RecordKind::Attempt, RecordKind::Audit] {
                 for _ in 0..STEPS {
-                    if !matches!(self.records.shrink(kind, MAX_LOG_BYTES, STEP).await, Ok(STEP)) {
+                    let removed = self.records.shrink(kind, MAX_LOG_BYTES, STEP).await;
+                    n_removed += removed.as_ref().copied().unwrap_or(0);
+                    if !matches!(removed, Ok(STEP)) {
                         break;
                     }
                 }
             }
+            if n_runs.is_multiple_of(NOTED) {
+                self.notice(Notice::Controlled {
+                    place: Place::default(),
+                    what: "clean-up",
+                    actor: "gateway".to_owned(),
+                    refused: None,
+                    facts: Facts::none()
+                        .with("object", "records")
+                        .with("runs", n_runs)
+                        .with("removed", n_removed),
+                });
+                n_removed = 0;
+            }
+            n_runs += 1;
         }
     }
 

@@ -275,7 +275,8 @@ impl Gateway {
         self.snapshot().apis.get(api_id)?.stages.get(stage).cloned()
     }
 
-    pub(crate) fn notice(&self, notice: Notice) {
+    /// Hands a notice to whoever takes them; also for those who act on the node from outside.
+    pub fn notice(&self, notice: Notice) {
         self.notices.take(notice);
     }
 

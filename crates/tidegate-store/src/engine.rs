@@ -37,13 +37,15 @@ const CACHE_KIB: i64 = 8192;
 pub struct Options {
     /// Writes that wait at most.
     pub queue: usize,
-    /// Largest size of the file, in pages of 4096 bytes: a disk that is full at will.
+    /// Largest size of the file, in pages of 4096 bytes; what would make it larger fails.
     pub max_page_count: Option<u32>,
+    /// Pages of the log of writes after which it goes into the file; the engine's own number otherwise.
+    pub max_log_pages: Option<u32>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { queue: QUEUE, max_page_count: None }
+        Self { queue: QUEUE, max_page_count: None, max_log_pages: None }
     }
 }
 
@@ -58,6 +60,16 @@ pub(crate) trait Write: Send + 'static {
     /// How the tables came about: one step per version; `user_version` counts the steps that were made. Steps are
     /// never edited, only added.
     const MIGRATIONS: &'static [&'static str];
+
+    /// Whether an answered write survives the machine (`FULL`), or the process alone (`NORMAL`), without a flush of
+    /// the disk for each group.
+    const SYNCHRONOUS: &'static str = "FULL";
+
+    /// Whether the whole file is read when it is opened, to find damage before a write does.
+    const CHECKS_WHOLE_FILE: bool = true;
+
+    /// Whether pages that became free can be given back to the file system.
+    const GIVES_BACK: bool = false;
 
     /// Makes it; the caller has opened a transaction. Called again after the transaction was given up.
     fn make(&self, connection: &Connection) -> Result<Self::Answer, StoreError>;
@@ -93,8 +105,10 @@ impl<W: Write> Engine<W> {
         create_private(path).map_err(|error| unavailable("open", error))?;
         let lock = Lock::take(path).map_err(|error| unavailable("open", error))?;
         let connection = Connection::open(path).map_err(|error| unavailable("open", error))?;
-        prepare(&connection, options, true)?;
-        check(&connection)?;
+        prepare::<W>(&connection, options, true)?;
+        if W::CHECKS_WHOLE_FILE {
+            check(&connection)?;
+        }
         migrate(&connection, W::MIGRATIONS)?;
         let reader = Connection::open(path).map_err(|error| unavailable("open", error))?;
         reader.busy_timeout(LOCK_WAIT).map_err(|error| unavailable("open", error))?;
@@ -111,7 +125,7 @@ impl<W: Write> Engine<W> {
     pub(crate) fn open_in_memory() -> Result<Self, StoreError> {
         let connection = Connection::open_in_memory().map_err(|error| unavailable("open", error))?;
         let options = Options::default();
-        prepare(&connection, &options, false)?;
+        prepare::<W>(&connection, &options, false)?;
         migrate(&connection, W::MIGRATIONS)?;
         Self::start(connection, &options)
     }
@@ -164,15 +178,24 @@ impl<W: Write> Engine<W> {
                 let read = move || read(&reader.lock());
                 tokio::task::spawn_blocking(read).await.map_err(|error| unavailable("read", error))?
             }
-            None => {
-                let (answer, answered) = oneshot::channel();
-                let read = Box::new(move |connection: &Connection| {
-                    let _ = answer.send(read(connection));
-                });
-                self.enqueue("read", Job::Read(read), usize::MAX)?;
-                answered.await.map_err(|error| unavailable("read", error))?
-            }
+            None => self.on_writer(read).await,
         }
+    }
+
+    /// Runs something on the writing connection, after every write that was asked for before, outside of a transaction.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub(crate) async fn on_writer<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        let job = Box::new(move |connection: &Connection| {
+            let _ = answer.send(job(connection));
+        });
+        self.enqueue("read", Job::Read(job), usize::MAX)?;
+        answered.await.map_err(|error| unavailable("read", error))?
     }
 
     /// Refuses when `limit` jobs wait already, and when the queue is full.
@@ -217,9 +240,13 @@ fn create_private(path: &Path) -> std::io::Result<()> {
     options.open(path).map(drop)
 }
 
-fn prepare(connection: &Connection, options: &Options, is_file: bool) -> Result<(), StoreError> {
+fn prepare<W: Write>(connection: &Connection, options: &Options, is_file: bool) -> Result<(), StoreError> {
     let failed = |error: rusqlite::Error| unavailable("open", error);
     connection.busy_timeout(LOCK_WAIT).map_err(failed)?;
+    if W::GIVES_BACK {
+        // Only before the first page is written.
+        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL").map_err(failed)?;
+    }
     if is_file {
         let mode: String =
             connection.query_row("PRAGMA journal_mode=WAL", [], |row| row.get(0)).map_err(failed)?;
@@ -228,10 +255,17 @@ fn prepare(connection: &Connection, options: &Options, is_file: bool) -> Result<
             return Err(unavailable("open", std::io::Error::other(text)));
         }
     }
-    connection.pragma_update(None, "synchronous", "FULL").map_err(failed)?;
+    connection.pragma_update(None, "synchronous", W::SYNCHRONOUS).map_err(failed)?;
     connection.pragma_update(None, "cache_size", -CACHE_KIB).map_err(failed)?;
     if let Some(pages) = options.max_page_count {
         connection.query_row(&format!("PRAGMA max_page_count={pages}"), [], |_| Ok(())).map_err(failed)?;
+    }
+    if let Some(pages) = options.max_log_pages {
+        connection.pragma_update(None, "wal_autocheckpoint", pages).map_err(failed)?;
+    }
+    if W::GIVES_BACK {
+        // What is removed on purpose must not stay in pages that were split earlier.
+        connection.query_row("PRAGMA secure_delete=FAST", [], |_| Ok(())).map_err(failed)?;
     }
     Ok(())
 }

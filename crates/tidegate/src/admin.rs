@@ -6,16 +6,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderValue};
-use http::{Request, Response, StatusCode};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::RwLock;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tidegate_admin::AdminApi;
-use tidegate_control::RestApi;
+use tidegate_control::{ControlPlane, RestApi};
+use tidegate_core::journal::Facts;
+use tidegate_core::notice::{Notice, Place};
+use tidegate_doctor::journal::Journal;
 use tidegate_gateway::Gateway;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -41,21 +44,30 @@ const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'sel
 pub(crate) struct Admin {
     rest: RestApi,
     api: AdminApi,
+    control: ControlPlane,
     gateway: Arc<Gateway>,
-    metrics: Arc<Metrics>,
+    observed: Observed,
     is_dev: bool,
     demo: RwLock<Value>,
+}
+
+/// What is counted and kept of what happens.
+pub(crate) struct Observed {
+    pub(crate) metrics: Arc<Metrics>,
+    /// None where nothing is kept.
+    pub(crate) journal: Option<Arc<Journal>>,
 }
 
 impl Admin {
     pub(crate) fn new(
         rest: RestApi,
         api: AdminApi,
+        control: ControlPlane,
         gateway: Arc<Gateway>,
-        metrics: Arc<Metrics>,
+        observed: Observed,
         is_dev: bool,
     ) -> Self {
-        Self { rest, api, gateway, metrics, is_dev, demo: RwLock::new(Value::Null) }
+        Self { rest, api, control, gateway, observed, is_dev, demo: RwLock::new(Value::Null) }
     }
 
     pub(crate) fn set_demo(&self, demo: Value) {
@@ -67,7 +79,12 @@ impl Admin {
         if path.starts_with("/v2/") || path == "/v2" {
             let (head, body) = request.into_parts();
             return match Limited::new(body, MAX_BODY).collect().await {
-                Ok(body) => self.rest.handle(Request::from_parts(head, body.to_bytes())).await.map(Full::new),
+                Ok(body) => {
+                    let asked = Asked::of(&head);
+                    let answer = self.rest.handle(Request::from_parts(head, body.to_bytes())).await;
+                    self.note_change(asked, answer.status());
+                    answer.map(Full::new)
+                }
                 Err(_) => {
                     json_reply(StatusCode::PAYLOAD_TOO_LARGE, &json!({ "message": "Request too large" }))
                 }
@@ -83,10 +100,9 @@ impl Admin {
                 &json!({ "status": "draining", "id": "node.draining" }),
             ),
             "/readyz" => json_reply(StatusCode::OK, &json!({ "status": "ready" })),
-            "/metrics" => text(
-                "application/openmetrics-text; version=1.0.0; charset=utf-8",
-                self.metrics.page(self.gateway.n_connections()),
-            ),
+            "/metrics" => {
+                text("application/openmetrics-text; version=1.0.0; charset=utf-8", self.metrics_page())
+            }
             "/" if self.is_dev => {
                 let mut reply = text("text/html; charset=utf-8", PAGE.to_owned());
                 reply.headers_mut().insert("content-security-policy", HeaderValue::from_static(PAGE_POLICY));
@@ -105,6 +121,73 @@ impl Admin {
             _ => json_reply(StatusCode::NOT_FOUND, &json!({ "message": "Not Found" })),
         }
     }
+}
+
+impl Admin {
+    fn metrics_page(&self) -> String {
+        let counts = self.observed.journal.as_ref().map(|journal| journal.counts()).unwrap_or_default();
+        self.observed.metrics.page(self.gateway.n_connections(), counts)
+    }
+
+    /// A change of definitions, for the journal. Only of callers whose signature was accepted.
+    fn note_change(&self, asked: Asked, status: StatusCode) {
+        if !status.is_success() || asked.method == Method::GET {
+            return;
+        }
+        let what = match asked.method {
+            Method::DELETE => "delete",
+            Method::POST if asked.path.ends_with("/deployments") => "deploy",
+            _ => "change",
+        };
+        let api_id =
+            asked.path.strip_prefix("/v2/apis/").and_then(|rest| rest.split('/').next()).unwrap_or("");
+        let mut facts = Facts::none()
+            .with("object", asked.path.as_str())
+            .with("method", asked.method.as_str())
+            .with("status", status.as_u16());
+        let hashes = snapshot_hashes(&self.control, api_id);
+        if !hashes.is_empty() {
+            facts.add("snapshotHash", Value::Object(hashes));
+        }
+        let place = Place { api_id: api_id.into(), ..Place::default() };
+        self.gateway.notice(Notice::Controlled { place, what, actor: asked.actor, refused: None, facts });
+    }
+}
+
+/// What is left of a request after it was answered.
+struct Asked {
+    method: Method,
+    path: String,
+    /// Access key id, as presented.
+    actor: String,
+}
+
+impl Asked {
+    fn of(head: &http::request::Parts) -> Self {
+        let header =
+            head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let query = head.uri.query().unwrap_or_default();
+        // `Credential=AKID/20300102/us-east-1/...`, in the header or, with another name, in the query.
+        let scope = header.split_once("Credential=").or_else(|| query.split_once("X-Amz-Credential="));
+        let id = scope.map(|(_, rest)| rest.split(['/', '%', ',']).next().unwrap_or_default());
+        Self {
+            method: head.method.clone(),
+            path: head.uri.path().to_owned(),
+            actor: id.unwrap_or_default().to_owned(),
+        }
+    }
+}
+
+/// For each stage of an API the first half of the SHA-256 of what is deployed there: equal contents have equal hashes.
+fn snapshot_hashes(control: &ControlPlane, api_id: &str) -> Map<String, Value> {
+    let live = control.live();
+    let Some(api) = live.apis.iter().find(|api| api.api.api_id == api_id) else { return Map::new() };
+    let hash = |stage: &tidegate_core::definition::LiveStage| {
+        let bytes = serde_json::to_vec(stage.deployment.as_deref()?).ok()?;
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &bytes);
+        Some((stage.stage.stage_name.clone(), hex::encode(digest.as_ref().get(..16)?).into()))
+    };
+    api.stages.iter().filter_map(hash).collect()
 }
 
 /// Serves until it is dropped.

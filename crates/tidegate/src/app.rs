@@ -11,21 +11,28 @@ use serde_json::{Map, Value};
 use tidegate_admin::{AdminApi, Callers, Parts};
 use tidegate_auth::{CredentialKeys, RequestParts, Verifier};
 use tidegate_control::{AuthFailure, Authenticate, ControlPlane, ControlSettings, RestApi};
+use tidegate_core::diagnosis::Diagnosis;
+use tidegate_core::journal::{Entry, EntryQuery, Facts, JournalStore, Kind};
+use tidegate_core::notice::{Notice, Place};
 use tidegate_core::port::DefinitionSink;
+use tidegate_doctor::journal::{ClientAddress, Journal, JournalConfig, NoJournal};
 use tidegate_gateway::{Gateway, GatewayConfig, ReadFile, SettingsOf, edge};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
-use crate::admin::{self, Admin};
+use crate::admin::{self, Admin, Observed};
 use crate::certs;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::observe::Observer;
-use crate::stores::Stores;
+use crate::stores::{OpenJournal, Stores};
 
 /// Connections that the kernel holds for a listener that is busy.
 const BACKLOG: u32 = 4096;
+
+/// How long the end of the process waits for the journal.
+const JOURNAL_END: Duration = Duration::from_secs(5);
 
 /// A running node.
 pub(crate) struct App {
@@ -35,6 +42,7 @@ pub(crate) struct App {
     addresses: Addresses,
     tasks: JoinSet<()>,
     shutdown_timeout: Duration,
+    journal: Option<Arc<Journal>>,
 }
 
 #[derive(Debug, Clone)]
@@ -49,7 +57,7 @@ impl App {
     /// Binds everything and serves. Nothing is bound before the configuration, the certificates and the store
     /// are known to be good.
     pub(crate) async fn start(config: Config, stores: Stores) -> anyhow::Result<Self> {
-        let Stores { definitions: store, records, token_keys } = stores;
+        let Stores { definitions: store, records, token_keys, journal } = stores;
         // The first provider wins; a second start in one process finds it there.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         // Every client is a file; a limit that cannot be raised stays what it is.
@@ -107,7 +115,8 @@ impl App {
             token_keys,
             read_file: ReadFile(Arc::new(|path| std::fs::read(path))),
         };
-        let observer = Arc::new(Observer::new(Arc::clone(&metrics)));
+        let Kept { journal, store: journal_store } = keep(journal, &config);
+        let observer = Arc::new(Observer::new(Arc::clone(&metrics), journal.clone()));
         let gateway = Gateway::new(gateway_config, observer).context("start the data plane")?;
         gateway.restore().await.context("read tokens and bans")?;
         let settings = ControlSettings {
@@ -135,6 +144,8 @@ impl App {
             gateway: Arc::clone(&gateway),
             control: control.clone(),
             records,
+            journal: Arc::clone(&journal_store),
+            settings: crate::config::as_json(&config.shown),
             callers: Callers {
                 keys: config.admin_keys.clone(),
                 credentials: config.credentials.clone(),
@@ -142,8 +153,14 @@ impl App {
             },
             version: env!("CARGO_PKG_VERSION"),
         });
-        let admin = Arc::new(Admin::new(rest, api, Arc::clone(&gateway), metrics, config.is_dev));
+        let observed = Observed { metrics, journal: journal.clone() };
+        let admin =
+            Arc::new(Admin::new(rest, api, control.clone(), Arc::clone(&gateway), observed, config.is_dev));
         let mut tasks = JoinSet::new();
+        if let Some(journal) = &journal {
+            note_unclean_end(journal.as_ref()).await;
+            tasks.spawn(Arc::clone(journal).run());
+        }
         tasks.spawn(Arc::clone(&gateway).run_timers());
         tasks.spawn(Arc::clone(&gateway).run_session_layer());
         let n_left_over = gateway.deliver_left_over().await.context("read the events that were left over")?;
@@ -161,8 +178,10 @@ impl App {
             tasks.spawn(edge::proxy::serve(Arc::clone(&gateway), listener, acceptor.clone()));
         }
         tasks.spawn(admin::serve(Arc::clone(&admin), admin_listener));
+        note_start(&gateway, &config, &addresses);
         tracing::info!(public = %addresses.public, admin = %addresses.admin, "ready");
-        Ok(Self { control, gateway, admin, addresses, tasks, shutdown_timeout: config.shutdown_timeout })
+        let shutdown_timeout = config.shutdown_timeout;
+        Ok(Self { control, gateway, admin, addresses, tasks, shutdown_timeout, journal })
     }
 
     pub(crate) fn public_address(&self) -> SocketAddr {
@@ -171,6 +190,20 @@ impl App {
 
     pub(crate) fn admin_address(&self) -> SocketAddr {
         self.addresses.admin
+    }
+
+    /// A second signal: what is under way is given up, and the journal says that the end was wanted.
+    async fn end_at_once(&self) -> ExitCode {
+        self.close_journal(self.gateway.n_connections()).await;
+        ExitCode::FAILURE
+    }
+
+    /// The last entry, and everything before it, on the disk.
+    async fn close_journal(&self, n_unfinished: usize) {
+        let Some(journal) = &self.journal else { return };
+        control_notice(&self.gateway, "stop", Facts::none().with("unfinished", n_unfinished));
+        // Its failure is counted and logged there.
+        let _ = tokio::time::timeout(JOURNAL_END, journal.close()).await;
     }
 
     /// What the page of `tidegate dev` shows.
@@ -205,13 +238,15 @@ impl App {
         }
         let n_connections = self.gateway.n_connections();
         tracing::info!(n_connections, timeout_s = self.shutdown_timeout.as_secs(), "stopping");
+        control_notice(&self.gateway, "drain", Facts::none().with("connections", n_connections));
         let n_unfinished = tokio::select! {
             n_unfinished = self.gateway.drain(self.shutdown_timeout) => n_unfinished,
-            _ = terminate.recv() => return Ok(ExitCode::FAILURE),
-            _ = interrupt.recv() => return Ok(ExitCode::FAILURE),
+            _ = terminate.recv() => return Ok(self.end_at_once().await),
+            _ = interrupt.recv() => return Ok(self.end_at_once().await),
         };
         // A change that is being stored is stored.
         self.control.close().await;
+        self.close_journal(n_unfinished).await;
         self.tasks.shutdown().await;
         if n_unfinished > 0 {
             tracing::warn!(n_unfinished, "stopped before the last events were delivered");
@@ -220,6 +255,88 @@ impl App {
         tracing::info!("stopped");
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// The journal, and what answers questions to it where there is none.
+struct Kept {
+    journal: Option<Arc<Journal>>,
+    store: Arc<dyn JournalStore>,
+}
+
+/// A node without a journal serves all the same, and says once why it has none.
+fn keep(opened: Result<OpenJournal, NoJournal>, config: &Config) -> Kept {
+    let OpenJournal { store, address_key } = match opened {
+        Ok(opened) => opened,
+        Err(none) => {
+            if !none.is_off {
+                let diag = Diagnosis::STORE_UNAVAILABLE.as_str();
+                tracing::warn!(reason = none.reason, diag, "no journal: nothing is kept of what happens");
+            }
+            return Kept { journal: None, store: Arc::new(none) };
+        }
+    };
+    let settings = &config.journal;
+    let longest = config.settings_by_api.values().chain([&config.settings]);
+    let longest = longest.map(|settings| settings.data_plane.max_duration).max().unwrap_or(0);
+    let journal_config = JournalConfig {
+        node: 0,
+        client_address: ClientAddress::find(&settings.client_address).unwrap_or_default(),
+        address_key,
+        kept: Duration::from_secs(settings.retention_days.saturating_mul(24 * 3600)),
+        max_bytes: settings.max_bytes,
+        max_entries: settings.max_entries,
+        sample_handshakes: settings.sample_handshakes,
+        sample_posts: settings.sample_posts,
+        longest_connection: Duration::from_secs(longest),
+    };
+    let journal = Arc::new(Journal::new(Arc::new(store), journal_config, now_micros));
+    Kept { store: Arc::clone(&journal) as Arc<dyn JournalStore>, journal: Some(journal) }
+}
+
+fn now_micros() -> u64 {
+    u64::try_from(jiff::Timestamp::now().as_microsecond()).unwrap_or_default()
+}
+
+/// A process that ended well wrote a `stop` as the last thing it did. One that did not gets an entry at the time of the
+/// last one that it wrote.
+async fn note_unclean_end(journal: &dyn JournalStore) {
+    let newest = |kinds: Vec<Kind>| EntryQuery { kinds, limit: 1, ..EntryQuery::default() };
+    let control = journal.query(newest(vec![Kind::Control])).await.unwrap_or_default().pop();
+    let is_unclean = control.is_some_and(|entry| entry.text("what") != Some("stop"));
+    let last = journal.query(newest(Vec::new())).await.unwrap_or_default().pop();
+    let Some(last) = last.filter(|_| is_unclean) else { return };
+    let mut crash = Entry::new(last.ts, Kind::Control, Some(Diagnosis::NODE_CRASH));
+    crash.node = last.node;
+    crash.facts.insert("what".to_owned(), "crash".into());
+    crash.facts.insert("actor".to_owned(), "gateway".into());
+    crash.facts.insert("foundAt".to_owned(), now_micros().into());
+    let diag = Diagnosis::NODE_CRASH.as_str();
+    tracing::warn!(diag, "the process before did not stop in order: its connections were lost");
+    // What cannot be written is reported by the journal.
+    let _ = journal.append(vec![crash]).await;
+}
+
+fn control_notice(gateway: &Gateway, what: &'static str, facts: Facts) {
+    let actor = "gateway".to_owned();
+    gateway.notice(Notice::Controlled { place: Place::default(), what, actor, refused: None, facts });
+}
+
+/// What the node began with: names of settings, never values.
+fn note_start(gateway: &Gateway, config: &Config, addresses: &Addresses) {
+    let set = config.shown.iter().filter(|(_, (_, origin))| *origin != "default");
+    let set: Vec<String> = set.map(|(path, (_, origin))| format!("{path} ({origin})")).collect();
+    control_notice(gateway, "configuration", Facts::none().with("counts", set.len()).with("keys", set));
+    if let Some(tls) = &config.tls {
+        let certificate = tls.certificate.as_ref().map(|path| path.display().to_string());
+        let facts = Facts::none().with("object", certificate.unwrap_or_else(|| "local CA".to_owned()));
+        control_notice(gateway, "certificate", facts);
+    }
+    let facts = Facts::none()
+        .with("version", env!("CARGO_PKG_VERSION"))
+        .with("process", std::process::id())
+        .with("public", addresses.public.to_string())
+        .with("admin", addresses.admin.to_string());
+    control_notice(gateway, "start", facts);
 }
 
 async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {

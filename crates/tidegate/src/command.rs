@@ -16,10 +16,10 @@ mod connect;
 mod connections;
 mod dev;
 mod document;
-mod journal;
 mod node;
 mod permissions;
 mod publish;
+mod records;
 mod serve;
 mod token;
 mod users;
@@ -53,9 +53,9 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Plan(args) => ask(document::plan(args)),
         Command::Apply(args) => ask(document::apply(args)),
         Command::Export(args) => ask(document::export(args)),
-        Command::Attempts(args) => ask(journal::attempts(args)),
-        Command::Audit(args) => ask(journal::audit(args)),
-        Command::Cleanup(args) => ask(journal::cleanup(args)),
+        Command::Attempts(args) => ask(records::attempts(args)),
+        Command::Audit(args) => ask(records::audit(args)),
+        Command::Cleanup(args) => ask(records::cleanup(args)),
         Command::Status(args) => ask(apis::status(args)),
     }
 }

@@ -9,11 +9,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tidegate_auth::{AdminKey, AdminKeys, ApiKey, Credential, Role, Secret};
 use tidegate_core::settings::Settings;
+use tidegate_doctor::journal::ClientAddress;
 use tidegate_gateway::Network;
 use toml::{Table, Value};
 
@@ -57,8 +57,44 @@ pub(crate) struct Config {
     pub(crate) proxy: Option<SocketAddr>,
     /// Trusted for backends beside the system's certificates.
     pub(crate) backend_ca: Option<PathBuf>,
+    pub(crate) journal: JournalSettings,
+    /// Every value with its origin, secrets masked; for reports.
+    pub(crate) shown: Shown,
     /// The demo page is served.
     pub(crate) is_dev: bool,
+}
+
+/// Paths of settings, their values and where these come from.
+pub(crate) type Shown = BTreeMap<String, (String, &'static str)>;
+
+/// `[journal]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct JournalSettings {
+    pub(crate) enabled: bool,
+    /// `full`, `truncated` or `hashed`.
+    pub(crate) client_address: String,
+    pub(crate) retention_days: u64,
+    pub(crate) max_bytes: u64,
+    pub(crate) max_entries: u64,
+    /// In a second.
+    pub(crate) sample_handshakes: u32,
+    /// In a second.
+    pub(crate) sample_posts: u32,
+}
+
+impl Default for JournalSettings {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            client_address: "full".to_owned(),
+            retention_days: 7,
+            max_bytes: 512 << 20,
+            max_entries: 5_000_000,
+            sample_handshakes: 5000,
+            sample_posts: 1000,
+        }
+    }
 }
 
 /// `[sigv4]`.
@@ -138,11 +174,10 @@ impl Origin {
     }
 }
 
-/// A configuration and where its values come from.
+/// A configuration that was loaded.
 #[derive(Debug)]
 pub(crate) struct Loaded {
     pub(crate) config: Config,
-    origins: BTreeMap<String, (Origin, Value)>,
 }
 
 /// Keys outside of sections.
@@ -168,7 +203,7 @@ const TOP_KEYS: &[&str] = &[
 const API_SECTIONS: &[&str] = &["data_plane", "integration", "management", "connect", "api"];
 
 /// Sections of the process.
-const SECTIONS: &[&str] = &["sigv4", "tls", "proxy", "apis", "credentials", "keys"];
+const SECTIONS: &[&str] = &["sigv4", "tls", "proxy", "journal", "apis", "credentials", "keys"];
 
 /// Environment variables of this prefix that are no settings.
 const OTHER_VARIABLES: &[&str] = &["TIDEGATE_LOG", "TIDEGATE_ADMIN_URL", "TIDEGATE_KEY"];
@@ -198,7 +233,10 @@ pub(crate) fn load(args: &ConfigArgs) -> Result<Loaded, Vec<Problem>> {
     }
     let config = check_table(&table, &mut problems);
     match config {
-        Some(config) if problems.is_empty() => Ok(Loaded { config, origins }),
+        Some(mut config) if problems.is_empty() => {
+            config.shown = shown(&config, &origins);
+            Ok(Loaded { config })
+        }
         _ => Err(problems),
     }
 }
@@ -255,9 +293,10 @@ fn apply_environment(
             table.insert(path, value);
             continue;
         }
-        let section = API_SECTIONS.iter().chain(["sigv4", "tls", "proxy"].iter()).find_map(|section| {
-            path.strip_prefix(*section)?.strip_prefix('_').map(|key| (*section, key.to_owned()))
-        });
+        let section =
+            API_SECTIONS.iter().chain(["sigv4", "tls", "proxy", "journal"].iter()).find_map(|section| {
+                path.strip_prefix(*section)?.strip_prefix('_').map(|key| (*section, key.to_owned()))
+            });
         let Some((section, key)) = section else {
             let message = format!("unknown variable{}", nearest(&path, TOP_KEYS.iter().copied()));
             problems.push(Problem { path: name, message, id: UNKNOWN_KEY });
@@ -372,6 +411,7 @@ fn check_table(table: &Table, problems: &mut Vec<Problem>) -> Option<Config> {
         check.problem("proxy", "the proxy leads to the TLS side, so [tls] is needed too");
     }
     let backend_ca: Option<String> = check.value("backend_ca");
+    let journal = check.journal();
     Some(Config {
         listen: listen?,
         admin: admin?,
@@ -391,6 +431,8 @@ fn check_table(table: &Table, problems: &mut Vec<Problem>) -> Option<Config> {
         tls,
         proxy,
         backend_ca: backend_ca.map(PathBuf::from),
+        journal,
+        shown: Shown::new(),
         is_dev: false,
     })
 }
@@ -517,6 +559,28 @@ impl Checker<'_> {
                 "a host name, with or without a port, expected",
             );
         }
+    }
+
+    fn journal(&mut self) -> JournalSettings {
+        let settings: JournalSettings = self.section("journal").unwrap_or_default();
+        let ranges: [(&str, u64, std::ops::RangeInclusive<u64>); 5] = [
+            ("retention_days", settings.retention_days, 1..=3650),
+            ("max_bytes", settings.max_bytes, 1 << 20..=1 << 40),
+            ("max_entries", settings.max_entries, 1000..=1_000_000_000),
+            ("sample_handshakes", settings.sample_handshakes.into(), 1..=1_000_000),
+            ("sample_posts", settings.sample_posts.into(), 1..=1_000_000),
+        ];
+        for (key, value, range) in ranges {
+            if !range.contains(&value) {
+                let message = format!("{value} is not between {} and {}", range.start(), range.end());
+                self.problem(&format!("journal.{key}"), &message);
+            }
+        }
+        if ClientAddress::find(&settings.client_address).is_none() {
+            let message = format!("`{}`: one of full, truncated, hashed expected", settings.client_address);
+            self.problem("journal.client_address", &message);
+        }
+        settings
     }
 
     /// A secret in the value or in a file of its own.
@@ -745,27 +809,20 @@ fn text_of(value: &Value) -> String {
     }
 }
 
-/// `tidegate config`: effective values with their origin; secrets masked.
-pub(crate) fn show(args: &ConfigArgs) -> anyhow::Result<ExitCode> {
-    let loaded = match load(args) {
-        Ok(loaded) => loaded,
-        Err(problems) => {
-            print_problems(&problems);
-            return Ok(ExitCode::from(crate::cli::EXIT_FAILURE));
-        }
-    };
-    let config = &loaded.config;
-    let mut rows: BTreeMap<String, (String, &str)> = BTreeMap::new();
+/// Every effective value and where it comes from; secrets masked.
+fn shown(config: &Config, origins: &BTreeMap<String, (Origin, Value)>) -> Shown {
+    let mut rows = Shown::new();
     let mut effective = Table::new();
-    let settings = Value::try_from(&*config.settings).context("show the settings")?;
-    if let Value::Table(sections) = settings {
+    // Tables of numbers and texts always have this form.
+    if let Ok(Value::Table(sections)) = Value::try_from(&*config.settings) {
         effective.extend(sections);
     }
-    let sigv4 = Value::try_from(&config.sigv4).context("show the settings of signatures")?;
-    effective.insert("sigv4".to_owned(), sigv4);
-    if let Some(tls) = &config.tls {
-        effective.insert("tls".to_owned(), Value::try_from(tls).context("show the settings of TLS")?);
-    }
+    let sections = [
+        ("sigv4", Value::try_from(&config.sigv4).ok()),
+        ("tls", config.tls.as_ref().and_then(|tls| Value::try_from(tls).ok())),
+        ("journal", Value::try_from(&config.journal).ok()),
+    ];
+    effective.extend(sections.into_iter().filter_map(|(name, section)| Some((name.to_owned(), section?))));
     let mut values = BTreeMap::new();
     note_origins(&effective, "", Origin::File, &mut values);
     for (path, (_, value)) in values {
@@ -782,22 +839,37 @@ pub(crate) fn show(args: &ConfigArgs) -> anyhow::Result<ExitCode> {
     ] {
         rows.insert(key.to_owned(), (value, "default"));
     }
-    for (path, (origin, value)) in &loaded.origins {
+    for (path, (origin, value)) in origins {
         let is_secret =
             path.contains("secret") || path.contains("api_key") || path == "credentials" || path == "keys";
         let shown = if is_secret { "****".to_owned() } else { text_of(value) };
         rows.insert(path.clone(), (shown, origin.as_str()));
     }
+    rows
+}
+
+/// Settings as JSON: `{"listen": {"value": ..., "origin": ...}}`.
+pub(crate) fn as_json(shown: &Shown) -> serde_json::Value {
+    let member = |(path, (value, origin)): (&String, &(String, &str))| {
+        (path.clone(), serde_json::json!({ "value": value, "origin": origin }))
+    };
+    serde_json::Value::Object(shown.iter().map(member).collect())
+}
+
+/// `tidegate config`: effective values with their origin; secrets masked.
+pub(crate) fn show(args: &ConfigArgs) -> anyhow::Result<ExitCode> {
+    let loaded = match load(args) {
+        Ok(loaded) => loaded,
+        Err(problems) => {
+            print_problems(&problems);
+            return Ok(ExitCode::from(crate::cli::EXIT_FAILURE));
+        }
+    };
+    let shown = &loaded.config.shown;
     if args.json {
-        let object: serde_json::Map<String, serde_json::Value> = rows
-            .iter()
-            .map(|(path, (value, origin))| {
-                (path.clone(), serde_json::json!({ "value": value, "origin": origin }))
-            })
-            .collect();
-        println!("{}", serde_json::Value::Object(object));
+        println!("{}", as_json(shown));
     } else {
-        for (path, (value, origin)) in &rows {
+        for (path, (value, origin)) in shown {
             println!("{path} = {value}  ({origin})");
         }
     }
@@ -861,7 +933,7 @@ mod tests {
         );
         assert!(!found.iter().any(|problem| problem.contains("4711")), "{found:?}");
         for expected in [
-            "keys[0].role: `admin`: one of read, operate, administer expected",
+            "keys[0].role: `admin`: one of read, diagnose, operate, administer expected",
             "keys[1].name: missing",
             "keys[1].key: letters, digits",
             "keys[1].kye: unknown field",

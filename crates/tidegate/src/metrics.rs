@@ -10,6 +10,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::notice::Notice;
+use tidegate_doctor::journal::Counts;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Outcome {
@@ -202,11 +203,20 @@ impl Metrics {
         }
     }
 
-    /// The page that Prometheus reads. `n_connections` is counted where the connections are.
-    pub(crate) fn page(&self, n_connections: usize) -> String {
+    /// The page that Prometheus reads. Connections and entries are counted where they are.
+    pub(crate) fn page(&self, n_connections: usize, journal: Counts) -> String {
         let mut page = format!(
             "# HELP tidegate_connections Pending and open connections.\n# TYPE tidegate_connections gauge\ntidegate_connections {n_connections}\n"
         );
+        for (name, help, count) in [
+            ("entries", "Entries that were written into the journal", journal.written),
+            ("dropped", "Events that are not in the journal because it was full or failed", journal.dropped),
+            ("sampled", "Successes that were counted and not written into the journal", journal.sampled),
+        ] {
+            page.push_str(&format!(
+                "# HELP tidegate_journal_{name} {help}.\n# TYPE tidegate_journal_{name} counter\ntidegate_journal_{name}_total {count}\n"
+            ));
+        }
         // Writing into a string cannot fail.
         let _ = encode(&mut page, &self.registry);
         page

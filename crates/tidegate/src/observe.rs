@@ -1,4 +1,4 @@
-//! Where notices go: log line and metric together, and a stream for whoever asks why later.
+//! Where notices go: log line and metric together, and the journal for whoever asks why later.
 
 use std::io::IsTerminal as _;
 use std::sync::Arc;
@@ -6,14 +6,11 @@ use std::sync::Arc;
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::Level;
 use tidegate_core::notice::{Notice, NoticeSink, Place};
-use tokio::sync::broadcast;
+use tidegate_doctor::journal::Journal;
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::LogFormat;
 use crate::metrics::Metrics;
-
-/// Notices that a slow listener of the stream may be behind; then it misses the oldest and is told how many.
-const STREAM_CAPACITY: usize = 4096;
 
 /// Starts logging to standard error. `TIDEGATE_LOG` replaces `level` by filters.
 pub(crate) fn start_logging(format: LogFormat, level: &str) {
@@ -31,13 +28,13 @@ pub(crate) fn start_logging(format: LogFormat, level: &str) {
 #[derive(Debug)]
 pub(crate) struct Observer {
     metrics: Arc<Metrics>,
-    stream: broadcast::Sender<Notice>,
+    /// None where nothing is kept.
+    journal: Option<Arc<Journal>>,
 }
 
 impl Observer {
-    pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
-        let (stream, _) = broadcast::channel(STREAM_CAPACITY);
-        Self { metrics, stream }
+    pub(crate) fn new(metrics: Arc<Metrics>, journal: Option<Arc<Journal>>) -> Self {
+        Self { metrics, journal }
     }
 }
 
@@ -45,10 +42,13 @@ impl NoticeSink for Observer {
     fn take(&self, notice: Notice) {
         self.metrics.count(&notice);
         log(&notice);
-        if self.stream.receiver_count() > 0 {
-            // Nobody listening any more is no failure.
-            let _ = self.stream.send(notice);
+        if let Some(journal) = &self.journal {
+            journal.take(notice);
         }
+    }
+
+    fn keeps_facts(&self) -> bool {
+        self.journal.is_some()
     }
 }
 

@@ -156,7 +156,7 @@ fn list(inner: &Inner, call: &Call) -> Answer {
     Ok(Reply::json(paging::list("connections", items, next)))
 }
 
-fn show(connection: &ConnectionInfo) -> Value {
+pub(super) fn show(connection: &ConnectionInfo) -> Value {
     let time = |millis: u64| (millis > 0).then(|| iso_time(millis));
     json!({
         "connection_id": connection.connection_id,

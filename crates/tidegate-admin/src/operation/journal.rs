@@ -1,212 +1,205 @@
-//! What was written down: attempts to connect, and changes by administrators.
-
-use std::net::IpAddr;
+//! The journal: what happened to connections, and why.
 
 use serde_json::{Value, json};
 use tidegate_auth::Role;
-use tidegate_core::context::iso_time;
-use tidegate_core::port::{Record, RecordCursor, RecordKind};
-use tidegate_gateway::AttemptRecord;
+use tidegate_core::diagnosis::Diagnosis;
+use tidegate_core::journal::{EntryQuery, Erase, Facts, Kind};
+use tidegate_core::notice::{Notice, Place};
+use tidegate_core::port::StoreError;
+use tidegate_doctor::journal::NoJournal;
 
-use super::{API, COUNT, ID, STAGE, TEXT};
+use super::{COUNT, TEXT};
 use crate::api::Inner;
-use crate::audit::AuditRecord;
 use crate::call::Call;
-use crate::paging;
 use crate::refusal::Refusal;
-use crate::route::{Access, Answer, Reply, Route, Verb};
-use crate::shape::{Member, Shape, optional, parse_time, required, text};
+use crate::route::{Access, Answer, Body, Reply, Route, Verb};
+use crate::shape::{Member, Shape, optional, required, text};
 
-/// Records that are read from the store at a time.
-const STEP: usize = 500;
+/// Entries of an answer unless the caller says otherwise.
+const ENTRIES: u64 = 100;
 
-/// Records that one request looks at; a page may come out short by that, or empty, and still have a next one.
-const MAX_LOOKED_AT: usize = 20_000;
+/// Most entries of an answer.
+const MAX_ENTRIES: u64 = 10_000;
 
-const SINCE: Member = optional("since", Shape::Time, "Not older than this.");
-
-const ATTEMPT: Shape = Shape::Record(&[
-    required("at", Shape::Time, "When."),
-    required("api", TEXT, "Id of the API."),
-    required("stage", TEXT, "Name of the stage."),
-    required("address", TEXT, "Client address."),
-    optional("user", TEXT, "Id of the user, when it was known."),
-    required("outcome", Shape::OneOf(&["accepted", "refused"]), "How it ended."),
-    required("status", COUNT, "101, or the status of the refusal."),
-    optional("reason", TEXT, "Diagnosis id of a refusal."),
-    optional("connection_id", TEXT, "The connection, when it got an id."),
-]);
-
-const CHANGE: Shape = Shape::Record(&[
-    required("at", Shape::Time, "When."),
-    required("by", TEXT, "Name of a key, or an access key id."),
-    required("by_kind", Shape::OneOf(&["key", "access_key"]), "Which of both."),
-    required("role", Shape::OneOf(&["read", "operate", "administer"]), "Their role."),
-    required("operation", TEXT, "Operation id of this document."),
-    required("method", TEXT, "HTTP method."),
-    required("path", TEXT, "Path as it was sent."),
-    optional("query", Shape::Object, "Parameters of the query."),
-    required(
-        "outcome",
-        Shape::OneOf(&["started", "done", "refused"]),
-        "`started`: under way, or the process ended during it. `refused`: nothing changed.",
-    ),
-    required("status", COUNT, "HTTP status; 0 = not answered."),
-    optional("id", TEXT, "Diagnosis id of a refusal."),
-    optional("note", Shape::Any, "What it was about, before and after. Secrets are `****`."),
-]);
-
-const ATTEMPTS: &[Member] = &[
-    API,
-    STAGE,
-    optional("address", text(45), "Client address."),
-    optional("user", ID, "Id of a user."),
-    optional("outcome", Shape::OneOf(&["accepted", "refused"]), "How it ended."),
-    optional("reason", text(100), "Diagnosis id, or its part before the dot: `token`."),
-    SINCE,
-    paging::LIMIT,
-    paging::NEXT_TOKEN,
+/// Names of kinds, in the order of `Kind::ALL`.
+const KINDS: &[&str] = &[
+    "handshake",
+    "authorizer",
+    "token",
+    "jwt",
+    "usercheck",
+    "ratelimit",
+    "origin",
+    "integration",
+    "message",
+    "post",
+    "membership",
+    "close",
+    "control",
 ];
+
+/// One event.
+pub(super) const ENTRY: Shape = Shape::Record(&[
+    required("ts", COUNT, "When it happened or ended, in microseconds since 1970."),
+    required("kind", Shape::OneOf(KINDS), "What it is about."),
+    required("outcome", TEXT, "`ok`, or a diagnosis id."),
+    optional("requestId", TEXT, "Of the event or the HTTP request."),
+    optional("connectionId", TEXT, "Of the connection, as it was presented."),
+    optional("clientRef", TEXT, "What the client called its attempt."),
+    required("node", COUNT, "The node that wrote it."),
+    optional("apiId", TEXT, "Id of the API, once it was found."),
+    optional("stage", TEXT, "Name of the stage, once it was found."),
+    optional("routeKey", TEXT, "The route, once it was chosen."),
+    optional("user", TEXT, "Whose connection it is, once that was known."),
+    optional("address", TEXT, "The client's address, as far as it is kept."),
+    optional("durationMs", Shape::Any, "Milliseconds that it took."),
+    optional("facts", Shape::Object, "What proves the outcome: names, numbers, ids."),
+]);
+
+const QUERY: &[Member] = &[
+    optional("kind", text(200), "Kinds, separated by commas."),
+    optional("outcome", text(1000), "Outcomes, separated by commas: `ok` or diagnosis ids."),
+    optional("failures", Shape::Boolean, "Only what did not go well."),
+    optional("requestId", text(255), "Of this event or request."),
+    optional("connectionId", text(255), "Of this connection."),
+    optional("clientRef", text(255), "Of this attempt."),
+    optional("user", text(255), "Of this user."),
+    optional("address", text(64), "Of this client address, as it is or as it is kept."),
+    optional("apiId", text(255), "Only of this API."),
+    optional("stage", text(255), "Only of this stage."),
+    optional("since", Shape::Time, "At this time or later."),
+    optional("until", Shape::Time, "Before this time."),
+    optional("limit", Shape::Integer { min: 1, max: MAX_ENTRIES }, "The newest so many; 100 unless given."),
+];
+
+/// How the journal is.
+pub(super) const STATE: Shape = Shape::Record(&[
+    required("entries", COUNT, "Entries that are kept."),
+    required("bytes", COUNT, "Bytes on the disk."),
+    required("oldest", Shape::Nullable(&COUNT), "Time of the oldest entry, in microseconds since 1970."),
+    required("newest", Shape::Nullable(&COUNT), "Time of the newest entry, in microseconds since 1970."),
+    required("dropped", COUNT, "Events that were lost since the start."),
+    required("sampled", COUNT, "Successes that were counted and not written since the start."),
+]);
 
 pub(super) const ROUTES: &[Route] = &[
     Route::new(
         Verb::Get,
-        "/api/attempts",
-        "listAttempts",
-        Access::Look(Role::Read),
-        "Attempts to connect, the newest first. A page may be short and still have a next one.",
-        Shape::Record(&[
-            required("attempts", Shape::List { of: &ATTEMPT, max: usize::MAX }, "The newest first."),
-            paging::NEXT,
-        ]),
-        |inner, call| Box::pin(attempts(inner, call)),
+        "/api/journal",
+        "listJournal",
+        Access::Look(Role::Diagnose),
+        "The newest entries of the journal that fit, in the order of time. The journal records who asked.",
+        Shape::Record(&[required("entries", Shape::List { of: &ENTRY, max: usize::MAX }, "Oldest first.")]),
+        |inner, call| Box::pin(list(inner, call)),
     )
-    .query(ATTEMPTS)
+    .query(QUERY)
     .refuses(&[503]),
     Route::new(
         Verb::Get,
-        "/api/audit",
-        "listAudit",
-        Access::Look(Role::Read),
-        "Changes by administrators, the newest first. A page may be short and still have a next one.",
-        Shape::Record(&[
-            required("audit", Shape::List { of: &CHANGE, max: usize::MAX }, "The newest first."),
-            paging::NEXT,
-        ]),
-        |inner, call| Box::pin(audit(inner, call)),
+        "/api/journal/state",
+        "getJournalState",
+        Access::Look(Role::Diagnose),
+        "How much the journal holds, and how much it lost.",
+        STATE,
+        |inner, call| Box::pin(state(inner, call)),
     )
-    .query(&[
-        optional("by", ID, "Name of a key, or an access key id."),
-        optional("operation", text(100), "Operation id of this document."),
-        SINCE,
-        paging::LIMIT,
-        paging::NEXT_TOKEN,
-    ])
     .refuses(&[503]),
+    Route::new(
+        Verb::Post,
+        "/api/journal/erase",
+        "eraseJournal",
+        Access::Change(Role::Administer),
+        "Removes a person's entries: those of a user and their connections, or those of an address.",
+        Shape::Record(&[required("erased", COUNT, "Entries that are gone.")]),
+        |inner, call| Box::pin(erase(inner, call)),
+    )
+    .body(Body::Json(&[
+        optional("user", text(255), "Id of the user; either this or an address."),
+        optional("address", text(64), "Client address, as it is or as it is kept."),
+    ])),
 ];
 
-fn cursor(call: &Call) -> Result<Option<RecordCursor>, Refusal> {
-    let Some(place) = paging::after(call)? else { return Ok(None) };
-    let (created_at, key) = place.split_once('.').ok_or_else(paging::bad_token)?;
-    let created_at = created_at.parse().map_err(|_| paging::bad_token())?;
-    // Stores count in signed numbers; no record of ours is from then.
-    if i64::try_from(created_at).is_err() {
-        return Err(paging::bad_token());
-    }
-    Ok(Some(RecordCursor { created_at, key: key.to_owned() }))
-}
-
-/// A page of records for which `show` gives something.
-async fn page(
-    inner: &Inner,
-    call: &Call,
-    kind: RecordKind,
-    name: &str,
-    show: impl Fn(&Record) -> Option<Value> + Send,
-) -> Answer {
-    let since = call.text("since").and_then(parse_time).unwrap_or_default();
-    let limit = paging::limit(call);
-    let mut after = cursor(call)?;
-    let mut items = Vec::new();
-    for _ in 0..MAX_LOOKED_AT / STEP {
-        let records =
-            inner.records.list(kind, after.clone(), STEP).await.map_err(|error| Refusal::store(&error))?;
-        let is_last = records.len() < STEP;
-        for record in records {
-            if record.created_at < since {
-                return Ok(Reply::json(paging::list(name, items, None)));
-            }
-            if items.len() == limit {
-                return Ok(Reply::json(paging::list(name, items, next(after.as_ref()))));
-            }
-            items.extend(show(&record));
-            after = Some(RecordCursor { created_at: record.created_at, key: record.key });
-        }
-        if is_last {
-            return Ok(Reply::json(paging::list(name, items, None)));
-        }
-    }
-    Ok(Reply::json(paging::list(name, items, next(after.as_ref()))))
-}
-
-fn next(after: Option<&RecordCursor>) -> Option<Value> {
-    after.map(|after| paging::token(&format!("{}.{}", after.created_at, after.key)))
-}
-
-async fn attempts(inner: &Inner, call: &Call) -> Answer {
-    let address = match call.text("address").map(str::parse::<IpAddr>) {
-        None => None,
-        Some(Ok(address)) => Some(address),
-        Some(Err(_)) => return Err(Refusal::problem("address", "an IP address expected")),
+/// 503 that says why nobody can be asked.
+pub(super) fn refused(error: &StoreError) -> Refusal {
+    let reason = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
+    let diagnosis = match NoJournal::is_off(error) {
+        true => Diagnosis::LOG_DISABLED,
+        false => Diagnosis::STORE_UNAVAILABLE,
     };
-    let is = |name: &str, value: Option<&str>| call.text(name).is_none_or(|wanted| value == Some(wanted));
-    page(inner, call, RecordKind::Attempt, "attempts", |record| {
-        // A line of a later version that cannot be read is left out.
-        let line: AttemptRecord = serde_json::from_str(&record.body).ok()?;
-        let outcome = if line.status == 101 { "accepted" } else { "refused" };
-        let is_reason = call.text("reason").is_none_or(|wanted| {
-            let reason = line.reason.as_deref().unwrap_or_default();
-            reason == wanted || reason.split_once('.').is_some_and(|(symptom, _)| symptom == wanted)
-        });
-        let fits = address.is_none_or(|wanted| wanted == line.address)
-            && is("api", Some(&line.api))
-            && is("stage", Some(&line.stage))
-            && is("user", line.user.as_deref())
-            && is("outcome", Some(outcome))
-            && is_reason;
-        if !fits {
-            return None;
-        }
-        let mut shown = json!({
-            "at": iso_time(line.at),
-            "api": line.api,
-            "stage": line.stage,
-            "address": line.address,
-            "outcome": outcome,
-            "status": line.status,
-        });
-        for (name, value) in
-            [("user", line.user), ("reason", line.reason), ("connection_id", line.connection_id)]
-        {
-            if let Some(value) = value {
-                shown[name] = value.into();
-            }
-        }
-        Some(shown)
-    })
-    .await
+    let message = format!("The journal cannot be asked: {reason}");
+    Refusal::new(http::StatusCode::SERVICE_UNAVAILABLE, diagnosis, message)
 }
 
-async fn audit(inner: &Inner, call: &Call) -> Answer {
-    page(inner, call, RecordKind::Audit, "audit", |record| {
-        let change: AuditRecord = serde_json::from_str(&record.body).ok()?;
-        let is = |name: &str, value: &str| call.text(name).is_none_or(|wanted| value == wanted);
-        if !is("by", &change.by) || !is("operation", &change.operation) {
-            return None;
-        }
-        let mut shown = serde_json::to_value(&change).ok()?;
-        shown["at"] = iso_time(change.at).into();
-        Some(shown)
-    })
-    .await
+/// Whoever looks is recorded: what they asked by, not what for.
+pub(super) fn note_access(inner: &Inner, call: &Call) {
+    let actor = call.caller.as_ref().map(|caller| caller.name.clone()).unwrap_or_default();
+    let parameters: Vec<&str> = call.query().keys().map(String::as_str).collect();
+    let facts = Facts::none().with("object", call.route.operation).with("parameters", parameters);
+    let place = Place::default();
+    inner.gateway.notice(Notice::Controlled { place, what: "access", actor, refused: None, facts });
+}
+
+/// Microseconds since 1970.
+fn time(call: &Call, name: &str) -> Option<u64> {
+    let time: jiff::Timestamp = call.text(name)?.parse().ok()?;
+    u64::try_from(time.as_microsecond()).ok()
+}
+
+async fn list(inner: &Inner, call: &Call) -> Answer {
+    let split = |name: &str| {
+        let all = call.text(name).unwrap_or_default().split(',').map(str::trim);
+        all.filter(|part| !part.is_empty()).map(str::to_owned).collect::<Vec<String>>()
+    };
+    let mut kinds = Vec::new();
+    for name in split("kind") {
+        let unknown = || Refusal::problem("kind", format!("one of {} expected", KINDS.join(", ")));
+        kinds.push(Kind::find(&name).ok_or_else(unknown)?);
+    }
+    let text = |name: &str| call.text(name).map(str::to_owned);
+    let query = EntryQuery {
+        since: time(call, "since"),
+        until: time(call, "until"),
+        kinds,
+        outcomes: split("outcome"),
+        failures_only: call.is_set("failures"),
+        request_id: text("requestId"),
+        connection_id: text("connectionId"),
+        client_ref: text("clientRef"),
+        user: text("user"),
+        address: text("address"),
+        api_id: text("apiId"),
+        stage: text("stage"),
+        limit: usize::try_from(call.number("limit").unwrap_or(ENTRIES)).unwrap_or(usize::MAX),
+    };
+    let entries = inner.journal.query(query).await.map_err(|error| refused(&error))?;
+    note_access(inner, call);
+    Ok(Reply::json(json!({ "entries": entries })))
+}
+
+async fn state(inner: &Inner, call: &Call) -> Answer {
+    let state = inner.journal.state().await.map_err(|error| refused(&error))?;
+    note_access(inner, call);
+    Ok(Reply::json(json!(state)))
+}
+
+async fn erase(inner: &Inner, call: &Call) -> Answer {
+    let member = |name: &str| call.json().get(name).and_then(Value::as_str).map(str::to_owned);
+    let (whose, by) = match (member("user"), member("address")) {
+        (Some(user), None) => (Erase::User(user), "user"),
+        (None, Some(address)) => (Erase::Address(address), "address"),
+        _ => return Err(Refusal::problem("", "one of user and address expected")),
+    };
+    let erased = inner.journal.erase(whose).await.map_err(|error| refused(&error))?;
+    // The record of the change does not keep the name either.
+    Ok(Reply::json(json!({ "erased": erased })).with_note(json!({ "by": by, "erased": erased })))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_document_names_every_kind() {
+        assert_eq!(KINDS, Kind::ALL.map(Kind::as_str));
+    }
 }

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 use tidegate_auth::Role;
+use tidegate_doctor::journal::NoJournal;
 use tidegate_gateway::{CleanUp, ConnectionFilter};
 
 use super::{COUNT, TEXT};
@@ -23,6 +24,9 @@ const STATUS: Shape = Shape::Record(&[
     required("users", COUNT, "Users that are connected, counted for each stage."),
     required("sessions", COUNT, "Sessions that are connected, counted for each stage."),
     required("bans", COUNT, "Bans that hold."),
+    required("journal", Shape::OneOf(&["on", "off", "unavailable"]), "Whether it is kept what happens."),
+    optional("journal_id", TEXT, "Diagnosis id of a journal that is unavailable."),
+    optional("journal_problem", TEXT, "Why the journal is unavailable."),
 ]);
 
 /// Ten years: longer than anything is kept, and far from where numbers end.
@@ -64,7 +68,7 @@ pub(super) const ROUTES: &[Route] = &[
         Access::Look(Role::Read),
         "How the node is.",
         STATUS,
-        |inner, _| Box::pin(async { Ok(status(inner)) }),
+        |inner, _| Box::pin(async { Ok(status(inner).await) }),
     ),
     Route::new(
         Verb::Post,
@@ -79,10 +83,10 @@ pub(super) const ROUTES: &[Route] = &[
     .refuses(&[503]),
 ];
 
-fn status(inner: &Inner) -> Reply {
+async fn status(inner: &Inner) -> Reply {
     let gateway = &inner.gateway;
     let live = inner.control.live();
-    Reply::json(json!({
+    let mut body = json!({
         "version": inner.version,
         "uptime": inner.started_at.elapsed().as_secs(),
         "state": if gateway.is_draining() { "draining" } else { "ready" },
@@ -94,7 +98,19 @@ fn status(inner: &Inner) -> Reply {
         "users": gateway.list_users(None, None).len(),
         "sessions": gateway.list_sessions(None, None).len(),
         "bans": gateway.list_bans().len(),
-    }))
+        "journal": "on",
+    });
+    if let Err(error) = inner.journal.state().await {
+        if NoJournal::is_off(&error) {
+            body["journal"] = "off".into();
+        } else {
+            let refusal = super::journal::refused(&error);
+            body["journal"] = "unavailable".into();
+            body["journal_id"] = refusal.id.into();
+            body["journal_problem"] = refusal.message.into();
+        }
+    }
+    Reply::json(body)
 }
 
 async fn clean_up(inner: &Inner, call: &Call) -> Answer {

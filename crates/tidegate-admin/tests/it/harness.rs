@@ -12,11 +12,12 @@ use serde_json::{Value, json};
 use tidegate_admin::{AdminApi, Callers, Parts};
 use tidegate_auth::{AdminKey, AdminKeys, ApiKey, Credential, Role, Secret, Verifier};
 use tidegate_control::{ControlPlane, ControlSettings};
-use tidegate_core::notice::{Notice, NoticeSink};
+use tidegate_core::notice::NoticeSink;
 use tidegate_core::port::{DefinitionSink, RecordStore};
 use tidegate_core::settings::Settings;
+use tidegate_doctor::journal::{Journal, JournalConfig};
 use tidegate_gateway::{Gateway, GatewayConfig, ReadFile, SettingsOf, edge};
-use tidegate_store::SqliteStore;
+use tidegate_store::{SqliteJournal, SqliteStore};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -32,13 +33,6 @@ pub(crate) const JWT_SECRET: &str = "a-secret-of-jwt-with-32-or-more-characters"
 
 /// Of `[backend]` in the policy.
 pub(crate) const BACKEND_SECRET: &str = "a-secret-of-the-backend-with-32-or-more";
-
-#[derive(Debug)]
-struct NoNotices;
-
-impl NoticeSink for NoNotices {
-    fn take(&self, _: Notice) {}
-}
 
 /// A whole node.
 pub(crate) struct Node {
@@ -101,6 +95,11 @@ pub(crate) fn policy() -> Value {
 impl Node {
     pub(crate) async fn start() -> Self {
         let records = Arc::new(Records::new());
+        let journal = Arc::new(Journal::new(
+            Arc::new(SqliteJournal::open_in_memory().unwrap()),
+            JournalConfig::default(),
+            || u64::try_from(jiff::Timestamp::now().as_microsecond()).unwrap(),
+        ));
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = GatewayConfig {
             node: 0,
@@ -123,7 +122,7 @@ impl Node {
             token_keys: tidegate_auth::TokenKeys::new(&[[7; 32]]).unwrap(),
             read_file: ReadFile(Arc::new(|path| std::fs::read(path))),
         };
-        let gateway = Gateway::new(config, Arc::new(NoNotices)).unwrap();
+        let gateway = Gateway::new(config, Arc::clone(&journal) as Arc<dyn NoticeSink>).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let public = listener.local_addr().unwrap();
         let settings =
@@ -154,6 +153,8 @@ impl Node {
             gateway: Arc::clone(&gateway),
             control: control.clone(),
             records: Arc::clone(&records) as Arc<dyn RecordStore>,
+            journal,
+            settings: json!({ "listen": { "value": "127.0.0.1:0", "origin": "flag" } }),
             callers: Callers {
                 keys: AdminKeys::new(Role::ALL.map(key).to_vec()).unwrap(),
                 credentials: vec![

@@ -1,167 +1,182 @@
-//! Attempts, the record of changes, cleaning up, and a store that fails.
-
-use std::sync::atomic::Ordering;
+//! The journal behind the admin API: what it answers, to whom, who looked, and what is left after erasure.
 
 use serde_json::{Value, json};
-use tidegate_admin::AUDIT_KEPT;
 use tidegate_auth::Role;
-use tidegate_core::port::{RecordKind, RecordStore as _};
+use tidegate_core::id::ConnectionId;
+use tidegate_core::journal::{Facts, Kind};
+use tidegate_core::notice::{Notice, Place};
 
 use crate::client::Client;
 use crate::harness::{API, Node, STAGE};
 
-async fn connect(node: &Node, query: &str) -> Option<u16> {
-    Client::connect(node.public, &node.target(query), "").await.err()
+async fn entries(node: &Node, query: &str) -> Vec<Value> {
+    let target = format!("/api/journal?{query}");
+    let body = node.call_as(Role::Diagnose, "GET", &target, None).await.ok();
+    body["entries"].as_array().unwrap().clone()
 }
 
-#[tokio::test]
-async fn attempts_are_listed_by_what_became_of_them() {
-    let node = Node::start().await;
-    let (_ann, id) = node.connect_user("ann", &[]).await;
-    assert_eq!(connect(&node, &format!("?ws_token={}", "0".repeat(64))).await, Some(403));
-    assert_eq!(connect(&node, "?token=nonsense").await, Some(403));
-    assert_eq!(connect(&node, "").await, None);
-    // S0-83
-    let all = node.until("/api/attempts", |body| body["attempts"].as_array().unwrap().len() == 4).await;
-    let times: Vec<_> = all["attempts"].as_array().unwrap().iter().map(|line| line["at"].as_str()).collect();
-    assert!(times.is_sorted_by(|a, b| a >= b), "the newest first: {times:?}");
-    let list = |query: &str| {
-        let target = format!("/api/attempts?{query}");
-        let node = &node;
-        async move { node.get(&target).await.ok()["attempts"].as_array().unwrap().clone() }
+/// Something that is known to be about a user and a connection.
+fn decided(node: &Node, user: &str, id: &str) {
+    let place = Place {
+        user: Some(user.into()),
+        connection_id: ConnectionId::parse(id).ok(),
+        address: "127.0.0.1".parse().ok(),
+        ..Place::default()
     };
-    let of_ann = list("user=ann").await;
-    assert_eq!(of_ann.len(), 1);
-    assert_eq!(
-        (&of_ann[0]["outcome"], &of_ann[0]["status"], &of_ann[0]["connection_id"]),
-        (&json!("accepted"), &json!(101), &json!(id))
-    );
-    let refused = list("outcome=refused").await;
-    assert_eq!(refused.len(), 2);
-    let unknown = refused.iter().find(|line| line["reason"] == "token.unknown").unwrap();
-    assert_eq!((&unknown["status"], &unknown["address"]), (&json!(403), &json!("127.0.0.1")));
-    assert_eq!(list("reason=token.unknown").await.len(), 1);
-    assert_eq!(list("reason=token").await.len(), 1);
-    assert_eq!(list("reason=toke").await.len(), 0);
-    assert_eq!(list("address=127.0.0.1").await.len(), 4);
-    assert_eq!(list("address=::1").await.len(), 0);
-    assert_eq!(list(&format!("api={API}&stage={STAGE}&outcome=accepted")).await.len(), 2);
-    assert_eq!(list("api=other").await.len(), 0);
-    assert_eq!(list("since=2999-01-01T00:00:00Z").await.len(), 0);
-    assert_eq!(list("since=2001-01-01T00:00:00Z").await.len(), 4);
-    // In pages, everything once, also with a filter.
-    let mut seen = Vec::new();
-    let mut query = "limit=1&outcome=refused".to_owned();
-    loop {
-        let body = node.get(&format!("/api/attempts?{query}")).await.ok();
-        seen.extend(body["attempts"].as_array().unwrap().clone());
-        let Some(next) = body["next_token"].as_str() else { break };
-        query = format!("limit=1&outcome=refused&next_token={next}");
-    }
-    assert_eq!(seen, refused);
+    let facts = Facts::none().with("origin", format!("https://{user}.example.com"));
+    node.gateway.notice(Notice::Decided { place, kind: Kind::Origin, remark: None, facts });
 }
 
 #[tokio::test]
-async fn every_change_is_recorded() {
+async fn a_refused_handshake_is_found_at_once_by_every_key() {
+    // DX-5, DX-6
     let node = Node::start().await;
-    let (_client, id) = node.connect_user("ann", &[]).await;
-    node.post("/api/users/ann/end?api=other", json!({})).await.ok();
-    node.delete(&format!("/api/connections/{id}?reason=bye")).await.ok();
-    node.delete("/api/connections/nonsense").await;
-    node.call_as(Role::Read, "POST", "/api/publish", Some(json!({}))).await;
-    // Looking changes nothing.
-    node.get("/api/status").await.ok();
-    let audit =
-        node.until("/api/audit?limit=1000", |body| body["audit"].as_array().unwrap().len() == 6).await;
-    let row = |change: &Value| {
-        let text = |name: &str| change[name].as_str().unwrap_or_default().to_owned();
-        (text("by"), text("operation"), text("outcome"), change["status"].as_u64().unwrap())
-    };
-    let mut rows: Vec<_> = audit["audit"].as_array().unwrap().iter().map(row).collect();
-    rows.sort();
-    let expected = [
-        ("administer-key", "putPolicy", "done", 200),
-        ("operate-key", "closeConnection", "done", 200),
-        ("operate-key", "closeConnection", "refused", 404),
-        ("operate-key", "endUser", "done", 200),
-        ("operate-key", "issueToken", "done", 200),
-        ("read-key", "publish", "refused", 403),
-    ];
-    let expected = expected.map(|(by, operation, outcome, status)| {
-        (by.to_owned(), operation.to_owned(), outcome.to_owned(), status)
-    });
-    assert_eq!(rows, expected);
-    let of_reader = node.get("/api/audit?by=read-key").await.ok();
-    assert_eq!(of_reader["audit"][0]["id"], "management.denied");
-    let ended = node.get("/api/audit?operation=endUser").await.ok();
-    assert_eq!(ended["audit"][0]["query"], json!({ "api": "other" }));
-    assert_eq!(ended["audit"][0]["path"], "/api/users/ann/end");
-    for record in node.records.load(RecordKind::Audit).await.unwrap() {
-        assert_eq!(record.expires_at - record.created_at, AUDIT_KEPT);
-    }
-}
-
-#[tokio::test]
-async fn no_token_is_in_the_record() {
-    let node = Node::start().await;
-    let token = node.token(json!({ "user": "ann", "session_cookie": "c00kie" })).await.ok();
-    let audit = node
-        .until("/api/audit?operation=issueToken", |body| body["audit"].as_array().unwrap().len() == 1)
-        .await;
-    let text = audit.to_string();
-    assert!(!text.contains(token["token"].as_str().unwrap()) && !text.contains("c00kie"), "{text}");
-    assert_eq!(audit["audit"][0]["note"], json!({ "api": API, "stage": STAGE, "user": "ann" }));
-}
-
-#[tokio::test]
-async fn old_things_are_cleaned_up_on_request() {
-    let node = Node::start().await;
-    for _ in 0..3 {
-        node.token(json!({ "user": "ann", "lifetime": 5 })).await.ok();
-    }
-    assert_eq!(connect(&node, "?token=nonsense").await, Some(403));
-    node.until("/api/attempts", |body| body["attempts"].as_array().unwrap().len() == 1).await;
-    // S0-94, S0-93: nothing to do is no failure, and nothing goes before its time.
-    let clean_up = |body: Value| {
-        let node = &node;
-        async move { node.post("/api/cleanup", body).await.ok() }
-    };
-    let nothing = json!({ "tokens": 0, "attempts": 0, "bans": 0, "audit": 0 });
-    assert_eq!(clean_up(json!({})).await, nothing);
-    let old = json!({ "tokens": 0, "attempts": 1, "bans": 0, "audit": 0 });
-    let now = json!({ "attempt_age": 0, "token_age": 900 });
-    assert_eq!(clean_up(json!({ "attempt_age": 0, "dry_run": true })).await, old);
-    assert_eq!(clean_up(now).await, old);
-    assert_eq!(node.get("/api/attempts").await.ok(), json!({ "attempts": [] }));
-}
-
-#[tokio::test]
-async fn without_the_store_nothing_happens_that_needs_it() {
-    let node = Node::start().await;
-    let (_client, _) = node.connect_user("ann", &[]).await;
-    node.records.fails.store(true, Ordering::SeqCst);
-    let path = format!("/api/apis/{API}/stages/{STAGE}/policy");
-    for (method, target, body) in [
-        ("PUT", path.as_str(), json!({})),
-        ("DELETE", &path, json!({})),
-        ("POST", "/api/apply", json!({})),
-        ("POST", "/api/jwt", json!({ "api": API, "stage": STAGE, "claims": {} })),
-        ("POST", "/api/tokens", json!({ "api": API, "stage": STAGE })),
-        ("POST", "/api/users/ann/ban", json!({ "seconds": 5 })),
-        ("POST", "/api/cleanup", json!({})),
-        ("GET", "/api/audit", Value::Null),
-        ("GET", "/api/attempts", Value::Null),
+    let refused = Client::connect(node.public, &node.target("?token=nonsense"), "").await;
+    assert_eq!(refused.err(), Some(403));
+    let found = entries(&node, "kind=handshake&failures=true").await;
+    assert_eq!(found.len(), 1, "{found:?}");
+    let entry = &found[0];
+    assert!(entry["outcome"].as_str().unwrap().starts_with("jwt."), "{entry}");
+    assert_eq!((&entry["apiId"], &entry["stage"]), (&json!(API), &json!(STAGE)));
+    assert_eq!(entry["facts"]["status"], 403);
+    assert_eq!(entry["address"], "127.0.0.1");
+    let outcome = entry["outcome"].as_str().unwrap();
+    let request = entry["requestId"].as_str().unwrap();
+    for query in [
+        format!("requestId={request}"),
+        format!("outcome={outcome}"),
+        "address=127.0.0.1&failures=true".to_owned(),
+        format!("apiId={API}&stage={STAGE}&kind=handshake,close&since=2020-01-01T00:00:00Z"),
     ] {
-        let body = (!body.is_null()).then_some(body);
-        let answer = node.call_as(Role::Administer, method, target, body).await;
-        assert_eq!(answer.refusal(), (503, "store.unavailable"), "{method} {target}");
+        assert_eq!(entries(&node, &query).await, found, "{query}");
     }
-    // A policy that could not be recorded was not changed, and a ban that could not be stored ended nobody.
-    assert!(!node.control.policy(API, STAGE).unwrap().backend.secrets.is_empty());
-    assert_eq!(node.get("/api/connections?count=true&user=ann").await.ok(), json!({ "count": 1 }));
-    // What lives in memory goes on.
-    let ended = node.post("/api/users/ann/end", json!({})).await.ok();
-    assert_eq!(ended["connections"], 1);
-    node.records.fails.store(false, Ordering::SeqCst);
-    assert_eq!(node.call_as(Role::Administer, "DELETE", &path, None).await.ok(), json!({ "removed": true }));
+    for query in ["requestId=x", "outcome=ok&kind=handshake", "until=2020-01-01T00:00:00Z", "user=nobody"] {
+        assert_eq!(entries(&node, query).await, Vec::<Value>::new(), "{query}");
+    }
+    for query in ["kind=nonsense", "limit=0", "since=yesterday", "requestid=x"] {
+        let answer = node.call_as(Role::Diagnose, "GET", &format!("/api/journal?{query}"), None).await;
+        assert_eq!(answer.refusal(), (400, "admin.malformed"), "{query}");
+    }
+}
+
+#[tokio::test]
+async fn only_those_may_look_who_may_diagnose_and_it_is_written_down() {
+    // DX-15
+    let node = Node::start().await;
+    for path in ["/api/journal", "/api/journal/state", "/api/report?subject=ann"] {
+        let refused = node.call_as(Role::Read, "GET", path, None).await;
+        assert_eq!(refused.refusal(), (403, "management.denied"), "{path}");
+        node.call_as(Role::Diagnose, "GET", path, None).await.ok();
+    }
+    node.call_as(Role::Operate, "GET", "/api/journal?user=ann-in-secret", None).await.ok();
+    let found = entries(&node, "kind=control").await;
+    let accesses: Vec<_> = found
+        .iter()
+        .filter(|entry| entry["facts"]["what"] == "access")
+        .map(|entry| {
+            let facts = &entry["facts"];
+            (facts["actor"].as_str().unwrap(), facts["object"].as_str().unwrap(), facts["parameters"].clone())
+        })
+        .collect();
+    assert_eq!(
+        accesses,
+        [
+            ("diagnose-key", "listJournal", json!([])),
+            ("diagnose-key", "getJournalState", json!([])),
+            ("diagnose-key", "getReport", json!(["subject"])),
+            ("operate-key", "listJournal", json!(["user"])),
+        ]
+    );
+    // By what somebody asked is kept, and not for whom.
+    assert!(!Value::from(found).to_string().contains("ann-in-secret"));
+}
+
+#[tokio::test]
+async fn changes_by_administrators_are_in_it() {
+    // DX-7
+    let node = Node::start().await;
+    node.post("/api/users/ann/end", json!({})).await;
+    node.post("/api/cleanup", json!({})).await.ok();
+    let found = entries(&node, "kind=control").await;
+    let changes: Vec<_> = found
+        .iter()
+        .map(|entry| {
+            let facts = &entry["facts"];
+            (
+                facts["what"].as_str().unwrap(),
+                facts["object"].as_str().unwrap(),
+                facts["actor"].as_str().unwrap(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        changes,
+        [
+            ("change", "putPolicy", "administer-key"),
+            ("change", "endUser", "operate-key"),
+            ("clean-up", "cleanUp", "operate-key"),
+        ]
+    );
+    assert_eq!((&found[0]["apiId"], &found[0]["stage"]), (&json!(API), &json!(STAGE)));
+    assert_eq!(found[1]["user"], "ann");
+}
+
+#[tokio::test]
+async fn a_person_can_be_erased() {
+    // DX-11
+    let node = Node::start().await;
+    let (ann, id) = node.connect_user("ann", &["lobby"]).await;
+    let (_bob, other) = node.connect_user("bob", &[]).await;
+    decided(&node, "ann", &id);
+    decided(&node, "bob", &other);
+    assert!(!entries(&node, "user=ann").await.is_empty());
+    drop(ann);
+    node.until("/api/users", |body| body["users"].as_array().unwrap().len() == 1).await;
+    let erase = |body: Value| node.call_as(Role::Administer, "POST", "/api/journal/erase", Some(body));
+    for body in [json!({}), json!({ "user": "ann", "address": "127.0.0.1" })] {
+        assert_eq!(erase(body).await.refusal(), (400, "admin.malformed"));
+    }
+    let refused =
+        node.call_as(Role::Operate, "POST", "/api/journal/erase", Some(json!({ "user": "ann" }))).await;
+    assert_eq!(refused.refusal(), (403, "management.denied"));
+    let erased = erase(json!({ "user": "ann" })).await.ok();
+    assert!(erased["erased"].as_u64().unwrap() >= 2, "{erased}");
+    let left = entries(&node, "limit=10000").await;
+    let text = Value::from(left).to_string();
+    assert!(!text.contains("ann") && !text.contains(&id) && text.contains("bob"), "{text}");
+    // The record of the change says that it was done, and not to whom.
+    let audit = node.get("/api/audit?operation=eraseJournal").await.ok();
+    assert!(audit.to_string().contains("\"erased\"") && !audit.to_string().contains("ann"), "{audit}");
+    erase(json!({ "address": "127.0.0.1" })).await.ok();
+    assert!(!Value::from(entries(&node, "limit=10000").await).to_string().contains("127.0.0.1"));
+}
+
+#[tokio::test]
+async fn a_report_has_everything_about_somebody_and_no_secret() {
+    // DX-16
+    let node = Node::start().await;
+    let (_ann, id) = node.connect_user("ann", &["lobby"]).await;
+    let (_bob, other) = node.connect_user("bob", &[]).await;
+    decided(&node, "ann", &id);
+    decided(&node, "bob", &other);
+    node.post("/api/users/carol/ban", json!({ "seconds": 60 })).await;
+    node.until("/api/attempts", |body| body["attempts"].as_array().unwrap().len() == 2).await;
+    for subject in ["ann", id.as_str()] {
+        let target = format!("/api/report?subject={}", subject.replace('=', "%3D"));
+        let report = node.call_as(Role::Diagnose, "GET", &target, None).await.ok();
+        let text = report.to_string();
+        assert!(text.contains(&id) && !text.contains(&other) && !text.contains("bob"), "{report}");
+        assert_eq!((&report["subject"], &report["version"]), (&json!(subject), &json!("1.2.3")));
+        assert!(!report["journal"].as_array().unwrap().is_empty());
+        assert!(report["journalState"]["entries"].as_u64().unwrap() > 0);
+        assert_eq!(report["connections"][0]["connection_id"], id);
+        assert_eq!(report["attempts"][0]["connection_id"], id);
+        assert_eq!(report["settings"]["listen"]["origin"], "flag");
+        assert_eq!(report["definitions"]["apis"].as_array().map(Vec::len), Some(1));
+        assert_eq!(report["tokens"][0]["fingerprint"].as_str().map(str::len), Some(16));
+        // DX-64
+        for secret in [crate::harness::JWT_SECRET, crate::harness::BACKEND_SECRET] {
+            assert!(!text.contains(secret));
+        }
+    }
 }

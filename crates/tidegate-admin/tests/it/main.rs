@@ -10,6 +10,7 @@ mod harness;
 mod records;
 mod schema;
 
+mod attempts;
 mod bans;
 mod channels;
 mod connections;

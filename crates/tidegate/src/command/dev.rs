@@ -54,7 +54,8 @@ pub(crate) async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
     let access_key_id = config.credentials[0].access_key_id.clone();
     let region = config.region.clone();
     let is_own_key = access_key_id == DEV_ACCESS_KEY_ID;
-    let app = App::start(config, Stores::in_memory()?).await?;
+    let stores = Stores::in_memory(&config)?;
+    let app = App::start(config, stores).await?;
     let public = app.public_address();
     let places = match &document {
         None => {

@@ -30,7 +30,7 @@ pub(crate) async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     };
     std::fs::create_dir_all(&config.data_dir)
         .with_context(|| format!("create the data directory {}", config.data_dir.display()))?;
-    let stores = Stores::open(&config.data_dir)?;
+    let stores = Stores::open(&config)?;
     let app = App::start(config, stores).await?;
     if let Some(document) = &document
         && apply_at_start::apply(&app.control, document).await?.is_none()

@@ -1,0 +1,262 @@
+//! The second wall: what must not be in facts is taken out here, should a notice ever carry it.
+//!
+//! Whoever makes a notice puts names and numbers into it and nothing else. Names that clients choose (paths, headers,
+//! subprotocols) may be secrets all the same, because people put tokens where they do not belong.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Map, Value};
+
+use super::address::{AddressKey, ClientAddress};
+
+/// In place of what looked like a secret.
+pub(super) const TOKEN: &str = "<token>";
+
+/// Longest text of a fact, in characters.
+const MAX_TEXT: usize = 512;
+
+/// Most values of a list.
+const MAX_LIST: usize = 64;
+
+/// Longest run of characters that a name may have if it mixes digits and letters.
+const MAX_NAME: usize = 32;
+
+/// Facts that are hashes, ids or public on purpose.
+const PUBLIC: [&str; 6] = ["snapshotHash", "previousHash", "fingerprint", "kid", "installation", "similar"];
+
+/// Facts whose addresses are those of servers.
+const SERVERS: [&str; 7] = ["host", "forwardedHost", "target", "domain", "sni", "location", "listener"];
+
+/// Takes out of facts what has no business there, and as much of addresses as the setting says.
+pub(super) fn facts(facts: &mut Map<String, Value>, addresses: ClientAddress, key: &AddressKey) {
+    for (name, value) in facts.iter_mut() {
+        let is_public = PUBLIC.contains(&name.as_str());
+        let conceals = addresses != ClientAddress::Full && !SERVERS.contains(&name.as_str());
+        let addresses = if conceals { addresses } else { ClientAddress::Full };
+        check(value, is_public, addresses, key);
+    }
+}
+
+fn check(value: &mut Value, is_public: bool, addresses: ClientAddress, key: &AddressKey) {
+    match value {
+        Value::String(text) => {
+            if !is_public && let Some(clean) = without_secrets(text) {
+                *text = clean;
+            }
+            if addresses != ClientAddress::Full
+                && let Some(clean) = without_addresses(text, addresses, key)
+            {
+                *text = clean;
+            }
+            if let Some((cut, _)) = text.char_indices().nth(MAX_TEXT) {
+                text.truncate(cut);
+                text.push_str("...");
+            }
+        }
+        Value::Array(values) => {
+            values.truncate(MAX_LIST);
+            values.iter_mut().for_each(|value| check(value, is_public, addresses, key));
+        }
+        Value::Object(members) => {
+            members.values_mut().for_each(|value| check(value, is_public, addresses, key));
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+/// The text with what looks like a secret replaced; none where nothing does.
+fn without_secrets(text: &str) -> Option<String> {
+    // Nearly every text ends here.
+    if text.len() <= MAX_NAME && !text.contains(' ') && !text.contains("eyJ") {
+        return None;
+    }
+    replace_words(text, is_part_of_token, |word, before| {
+        let is_credential = ["bearer ", "basic "].iter().any(|scheme| {
+            let at = before.len().checked_sub(scheme.len());
+            at.and_then(|at| before.get(at..)).is_some_and(|end| end.eq_ignore_ascii_case(scheme))
+        });
+        (is_credential && word.len() >= 6 || is_jwt(word) || is_random(word)).then(|| TOKEN.to_owned())
+    })
+}
+
+/// The text with every address concealed; none where there is none.
+fn without_addresses(text: &str, addresses: ClientAddress, key: &AddressKey) -> Option<String> {
+    let is_part = |letter: char| letter.is_ascii_hexdigit() || matches!(letter, '.' | ':' | '[' | ']');
+    replace_words(text, is_part, |word, _| {
+        if !word.contains(['.', ':']) {
+            return None;
+        }
+        let trimmed = word.trim_end_matches(['.', ':']);
+        let concealed = addresses.conceal(trimmed, key)?;
+        Some(concealed + word.get(trimmed.len()..).unwrap_or_default())
+    })
+}
+
+/// Replaces words, which are runs of characters that fit, where `replace` has something instead. It is given the word
+/// and all that stands before it.
+fn replace_words(
+    text: &str,
+    is_part: impl Fn(char) -> bool,
+    replace: impl Fn(&str, &str) -> Option<String>,
+) -> Option<String> {
+    let mut result: Option<String> = None;
+    let mut done = 0;
+    let mut start = None;
+    for (at, letter) in text.char_indices().chain([(text.len(), '\0')]) {
+        let is_in_word = at < text.len() && is_part(letter);
+        match (start, is_in_word) {
+            (None, true) => start = Some(at),
+            (Some(from), false) => {
+                start = None;
+                let (before, word) =
+                    (text.get(..from).unwrap_or_default(), text.get(from..at).unwrap_or_default());
+                if let Some(instead) = replace(word, before) {
+                    let result = result.get_or_insert_default();
+                    result.push_str(text.get(done..from).unwrap_or_default());
+                    result.push_str(&instead);
+                    done = at;
+                }
+            }
+            _ => {}
+        }
+    }
+    if let Some(result) = &mut result {
+        result.push_str(text.get(done..).unwrap_or_default());
+    }
+    result
+}
+
+/// Base64 of both alphabets, hex, and the dots of a JSON Web Token. A slash is left out: paths have it, and a token
+/// between two of them is found all the same.
+fn is_part_of_token(letter: char) -> bool {
+    letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '.' | '+' | '=' | '~' | '%')
+}
+
+/// Three parts in base64, the first of which is a JSON object.
+fn is_jwt(word: &str) -> bool {
+    let Some((header, rest)) = word.split_once('.') else { return false };
+    let begin = header.get(..4).and_then(|begin| URL_SAFE_NO_PAD.decode(begin).ok());
+    begin.is_some_and(|begin| begin.first() == Some(&b'{')) && rest.contains('.')
+}
+
+/// A long run that mixes letters and digits as no name does.
+fn is_random(word: &str) -> bool {
+    // Names of hosts and files have dots, UUIDs have dashes: what is between them counts.
+    word.split('.').filter(|part| part.len() > MAX_NAME && !is_uuid(part)).any(|part| {
+        let n_digits = part.bytes().filter(u8::is_ascii_digit).count();
+        let n_letters = part.bytes().filter(u8::is_ascii_alphabetic).count();
+        let n_other = part.len() - n_digits - n_letters;
+        let changes = part
+            .as_bytes()
+            .windows(2)
+            .filter(|pair| matches!(pair, [a, b] if class(*a) != class(*b)))
+            .count();
+        // Words joined by dashes change where a word ends; random text changes at every third character or more often.
+        n_digits > 0 && n_letters > 0 && n_other * 6 < part.len() && changes * 5 >= part.len()
+    })
+}
+
+fn class(byte: u8) -> u8 {
+    match byte {
+        b'0'..=b'9' => 0,
+        b'a'..=b'z' => 1,
+        b'A'..=b'Z' => 2,
+        _ => 3,
+    }
+}
+
+fn is_uuid(text: &str) -> bool {
+    let lengths = text.split('-').map(str::len);
+    lengths.eq([8, 4, 4, 4, 12]) && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn clean(name: &str, text: &str, addresses: ClientAddress) -> String {
+        let mut map = Map::new();
+        map.insert(name.to_owned(), text.into());
+        facts(&mut map, addresses, &AddressKey::new(&[7; 32]));
+        map[name].as_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn what_looks_like_a_secret_is_replaced() {
+        // DX-10
+        let jwt = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhbGljZSJ9.c2lnbmF0dXJl";
+        let hex = "0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a69788796a5b4c3d2e1f0";
+        let base64 = "q3Zk9fPx1LmN8vRt5wYb2cHd7sJg4aKe6uTiOp0XzVQ";
+        for (text, expected) in [
+            (jwt.to_owned(), TOKEN.to_owned()),
+            (format!("/ws/{jwt}/x"), format!("/ws/{TOKEN}/x")),
+            (format!("no key for {hex} in 60 s"), format!("no key for {TOKEN} in 60 s")),
+            (format!("/prod/{base64}"), format!("/prod/{TOKEN}")),
+            ("Bearer abc123".to_owned(), format!("Bearer {TOKEN}")),
+            ("sent Basic dXNlcjpwYXNz".to_owned(), format!("sent Basic {TOKEN}")),
+            (format!("access_token={hex}"), TOKEN.to_owned()),
+        ] {
+            assert_eq!(clean("detail", &text, ClientAddress::Full), expected, "{text}");
+        }
+        let mut map = Map::new();
+        map.insert("offeredSubprotocols".to_owned(), serde_json::json!(["v1", jwt, { "x": hex }]));
+        facts(&mut map, ClientAddress::Full, &AddressKey::new(&[7; 32]));
+        assert_eq!(map["offeredSubprotocols"], serde_json::json!(["v1", TOKEN, { "x": TOKEN }]));
+    }
+
+    #[test]
+    fn names_stay_as_they_are() {
+        for text in [
+            "a1b2c3d4e5.execute-api.us-east-1.amazonaws.com",
+            "http://service-with-a-long-name.internal.example.com:8080/websocket/connect",
+            "550e8400-e29b-41d4-a716-446655440000",
+            "sec-websocket-extensions",
+            "x-forwarded-for-original-client-address-header",
+            "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+            "permessage-deflate; client_max_window_bits",
+            "$request.body.action",
+            "application/problem+json; charset=utf-8",
+            "no answer within 29000 ms",
+        ] {
+            assert_eq!(clean("detail", text, ClientAddress::Full), text);
+        }
+        let hash = "0f1e2d3c4b5a69788796a5b4c3d2e1f00f1e2d3c4b5a69788796a5b4c3d2e1f0";
+        assert_eq!(clean("snapshotHash", hash, ClientAddress::Full), hash);
+    }
+
+    #[test]
+    fn facts_have_a_bound() {
+        assert_eq!(clean("path", &"a/".repeat(5000), ClientAddress::Full).len(), MAX_TEXT + 3);
+        let mut map = Map::new();
+        map.insert("headerNames".to_owned(), vec!["x"; 1000].into());
+        facts(&mut map, ClientAddress::Full, &AddressKey::new(&[7; 32]));
+        assert_eq!(map["headerNames"].as_array().map(Vec::len), Some(MAX_LIST));
+    }
+
+    #[test]
+    fn addresses_are_concealed_wherever_they_stand() {
+        // DX-11
+        for (name, text, expected) in [
+            ("peer", "203.0.113.77", "203.0.113.0/24"),
+            ("peer", "2001:db8:1:2:3::4", "2001:db8:1::/48"),
+            ("peer", "::ffff:203.0.113.77", "203.0.113.0/24"),
+            (
+                "detail",
+                "11 attempts of 203.0.113.77, at most 10",
+                "11 attempts of 203.0.113.0/24, at most 10",
+            ),
+            ("detail", "came from [2001:db8:1:2::9]:4711.", "came from 2001:db8:1::/48."),
+            ("target", "http://192.0.2.7:80/ws", "http://192.0.2.7:80/ws"),
+            ("host", "192.0.2.7", "192.0.2.7"),
+            ("httpVersion", "1.1", "1.1"),
+        ] {
+            assert_eq!(clean(name, text, ClientAddress::Truncated), expected, "{text}");
+        }
+        let hashed = clean("peer", "203.0.113.77", ClientAddress::Hashed);
+        assert!(hashed.starts_with("hmac:") && hashed.len() == 21, "{hashed}");
+        assert_eq!(clean("detail", "203.0.113.77:80", ClientAddress::Hashed), hashed);
+        assert_ne!(clean("peer", "203.0.113.78", ClientAddress::Hashed), hashed);
+        let other = ClientAddress::Hashed.conceal("203.0.113.77", &AddressKey::new(&[8; 32]));
+        assert_ne!(other.as_deref(), Some(hashed.as_str()));
+    }
+}

@@ -1,0 +1,124 @@
+//! Questions to the journal.
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, params_from_iter};
+use tidegate_core::journal::{Entry, EntryQuery, JournalState, Kind};
+use tidegate_core::port::StoreError;
+
+use super::schema::{self, COLUMNS, CONTROL, first_id, kind_number, time_of};
+use crate::engine::unavailable;
+
+/// Conditions of a question, and their values.
+fn conditions(query: &EntryQuery) -> (String, Vec<Value>) {
+    let mut conditions = Vec::new();
+    let mut values = Vec::new();
+    let mut add = |condition: &str, value: Value| {
+        values.push(value);
+        conditions.push(condition.replace('?', &format!("?{}", values.len())));
+    };
+    for (column, value) in [
+        ("connection_id", &query.connection_id),
+        ("request_id", &query.request_id),
+        ("client_ref", &query.client_ref),
+        ("user", &query.user),
+        ("address", &query.address),
+    ] {
+        if let Some(value) = value {
+            add(&format!("{column} = ?"), Value::Text(value.clone()));
+        }
+    }
+    // A plus keeps the engine from an index that is no help: there is none over these.
+    for (column, value) in [("+api_id", &query.api_id), ("+stage", &query.stage)] {
+        if let Some(value) = value {
+            add(&format!("{column} = ?"), Value::Text(value.clone()));
+        }
+    }
+    if let Some(since) = query.since {
+        add("id >= ?", Value::Integer(first_id(since)));
+    }
+    if let Some(until) = query.until {
+        add("id < ?", Value::Integer(first_id(until)));
+    }
+    let is_control = query.kinds == [Kind::Control];
+    if is_control {
+        conditions.push(format!("kind = {CONTROL}"));
+    } else if !query.kinds.is_empty() {
+        let numbers: Vec<String> = query.kinds.iter().map(|kind| kind_number(*kind).to_string()).collect();
+        conditions.push(format!("kind IN ({})", numbers.join(", ")));
+    }
+    if !query.outcomes.is_empty() {
+        let mut any = Vec::new();
+        for outcome in &query.outcomes {
+            if outcome == tidegate_core::journal::OK {
+                any.push("outcome IS NULL".to_owned());
+            } else {
+                values.push(Value::Text(outcome.clone()));
+                any.push(format!("outcome = ?{}", values.len()));
+            }
+        }
+        conditions.push(format!("({})", any.join(" OR ")));
+    }
+    if query.failures_only {
+        conditions.push("outcome IS NOT NULL".to_owned());
+    }
+    let text = match conditions.is_empty() {
+        true => String::new(),
+        false => format!(" WHERE {}", conditions.join(" AND ")),
+    };
+    (text, values)
+}
+
+/// The newest entries that fit, in the order of time.
+pub(super) fn entries(connection: &Connection, query: &EntryQuery) -> Result<Vec<Entry>, StoreError> {
+    let failed = |error: rusqlite::Error| unavailable("read", error);
+    let (conditions, mut values) = conditions(query);
+    values.push(Value::Integer(i64::try_from(query.limit).unwrap_or(i64::MAX)));
+    let sql = format!("SELECT {COLUMNS} FROM entry{conditions} ORDER BY id DESC LIMIT ?{}", values.len());
+    let mut statement = connection.prepare_cached(&sql).map_err(failed)?;
+    let mut rows = statement.query(params_from_iter(values)).map_err(failed)?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next().map_err(failed)? {
+        found.extend(schema::entry(row).map_err(failed)?);
+    }
+    found.reverse();
+    Ok(found)
+}
+
+/// How often each outcome is among the failures that fit, the most frequent first.
+pub(super) fn count_outcomes(
+    connection: &Connection,
+    query: &EntryQuery,
+) -> Result<Vec<(String, u64)>, StoreError> {
+    let query = EntryQuery { failures_only: true, ..query.clone() };
+    let (conditions, values) = conditions(&query);
+    let sql = format!(
+        "SELECT outcome, count(*) FROM entry{conditions} GROUP BY outcome ORDER BY count(*) DESC, outcome"
+    );
+    connection
+        .prepare_cached(&sql)
+        .and_then(|mut statement| {
+            let count = |row: &rusqlite::Row<'_>| {
+                Ok((row.get::<_, String>(0)?, u64::try_from(row.get::<_, i64>(1)?).unwrap_or(0)))
+            };
+            statement.query_map(params_from_iter(values), count)?.collect()
+        })
+        .map_err(|error| unavailable("read", error))
+}
+
+/// Everything but what the writer counts.
+pub(super) fn state(connection: &Connection) -> Result<JournalState, StoreError> {
+    let failed = |error: rusqlite::Error| unavailable("read", error);
+    let edge = |sql: &str| -> Result<Option<u64>, StoreError> {
+        let id: Option<i64> = connection.query_row(sql, [], |row| row.get(0)).map_err(failed)?;
+        Ok(id.map(time_of))
+    };
+    let pages: i64 = connection.query_row("PRAGMA page_count", [], |row| row.get(0)).map_err(failed)?;
+    Ok(JournalState {
+        entries: schema::total(connection)?,
+        bytes: u64::try_from(pages).unwrap_or(0) * super::PAGE_SIZE,
+        oldest: edge("SELECT min(id) FROM entry")?,
+        newest: edge("SELECT max(id) FROM entry")?,
+        dropped: 0,
+        sampled: 0,
+    })
+}
