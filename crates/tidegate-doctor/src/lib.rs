@@ -10,6 +10,8 @@
 //!
 //! What is said about a cause stands in `tidegate_core::diagnosis` and nowhere else.
 
-pub mod page;
+pub mod check;
+pub mod explain;
 pub mod journal;
+pub mod page;
 pub mod report;

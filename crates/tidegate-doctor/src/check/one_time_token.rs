@@ -1,0 +1,204 @@
+//! The token was issued, but the connection is refused.
+
+use std::collections::HashMap;
+
+use serde_json::json;
+use tidegate_core::diagnosis::Diagnosis;
+use tidegate_core::journal::{Entry, Kind};
+
+use super::{Asked, Found, Life, Verdict, Window, facts, is_open, span, time};
+use crate::report::Confidence;
+
+/// The answer of a Django backend that says no more than that the token is of no use.
+const BACKEND_SAYS_NO: &str = "dj-token";
+
+/// Is the attempt refused because of its token? A second use that is let in is no one-time token's.
+fn is_refused_for_its_token(window: &Window<'_>, life: &Life<'_>, attempt: &Entry) -> bool {
+    let own = attempt.diagnosis().is_some_and(|diagnosis| diagnosis.as_str().starts_with("token."));
+    !is_open(attempt) && (own || window.text(life, "signature") == Some(BACKEND_SAYS_NO))
+}
+
+/// The fingerprint of a one-time token; that of a JWT may come as often as it likes.
+fn fingerprint<'a>(window: &Window<'a>, life: &Life<'_>) -> Option<&'a str> {
+    let entries = life.entries.iter().map(|idx| window.entry(*idx));
+    entries.filter(|entry| entry.kind != Kind::Jwt).find_map(|entry| entry.text("fingerprint"))
+}
+
+pub(super) fn check(window: &Window<'_>, _: &Asked, verdict: &mut Verdict) {
+    let attempts: Vec<_> = window.attempts();
+    // Tokens that were issued: entries that belong to no attempt.
+    let issued: HashMap<&str, usize> = window
+        .of_kind(Kind::Token)
+        .filter(|(_, entry)| entry.connection_id.is_none())
+        .filter_map(|(idx, entry)| Some((entry.text("fingerprint")?, idx)))
+        .collect();
+    // The position among the attempts, by fingerprint, of all uses so far.
+    let mut uses: HashMap<&str, Vec<&Life<'_>>> = HashMap::new();
+    for life in attempts {
+        let (Some(attempt_idx), Some(attempt)) = (life.attempt, window.attempt(life)) else { continue };
+        let Some(fingerprint) = fingerprint(window, life) else {
+            continue;
+        };
+        let earlier = uses.entry(fingerprint).or_default();
+        if is_refused_for_its_token(window, life, attempt) {
+            match earlier.first() {
+                Some(first) => reused(window, fingerprint, earlier, first, (attempt_idx, attempt), verdict),
+                None => {
+                    let issue = issued.get(fingerprint).copied();
+                    unused(window, (fingerprint, issue), life, (attempt_idx, attempt), verdict);
+                }
+            }
+        }
+        earlier.push(life);
+    }
+}
+
+/// The same fingerprint twice.
+fn reused(
+    window: &Window<'_>,
+    fingerprint: &str,
+    earlier: &[&Life<'_>],
+    first: &Life<'_>,
+    (attempt_idx, attempt): (usize, &Entry),
+    verdict: &mut Verdict,
+) {
+    let was_connection = earlier.iter().find(|life| {
+        window.opened_at(life).is_some() && window.closed_at(life).is_some_and(|closed| closed <= attempt.ts)
+    });
+    let Some(first_attempt) = window.attempt(first) else { return };
+    let mut text = format!(
+        "The token with fingerprint {fingerprint} came at {} ({}) and again at {}.",
+        time(first_attempt.ts),
+        if is_open(first_attempt) { "it opened the connection" } else { first_attempt.outcome.as_str() },
+        time(attempt.ts),
+    );
+    let diagnosis = match was_connection {
+        Some(life) => {
+            let closed = window.closed_at(life).unwrap_or_default();
+            text.push_str(&format!(" That connection had ended at {}.", time(closed)));
+            Diagnosis::TOKEN_REUSED_ON_RECONNECT
+        }
+        None => Diagnosis::TOKEN_REUSED,
+    };
+    let facts = facts([
+        ("fingerprint", json!(fingerprint)),
+        ("firstUsedAt", json!(time(first_attempt.ts))),
+        ("firstUsedFrom", json!(window.address(first))),
+    ]);
+    let mut entries: Vec<usize> = earlier.iter().filter_map(|life| life.attempt).collect();
+    entries.push(attempt_idx);
+    verdict.found.push(Found::new(window, diagnosis, Confidence::Proven, entries, text, facts));
+    // What a backend's short answer could mean otherwise.
+    for other in [Diagnosis::TOKEN_EXPIRED, Diagnosis::TOKEN_SESSION_CHANGED, Diagnosis::TOKEN_UNKNOWN] {
+        verdict.excluded.insert(other);
+    }
+}
+
+/// A fingerprint that was never seen before.
+fn unused(
+    window: &Window<'_>,
+    (fingerprint, issue): (&str, Option<usize>),
+    life: &Life<'_>,
+    (attempt_idx, attempt): (usize, &Entry),
+    verdict: &mut Verdict,
+) {
+    if window.text(life, "signature") == Some(BACKEND_SAYS_NO) {
+        // The backend keeps to itself which of these it is.
+        let fresh = "The backend says \"Invalid or expired token\"; this token was not used before";
+        let mut say = |diagnosis, more: &str| {
+            let facts = facts([("fingerprint", json!(fingerprint)), ("signature", json!(BACKEND_SAYS_NO))]);
+            let text = format!("{fresh}{more}.");
+            let found = Found::new(window, diagnosis, Confidence::Likely, vec![attempt_idx], text, facts);
+            verdict.found.push(found);
+        };
+        say(Diagnosis::TOKEN_EXPIRED, "; compare its age with the backend's limit");
+        if !window.names(life, "cookieNames").is_empty() {
+            say(
+                Diagnosis::TOKEN_SESSION_CHANGED,
+                ", and a cookie came with it that may belong to another session",
+            );
+        }
+        say(Diagnosis::TOKEN_UNKNOWN, "; check that issuing and checking use one store");
+    }
+    let Some(issue_idx) = issue.filter(|idx| window.entry(*idx).ts <= attempt.ts) else { return };
+    let issue = window.entry(issue_idx);
+    let agents = (issue.text("userAgent"), window.text(life, "userAgent"));
+    let addresses = (issue.address.as_deref(), window.address(life));
+    let differ = |pair: (Option<&str>, Option<&str>)| matches!(pair, (Some(a), Some(b)) if a != b);
+    if attempt.outcome != Diagnosis::TOKEN_EXPIRED.as_str() && differ(agents) {
+        let text = format!(
+            "The token was issued at {} to another program than the one that presents it {} later{}.",
+            time(issue.ts),
+            span(attempt.ts - issue.ts),
+            if differ(addresses) { ", from another address" } else { "" },
+        );
+        let facts = facts([("fingerprint", json!(fingerprint)), ("userAgent", json!(agents.1))]);
+        let entries = vec![issue_idx, attempt_idx];
+        let found =
+            Found::new(window, Diagnosis::TOKEN_OTHER_BROWSER, Confidence::Likely, entries, text, facts);
+        verdict.found.push(found);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{Story, ids};
+    use super::*;
+
+    #[test]
+    fn the_same_fingerprint_twice() {
+        // DX-19 token.reused token.reused-on-reconnect
+        let mut story = Story::default();
+        story.open(1_000, "a", "ann").set("fingerprint", "f1");
+        story.refuse(1_200, "b", "ann", Diagnosis::TOKEN_REUSED, 403).set("fingerprint", "f1");
+        let found = story.found();
+        assert_eq!(ids(&found), ["token.reused"]);
+        assert_eq!(found[0].finding.confidence, Confidence::Proven);
+        assert_eq!(found[0].finding.evidence[0].facts["fingerprint"], "f1");
+
+        let mut story = Story::default();
+        story.open(1_000, "a", "ann").set("fingerprint", "f1");
+        story.close(5_000, "a", Diagnosis::GONE_NETWORK, "network", 1006);
+        story
+            .refuse(6_000, "b", "ann", Diagnosis::BACKEND_REFUSED, 400)
+            .set("fingerprint", "f1")
+            .set("signature", "dj-token");
+        let verdict = story.verdict();
+        assert_eq!(ids(&verdict.found), ["token.reused-on-reconnect"]);
+        assert!(verdict.excluded.contains(&Diagnosis::TOKEN_EXPIRED));
+    }
+
+    #[test]
+    fn a_token_that_may_come_twice_is_no_reuse() {
+        // DX-19: only where the second use was refused for the token.
+        let mut story = Story::default();
+        story.open(1_000, "a", "ann").set("fingerprint", "f1");
+        story.open(1_500, "b", "ann").set("fingerprint", "f1");
+        story.refuse(2_000, "c", "ann", Diagnosis::INTEGRATION_REFUSED, 502).set("fingerprint", "f1");
+        story.refuse(3_000, "d", "bob", Diagnosis::TOKEN_EXPIRED, 403).set("fingerprint", "f2");
+        assert_eq!(ids(&story.found()), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn a_backend_that_refuses_a_fresh_token_leaves_three_causes() {
+        // DX-2 token.expired token.session-changed token.unknown
+        let mut story = Story::default();
+        let refused = story.refuse(1_000, "a", "", Diagnosis::TOKEN_EXPIRED, 400);
+        refused.set("fingerprint", "f").set("signature", "dj-token").set("cookieNames", json!(["sessionid"]));
+        let found = story.found();
+        assert_eq!(ids(&found), ["token.expired", "token.session-changed", "token.unknown"]);
+        assert!(found.iter().all(|found| found.finding.confidence == Confidence::Likely));
+    }
+
+    #[test]
+    fn a_token_of_another_browser() {
+        // token.other-browser
+        for (agent, expected) in [("Mozilla/5.0 B", vec!["token.other-browser"]), ("Mozilla/5.0 A", vec![])] {
+            let mut story = Story::default();
+            story.add(500, Kind::Token, None).set("fingerprint", "f").set("userAgent", "Mozilla/5.0 A");
+            let refused = story.refuse(1_000, "a", "", Diagnosis::TOKEN_SESSION_CHANGED, 403);
+            refused.set("fingerprint", "f").set("userAgent", agent);
+            assert_eq!(ids(&story.found()), expected);
+        }
+    }
+}
