@@ -6,6 +6,7 @@ mod connection;
 mod definition;
 mod journal;
 mod node;
+mod probe_ticket;
 mod publish;
 mod records;
 mod report;
@@ -17,8 +18,9 @@ use crate::route::Route;
 use crate::shape::{Member, Shape, optional, required, text};
 
 /// All routes, in the order of the document.
-pub(crate) const ROUTES: [&[Route]; 12] = [
+pub(crate) const ROUTES: &[&[Route]] = &[
     node::ROUTES,
+    probe_ticket::ROUTES,
     token::ROUTES,
     connection::ROUTES,
     session::ROUTES,

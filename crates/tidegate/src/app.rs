@@ -114,6 +114,8 @@ impl App {
             records: Arc::clone(&records),
             token_keys,
             read_file: ReadFile(Arc::new(|path| std::fs::read(path))),
+            debug_clients: config.debug_clients.clone(),
+            probe: config.probe,
         };
         let Kept { journal, store: journal_store } = keep(journal, &config);
         let observer = Arc::new(Observer::new(Arc::clone(&metrics), journal.clone()));
