@@ -1,7 +1,7 @@
 //! One HTTP request of the public listener: a handshake, a management call, or neither.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -17,6 +17,7 @@ use tidegate_core::limits;
 use tidegate_core::notice::{Notice, Place};
 
 use super::address::{self, Endpoint};
+use super::client_address::ClientAddress;
 use super::token_endpoint;
 use super::upgrade::{self, OpenConnection};
 use super::{Reply, aws_error};
@@ -84,15 +85,23 @@ pub(crate) async fn serve(
                 None => upgrade::serve(&gateway, &peer, &opened, address, request, started).await,
             },
             Endpoint::Token => token_endpoint::serve(&gateway, &peer, &address.stage, &host, request).await,
-            endpoint => push::serve(&gateway, &address.stage, endpoint, request).await,
+            endpoint => {
+                let caller = caller_address(&gateway, &peer, &request);
+                push::serve(&gateway, &address.stage, endpoint, caller, request).await
+            }
         },
         Err(unresolved) if unresolved.is_management => {
-            match push::by_connection_id(&gateway, request).await {
+            let caller = caller_address(&gateway, &peer, &request);
+            match push::by_connection_id(&gateway, caller, request).await {
                 Ok(reply) => reply,
                 Err(request) => {
-                    push::unresolved(&gateway, &unresolved, request.uri().path(), request.method())
+                    let path = request.uri().path();
+                    push::unresolved(&gateway, &unresolved, path, request.method(), caller)
                 }
             }
+        }
+        Err(_) if push::is_control_plane(path) => {
+            push::wrong_listener(&gateway, path, caller_address(&gateway, &peer, &request))
         }
         Err(unresolved) => {
             let diagnosis = socketio(&request).unwrap_or(unresolved.diagnosis);
@@ -106,6 +115,13 @@ pub(crate) async fn serve(
             )
         }
     })
+}
+
+/// Where a management call comes from, before trusted proxies.
+fn caller_address(gateway: &Gateway, peer: &Peer, request: &Request<Incoming>) -> IpAddr {
+    let is_trusted = |address| gateway.is_trusted(address);
+    let (ip, port) = (peer.address.ip(), peer.listener_port);
+    ClientAddress::new(ip, peer.is_tls, port, request.headers(), is_trusted).ip
 }
 
 /// Why a request at a WebSocket address is no handshake.

@@ -36,10 +36,14 @@ fn connections(requests: &[Request]) -> Vec<usize> {
     requests.iter().map(|request| request.connection).collect()
 }
 
-/// What the operator is told of messages that failed.
+/// What the operator is told of messages that failed: the cause behind the failure, and its words.
 fn failures(plane: &Plane) -> Vec<(Diagnosis, String)> {
     let failure = |notice| match notice {
-        Notice::MessageFailed { diagnosis, detail, .. } => Some((diagnosis, detail)),
+        Notice::MessageFailed { diagnosis, detail, facts, .. } => {
+            assert_eq!(diagnosis, Diagnosis::REPLY_BACKEND_FAILED);
+            let cause = Diagnosis::find(facts.get("causeId")?.as_str()?)?;
+            Some((cause, detail.strip_prefix(&format!("{cause}: "))?.to_owned()))
+        }
         _ => None,
     };
     plane.notices.record.all().into_iter().filter_map(failure).collect()

@@ -54,6 +54,10 @@ impl NoticeSink for Notices {
         assert!(!panics_after_connect || !is_after_connect, "a planned fault");
         self.record.push(notice);
     }
+
+    fn keeps_facts(&self) -> bool {
+        true
+    }
 }
 
 /// What a test wants otherwise than it is.
