@@ -351,9 +351,7 @@ impl Gateway {
             let since = handle.blocked_since();
             let limit = tidegate_core::limits::WRITE_STALL_TIMEOUT.as_millis() as u64;
             if since > 0 && now.saturating_sub(since) >= limit {
-                let cause =
-                    CloseCause::policy_violation(close_reason::TOO_SLOW, Diagnosis::CONN_SLOW_CONSUMER);
-                handle.close(cause.with("limit", limit / 1000));
+                handle.close(handle.too_slow(now).with("limit", limit / 1000));
             } else if since > 0 {
                 self.wheel.schedule(handle.facts.connection_id, Kind::Stall, since + limit);
             } else {

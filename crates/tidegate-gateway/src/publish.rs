@@ -18,8 +18,7 @@ use tokio::sync::watch;
 
 use crate::channels::envelope;
 use crate::clock::now_millis;
-use crate::connection::close_reason;
-use crate::connection::handle::{CloseCause, PushRefusal};
+use crate::connection::handle::PushRefusal;
 use crate::gateway::Gateway;
 use crate::groups::{Except, Key, Kind, Outcome};
 use crate::push::LOOK_AGAIN;
@@ -353,8 +352,8 @@ impl Gateway {
             SlowReader::Drop => {}
             SlowReader::Close => {
                 for (handle, _) in &outcome.slow {
-                    let reason = close_reason::TOO_SLOW;
-                    handle.close(CloseCause::policy_violation(reason, Diagnosis::CONN_SLOW_CONSUMER));
+                    let limit = handle.stage.settings.data_plane.outbound_buffer_bytes;
+                    handle.close(handle.too_slow(now_millis()).with("limit", limit));
                 }
             }
             SlowReader::Wait => {

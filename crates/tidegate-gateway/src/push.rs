@@ -140,8 +140,12 @@ pub(crate) async fn serve(
     address: IpAddr,
     request: Request<Incoming>,
 ) -> Reply {
-    let mut place =
-        Place { api_id: Arc::clone(&stage.api_id), stage: Arc::clone(&stage.name), ..Place::default() };
+    let mut place = Place {
+        api_id: Arc::clone(&stage.api_id),
+        stage: Arc::clone(&stage.name),
+        request_id: Some(gateway.request_id(now_millis())),
+        ..Place::default()
+    };
     let mut about = About::default();
     let result = handle(gateway, stage, endpoint, address, request, &mut place, &mut about).await;
     let result = match result {
@@ -256,7 +260,9 @@ pub(crate) fn unresolved(
     finish(gateway, Place::default(), Err(refusal))
 }
 
-fn finish(gateway: &Gateway, place: Place, result: Result<Reply, Refusal>) -> Reply {
+fn finish(gateway: &Gateway, mut place: Place, result: Result<Reply, Refusal>) -> Reply {
+    let now = now_millis();
+    let request_id = *place.request_id.get_or_insert_with(|| gateway.request_id(now));
     let mut reply = match result {
         Ok(reply) => reply,
         Err(Refusal { reply, code, diagnosis, facts, .. }) => {
@@ -270,11 +276,10 @@ fn finish(gateway: &Gateway, place: Place, result: Result<Reply, Refusal>) -> Re
             reply
         }
     };
-    let now = now_millis();
     let headers = reply.headers_mut();
     for (name, value) in [
         ("x-amzn-requestid", gateway.uuid()),
-        ("x-amz-apigw-id", gateway.request_id(now).to_string()),
+        ("x-amz-apigw-id", request_id.to_string()),
         ("x-amzn-trace-id", gateway.trace_id(now)),
     ] {
         if let Ok(value) = HeaderValue::from_str(&value) {

@@ -472,17 +472,19 @@ impl Handle {
 
     /// What explains the end of a connection. To be asked before [`Self::finish`].
     pub(crate) fn end_facts(&self, cause: &CloseCause, now: u64) -> Facts {
-        let (queue_bytes, queue_frames, high_water) = {
+        let (queue_bytes, high_water) = {
             let outbox = self.outbox.lock();
-            (outbox.queued_bytes, outbox.frames.len(), outbox.high_water)
+            (outbox.queued_bytes, outbox.high_water)
         };
-        let mut facts = Facts::none()
-            .with("by", cause.by.as_str())
-            .with("closeCode", cause.code)
-            .with("ageMs", now.saturating_sub(self.facts.connected_at))
-            .with("idleMs", now.saturating_sub(self.last_active()))
-            .with("queueHighWater", high_water)
-            .with("queueBytes", queue_bytes);
+        let mut facts = cause.facts.clone();
+        if facts.get("queueBytes").is_none() {
+            facts.add("queueBytes", queue_bytes);
+        }
+        facts.add("by", cause.by.as_str());
+        facts.add("closeCode", cause.code);
+        facts.add("ageMs", now.saturating_sub(self.facts.connected_at));
+        facts.add("idleMs", now.saturating_sub(self.last_active()));
+        facts.add("queueHighWater", high_water);
         let unanswered = self.n_unanswered.load(Ordering::Relaxed);
         if unanswered > 0 {
             facts.add("pingsUnanswered", unanswered);
@@ -491,18 +493,23 @@ impl Handle {
         if ponged_at > 0 {
             facts.add("lastPongMs", now.saturating_sub(ponged_at));
         }
-        if cause.diagnosis == Diagnosis::CONN_SLOW_CONSUMER {
-            let since = self.blocked_since();
-            let present = if since > 0 { now.saturating_sub(since) } else { 0 };
-            facts.add("queueLength", queue_frames);
-            facts.add("longestWriteMs", present.max(self.longest_block.load(Ordering::Relaxed)));
-        }
         let expires_at = self.membership_if_any().and_then(|membership| membership.identity().expires_at);
         facts.add_some("expiresAt", expires_at);
-        for (name, value) in cause.facts.iter() {
-            facts.add(name, value.clone());
-        }
         facts
+    }
+
+    /// It reads too slowly: what waits for it at this moment is the proof.
+    pub(crate) fn too_slow(&self, now: u64) -> CloseCause {
+        let (queue_bytes, queue_frames) = {
+            let outbox = self.outbox.lock();
+            (outbox.queued_bytes, outbox.frames.len())
+        };
+        let since = self.blocked_since();
+        let present = if since > 0 { now.saturating_sub(since) } else { 0 };
+        CloseCause::policy_violation(close_reason::TOO_SLOW, Diagnosis::CONN_SLOW_CONSUMER)
+            .with("queueLength", queue_frames)
+            .with("queueBytes", queue_bytes)
+            .with("longestWriteMs", present.max(self.longest_block.load(Ordering::Relaxed)))
     }
 
     pub(crate) fn pinged_at(&self) -> u64 {

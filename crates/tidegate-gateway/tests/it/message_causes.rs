@@ -238,7 +238,10 @@ async fn an_answer_that_nobody_gets() {
     assert_eq!((seen.number("replyStatus"), seen.number("replyLength")), (200.0, 9.0));
     assert_eq!(seen.place.route_key.as_deref(), Some("own"));
     // Once for a route and an hour.
-    assert_eq!(plane.all_seen("message").iter().filter(|seen| seen.id == "reply.no-route-response").count(), 1);
+    assert_eq!(
+        plane.all_seen("message").iter().filter(|seen| seen.id == "reply.no-route-response").count(),
+        1
+    );
     client.close(1000, "").await;
     plane.end().await;
 }
