@@ -16,7 +16,7 @@ use crate::select::Expression;
 use crate::settings::Settings;
 use crate::snapshot::{
     Api, Authorization, Deployment, Domain, HttpIntegration, Integration, IntegrationKind, MockIntegration,
-    Passthrough, ResponseKey, Route, Snapshot, Stage, StagePolicy, Throttle, UriTemplate,
+    Passthrough, ResponseKey, Route, RouteSeen, Snapshot, Stage, StagePolicy, Throttle, UriTemplate,
 };
 use crate::template::Template;
 
@@ -240,6 +240,7 @@ fn compile_route(
         },
         required_headers: required("route.request.header."),
         required_query: required("route.request.querystring."),
+        seen: RouteSeen::default(),
     }
 }
 

@@ -68,6 +68,16 @@ impl ConnectionId {
         ])
     }
 
+    /// When it was made, in milliseconds since 1970; exact to a sixteenth of a second.
+    pub fn made_at(self) -> u64 {
+        (self.head() >> 28) * 1000 / 16
+    }
+
+    /// What proves that whoever made it knew the key; 24 bits.
+    pub fn check(self) -> u32 {
+        u32::from_be_bytes([0, self.0[8], self.0[9], self.0[10]])
+    }
+
     /// The node that owns the connection.
     pub fn node(self) -> u8 {
         (self.head() >> 20) as u8

@@ -24,6 +24,7 @@ pub mod policy;
 pub mod port;
 pub mod select;
 pub mod settings;
+pub mod signature;
 pub mod sliding_window;
 pub mod snapshot;
 pub mod template;

@@ -72,3 +72,6 @@ pub const MAX_HISTORY_BYTES: usize = 64 * 1024 * 1024;
 
 /// Longest close reason, in bytes. Source: RFC 6455, section 5.5 less the two bytes of the code.
 pub const MAX_CLOSE_REASON: usize = 123;
+
+/// How long a call waits when its backend has as many calls as it may have.
+pub const OVERLOAD_WAIT: Duration = Duration::from_secs(1);

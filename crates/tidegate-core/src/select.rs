@@ -8,6 +8,7 @@ use crate::json_path::{Found, JsonPath, JsonPathError};
 /// A compiled expression such as `$request.body.action` or `${request.body.service}/${request.body.action}`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Expression {
+    text: Box<str>,
     parts: Vec<Part>,
 }
 
@@ -60,6 +61,7 @@ impl Expression {
     /// # Errors
     /// [`ExpressionError`]; the text of it may be shown to whoever wrote the expression.
     pub fn parse(text: &str) -> Result<Self, ExpressionError> {
+        let source = text;
         let mut parts = Vec::new();
         let mut literal = String::new();
         let mut rest = text;
@@ -87,7 +89,7 @@ impl Expression {
         if !literal.is_empty() {
             parts.push(Part::Literal(literal));
         }
-        Ok(Self { parts })
+        Ok(Self { text: source.into(), parts })
     }
 
     /// Evaluates for a message. Variables other than the body's come from `variable`; unknown ones are empty.
@@ -107,9 +109,14 @@ impl Expression {
         selected
     }
 
+    /// As it is written.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
     /// Selects nothing: its value is always empty.
     pub fn empty() -> Self {
-        Self { parts: Vec::new() }
+        Self { text: Box::default(), parts: Vec::new() }
     }
 
     /// Evaluates where only the message may be read.

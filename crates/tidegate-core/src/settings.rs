@@ -148,6 +148,11 @@ pub struct Integration {
     pub allowed_hosts: Vec<String>,
     /// Forces `X-Forwarded-Proto: https` and port 443.
     pub forwarded_https: bool,
+    /// Calls of one backend at a time; a further one waits for [`limits::OVERLOAD_WAIT`] and then fails.
+    pub max_parallel: usize,
+    /// Bodies of backends that refuse `$connect`, and debug pages and tracebacks in answers to messages, do not reach
+    /// clients.
+    pub hide_backend_errors: bool,
 }
 
 impl Default for Integration {
@@ -162,6 +167,8 @@ impl Default for Integration {
             pool_idle_ms: limits::BACKEND_IDLE_TIMEOUT.as_millis() as u64,
             allowed_hosts: Vec::new(),
             forwarded_https: false,
+            max_parallel: 10_000,
+            hide_backend_errors: true,
         }
     }
 }

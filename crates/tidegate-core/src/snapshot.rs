@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use crate::channel::ChannelRules;
 use crate::definition::Map;
@@ -162,6 +163,17 @@ pub struct Route {
     pub required_headers: Vec<String>,
     /// See [`Self::required_headers`].
     pub required_query: Vec<String>,
+    /// What has been seen of it since it was deployed.
+    pub seen: RouteSeen,
+}
+
+/// What has been seen of a route; what explains the failures of others.
+#[derive(Debug, Default)]
+pub struct RouteSeen {
+    /// Its backend has answered with a status below 400.
+    pub has_worked: AtomicBool,
+    /// Milliseconds since 1970 when it was last told that the backend's answers have nobody who gets them; 0 = never.
+    pub told_unanswered_at: AtomicU64,
 }
 
 /// Who decides about a handshake.

@@ -12,7 +12,7 @@ use tidegate_core::identity::Identity;
 use tidegate_core::snapshot::Stage;
 
 use crate::bans::{Ban, BanError, BanKind};
-use crate::channels::presence;
+use crate::channels::{By, presence};
 use crate::clock::now_millis;
 use crate::gateway::Gateway;
 use crate::sessions::{Ending, Subject};
@@ -99,7 +99,7 @@ impl Gateway {
     /// [`ChannelError`].
     pub fn join(&self, connection_id: &str, channel: &ChannelName) -> Result<bool, ChannelError> {
         let handle = self.open_handle(connection_id).ok_or(ChannelError::Gone)?;
-        let joined = self.put_into_channel(&handle, channel);
+        let joined = self.put_into_channel(&handle, channel, By::Administrator);
         joined.map(|joined| joined.is_new).map_err(|refusal| ChannelError::Refused(refusal.text))
     }
 
@@ -109,7 +109,7 @@ impl Gateway {
     /// [`ChannelError::Gone`].
     pub fn leave(&self, connection_id: &str, channel: &ChannelName) -> Result<bool, ChannelError> {
         let handle = self.open_handle(connection_id).ok_or(ChannelError::Gone)?;
-        Ok(self.leave_channel(&handle, channel))
+        Ok(self.leave_channel(&handle, channel, By::Administrator))
     }
 
     fn open_handle(&self, id: &str) -> Option<Arc<crate::connection::handle::Handle>> {
@@ -174,7 +174,7 @@ impl Gateway {
     pub fn why_gone(&self, id: &str) -> Diagnosis {
         match ConnectionId::parse(id) {
             Err(_) => Diagnosis::GONE_MALFORMED_ID,
-            Ok(id) => self.gone(id, now_millis()).map_or(Diagnosis::GONE_UNKNOWN_ID, |gone| gone.diagnosis),
+            Ok(id) => self.explain_gone(id, now_millis()).diagnosis,
         }
     }
 

@@ -80,8 +80,35 @@ struct Entrance<'a> {
     channel: &'a ChannelName,
     policy: Option<&'a StagePolicy>,
     hears_presence: bool,
-    is_by_backend: bool,
+    by: By,
     past: Past,
+}
+
+/// On whose behalf somebody joins or leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum By {
+    /// The handshake named the channel.
+    Handshake,
+    /// The client asked.
+    Client,
+    /// A management call.
+    Management,
+    /// An administrator.
+    Administrator,
+    /// The rules no longer admit them.
+    Rules,
+}
+
+impl By {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Handshake => "handshake",
+            Self::Client => "client",
+            Self::Management => "management",
+            Self::Administrator => "administrator",
+            Self::Rules => "rules",
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -210,7 +237,7 @@ impl Gateway {
     ) -> Result<Joined, JoinRefusal> {
         let Permission { policy, identity, hears_presence } = permission;
         let entrance =
-            Entrance { handle, channel, policy: Some(&policy), hears_presence, is_by_backend: false, past };
+            Entrance { handle, channel, policy: Some(&policy), hears_presence, by: By::Client, past };
         let joined = self.enter(entrance, seal)?;
         // Whoever changed rules or claims since the question may have looked for members before this one was there.
         let is_current = self.policy(handle).is_some_and(|now| Arc::ptr_eq(&now.policy, &policy.policy))
@@ -243,7 +270,7 @@ impl Gateway {
             }
         };
         let entrance =
-            Entrance { handle, channel, policy: Some(&policy), hears_presence, is_by_backend: false, past };
+            Entrance { handle, channel, policy: Some(&policy), hears_presence, by: By::Handshake, past };
         // The limit was looked at when the names were read; since then only the backend can have put it anywhere.
         if let Err(refusal) = self.enter(entrance, seal) {
             return self.note_refusal(handle, channel, refusal.diagnosis, refusal.text);
@@ -264,6 +291,7 @@ impl Gateway {
         &self,
         handle: &Arc<Handle>,
         channel: &ChannelName,
+        by: By,
     ) -> Result<Joined, JoinRefusal> {
         let policy = self.policy(handle);
         let rule = policy.as_ref().and_then(|policy| policy.channels.delivery(channel));
@@ -275,14 +303,15 @@ impl Gateway {
                 policy.channels.decide(channel, &identity, Right::Presence) == Decision::Allow
             });
         let policy = policy.as_deref();
-        self.enter(Entrance { handle, channel, policy, hears_presence, is_by_backend: true, past }, |_| {})
+        self.enter(Entrance { handle, channel, policy, hears_presence, by, past }, |_| {})
     }
 
     fn enter(&self, entrance: Entrance<'_>, seal: impl Fn(Joined)) -> Result<Joined, JoinRefusal> {
-        let Entrance { handle, channel, policy, hears_presence, is_by_backend, past } = entrance;
+        let Entrance { handle, channel, policy, hears_presence, by, past } = entrance;
         let limit = policy.map_or(DEFAULT_CHANNELS, |policy| policy.policy.channels.max_per_connection);
         let membership = handle.membership();
         let _change = membership.change();
+        let is_by_backend = matches!(by, By::Management | By::Administrator);
         membership.note(channel, limit, is_by_backend).map_err(|unnoted| match unnoted {
             Unnoted::Limit => JoinRefusal::new(
                 Diagnosis::CHANNEL_TOO_MANY,
@@ -296,12 +325,13 @@ impl Gateway {
         let joined = self.groups.join(&key, &member, past, history, now_millis(), seal);
         if joined.is_new {
             self.tell_presence(handle, channel, policy, &key, "join");
+            self.note_membership(handle, channel, "join", by);
         }
         Ok(joined)
     }
 
     /// Leaves a channel. False when the connection was not in it.
-    pub(crate) fn leave_channel(&self, handle: &Arc<Handle>, channel: &ChannelName) -> bool {
+    pub(crate) fn leave_channel(&self, handle: &Arc<Handle>, channel: &ChannelName, by: By) -> bool {
         let membership = handle.membership();
         let _change = membership.change();
         if !membership.forget(channel) {
@@ -311,7 +341,14 @@ impl Gateway {
         self.groups.leave(&key, handle.facts.connection_id);
         let policy = self.policy(handle);
         self.tell_presence(handle, channel, policy.as_deref(), &key, "leave");
+        self.note_membership(handle, channel, "leave", by);
         true
+    }
+
+    fn note_membership(&self, handle: &Handle, channel: &ChannelName, change: &'static str, by: By) {
+        let place = self.place(handle);
+        let channel = channel.to_shared();
+        self.notice(Notice::MembershipChanged { place, channel, change, by: by.as_str() });
     }
 
     /// Leaves everything, because the connection has ended.
@@ -389,7 +426,7 @@ impl Gateway {
             self.groups.set_hears_presence(&key, handle.facts.connection_id, hears_presence);
             return false;
         };
-        if !self.leave_channel(handle, channel) {
+        if !self.leave_channel(handle, channel, By::Rules) {
             return false;
         }
         let event = json!({

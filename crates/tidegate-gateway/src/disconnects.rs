@@ -16,12 +16,12 @@ use tidegate_core::context::{ConnectionFacts, SessionFacts};
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::id::ConnectionId;
 use tidegate_core::identity::Identity;
-use tidegate_core::journal::Facts;
-use tidegate_core::notice::{Notice, Place};
+use tidegate_core::notice::Place;
 use tidegate_core::port::{Record, RecordChange, RecordKind, RecordStore, StoreError};
 use tokio::sync::Semaphore;
 
 use crate::clock::now_millis;
+use crate::connection::close_reason;
 use crate::connection::handle::Handle;
 use crate::gateway::Gateway;
 use crate::integration::{self, Ended};
@@ -233,10 +233,11 @@ impl Gateway {
         let facts = Arc::new(note.facts(id));
         let (code, reason) = match &note.ended {
             Some((code, reason, _)) => (*code, reason.clone()),
-            None => (1006, "Connection closed abnormally".to_owned()),
+            None => (1006, close_reason::ABNORMALLY.to_owned()),
         };
         let session = SessionFacts { identity: Arc::new(note.identity), channels: note.channels.join(",") };
         let mut pause = first_pause;
+        let mut attempts = 0;
         let request_id = self.request_id(started);
         loop {
             tokio::time::sleep(pause).await;
@@ -244,6 +245,7 @@ impl Gateway {
                 facts: &facts,
                 session: Some(session.clone()),
                 kept_headers: None,
+                client_ref: None,
                 stage_of_handshake: None,
                 request_id,
                 code,
@@ -257,6 +259,7 @@ impl Gateway {
                 return;
             };
             drop(permit);
+            attempts += 1;
             if now_millis().saturating_sub(started) > TRIED {
                 let place = Place {
                     api_id: Arc::clone(&facts.api_id),
@@ -265,9 +268,10 @@ impl Gateway {
                     request_id: Some(request_id),
                     route_key: Some("$disconnect".into()),
                     address: Some(facts.source_ip),
+                    user: session.identity.user.clone(),
                     ..Place::default()
                 };
-                self.notice(Notice::DisconnectLost { facts: Facts::none(), place, diagnosis, detail });
+                self.disconnect_lost(place, diagnosis, detail, attempts);
                 self.disconnects.strike_out(id);
                 return;
             }

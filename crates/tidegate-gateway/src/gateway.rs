@@ -13,13 +13,14 @@ use tidegate_auth::{ApiKey, Credential, TokenKeys, Verifier};
 use tidegate_core::compile::{self, Cache};
 use tidegate_core::definition::Live;
 use tidegate_core::diagnosis::Diagnosis;
-use tidegate_core::id::{ConnectionId, RequestId};
+use tidegate_core::id::RequestId;
+use tidegate_core::journal::Facts;
 use tidegate_core::network::Network;
-use tidegate_core::notice::{ClosedBy, Notice, NoticeSink, Place};
+use tidegate_core::notice::{Notice, NoticeSink, Place};
 use tidegate_core::port::{DefinitionSink, RecordKind, RecordStore, StoreError};
 use tidegate_core::settings::Settings;
 use tidegate_core::snapshot::{Snapshot, Stage};
-use tidegate_ws::{CloseCode, CloseFrame};
+use tidegate_ws::CloseCode;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -27,6 +28,7 @@ use crate::admission::{Attempts, JwtKeys};
 use crate::bans::Bans;
 use crate::channels::Answers;
 use crate::clock::now_millis;
+use crate::connection::close_reason;
 use crate::connection::handle::{CloseCause, Handle};
 use crate::connection::unlisted_handlers::UnlistedHandlers;
 use crate::disconnects::Disconnects;
@@ -154,6 +156,8 @@ pub struct Gateway {
     notices: Arc<dyn NoticeSink>,
     is_draining: AtomicBool,
     entropy: AtomicU64,
+    /// Milliseconds since 1970 of the last look for channels of nearly the same name.
+    pub(crate) similar_looked_at: AtomicU64,
 }
 
 impl Gateway {
@@ -185,7 +189,7 @@ impl Gateway {
             probes: Probes::new(config.token_keys.clone()),
             records,
             this: Weak::clone(this),
-            registry: Registry::new(config.node),
+            registry: Registry::new(config.node, installation(&config.token_keys), now_millis()),
             wheel: TimerWheel::new(now_millis()),
             backends: Backends::new(config.backend_tls.clone(), idle),
             throttles: Throttles::default(),
@@ -198,6 +202,7 @@ impl Gateway {
             notices,
             is_draining: AtomicBool::new(false),
             entropy: AtomicU64::new(u64::from_le_bytes(seed)),
+            similar_looked_at: AtomicU64::new(0),
             config,
         }))
     }
@@ -263,7 +268,7 @@ impl Gateway {
                 self.registry.for_each(|handle| open.push(Arc::clone(handle)));
                 for slice in open.chunks(DRAIN_SLICE) {
                     for handle in slice {
-                        handle.close(going_away("Service restart", Diagnosis::NODE_DRAINING));
+                        handle.close(going_away(close_reason::SERVICE_RESTART, Diagnosis::NODE_DRAINING));
                     }
                     tokio::time::sleep(DRAIN_PAUSE).await;
                 }
@@ -293,7 +298,7 @@ impl Gateway {
         self.notices.take(notice);
     }
 
-    /// Does anybody keep facts?
+    /// Whether somebody keeps facts; else nobody gathers them.
     pub(crate) fn keeps_facts(&self) -> bool {
         self.notices.keeps_facts()
     }
@@ -303,14 +308,22 @@ impl Gateway {
         self.config.debug_clients.iter().any(|network| network.contains(client))
     }
 
+    /// What `gather` gives, if somebody keeps it.
+    pub(crate) fn facts(&self, gather: impl FnOnce() -> Facts) -> Facts {
+        if self.keeps_facts() { gather() } else { Facts::none() }
+    }
+
     pub(crate) fn place(&self, handle: &Handle) -> Place {
         let facts = &handle.facts;
         Place {
             api_id: Arc::clone(&facts.api_id),
             stage: Arc::clone(&facts.stage),
             connection_id: Some(facts.connection_id),
+            request_id: None,
+            route_key: None,
+            client_ref: handle.client_ref.clone(),
+            user: handle.membership_if_any().and_then(|membership| membership.identity().user.clone()),
             address: Some(facts.source_ip),
-            ..Place::default()
         }
     }
 
@@ -357,7 +370,7 @@ impl Gateway {
             let since = handle.blocked_since();
             let limit = tidegate_core::limits::WRITE_STALL_TIMEOUT.as_millis() as u64;
             if since > 0 && now.saturating_sub(since) >= limit {
-                handle.close(CloseCause::policy_violation("Too slow", Diagnosis::CONN_SLOW_CONSUMER));
+                handle.close(handle.too_slow(now).with("limit", limit / 1000));
             } else if since > 0 {
                 self.wheel.schedule(handle.facts.connection_id, Kind::Stall, since + limit);
             } else {
@@ -371,7 +384,8 @@ impl Gateway {
             return;
         }
         if now >= handle.age_deadline {
-            let mut cause = going_away("Going away", Diagnosis::CLOSE_MAX_DURATION);
+            let mut cause = going_away(close_reason::GOING_AWAY, Diagnosis::CLOSE_MAX_DURATION)
+                .with("limit", settings.max_duration);
             cause.gone = Diagnosis::GONE_MAX_AGE;
             handle.close(cause);
             return;
@@ -380,7 +394,7 @@ impl Gateway {
         let expires_at = handle.membership_if_any().and_then(|membership| membership.identity().expires_at);
         if let Some(expires_at) = expires_at {
             if now >= expires_at {
-                let reason = "Token expired";
+                let reason = close_reason::TOKEN_EXPIRED;
                 handle.close(CloseCause::policy_violation(reason, Diagnosis::CLOSE_TOKEN_EXPIRED));
                 return;
             }
@@ -389,7 +403,8 @@ impl Gateway {
         if let Some(idle) = settings.idle() {
             let deadline = handle.last_active() + idle.as_millis() as u64;
             if now >= deadline {
-                let mut cause = going_away("Going away", Diagnosis::CLOSE_IDLE_TIMEOUT);
+                let mut cause = going_away(close_reason::GOING_AWAY, Diagnosis::CLOSE_IDLE_TIMEOUT)
+                    .with("limit", settings.idle_timeout);
                 cause.gone = Diagnosis::GONE_IDLE;
                 handle.close(cause);
                 return;
@@ -400,14 +415,8 @@ impl Gateway {
             let pinged_at = handle.pinged_at();
             let timeout = settings.server_ping_timeout * 1000;
             if pinged_at > 0 && now >= pinged_at + timeout {
-                handle.close(CloseCause {
-                    frame: None,
-                    code: 1006,
-                    reason: "Connection closed abnormally".to_owned(),
-                    by: ClosedBy::Network,
-                    diagnosis: Diagnosis::CONN_PING_TIMEOUT,
-                    gone: Diagnosis::GONE_NETWORK,
-                });
+                let cause = CloseCause::lost(Diagnosis::CONN_PING_TIMEOUT);
+                handle.close(cause.with("limit", settings.server_ping_timeout));
                 return;
             }
             if pinged_at == 0 {
@@ -431,11 +440,15 @@ impl Gateway {
             .chain(expires_at)
             .fold(handle.age_deadline, u64::min)
     }
+}
 
-    /// Why an id is not connected.
-    pub(crate) fn gone(&self, id: ConnectionId, now: u64) -> Option<crate::registry::Gone> {
-        self.registry.gone(id, now, self.config.settings.all.management.gone_memory * 1000)
-    }
+/// What tells ids of this installation from those of others; the same for all its processes.
+fn installation(keys: &TokenKeys) -> u64 {
+    let hash = keys.hash_session("tidegate connection ids");
+    // FNV-1a over a keyed hash: the text is as long as any key, and nobody sees the result.
+    hash.as_str().bytes().fold(0xCBF2_9CE4_8422_2325, |hash: u64, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3)
+    })
 }
 
 /// Stages whose policy is another one than before.
@@ -458,14 +471,7 @@ fn changed_policies(before: &Snapshot, after: &Snapshot) -> HashSet<(Arc<str>, A
 
 /// A close by the gateway with 1001.
 pub(crate) fn going_away(reason: &str, diagnosis: Diagnosis) -> CloseCause {
-    CloseCause {
-        frame: Some(CloseFrame::new(CloseCode::GOING_AWAY, reason)),
-        code: 1001,
-        reason: reason.to_owned(),
-        by: ClosedBy::Gateway,
-        diagnosis,
-        gone: Diagnosis::GONE_SERVER_CLOSED,
-    }
+    CloseCause::by_gateway(CloseCode::GOING_AWAY, reason, diagnosis)
 }
 
 impl DefinitionSink for Gateway {
@@ -486,7 +492,7 @@ impl DefinitionSink for Gateway {
         if some_removed {
             self.registry.for_each(|handle| {
                 if is_removed(&handle.facts.api_id, &handle.facts.stage) {
-                    handle.close(going_away("Going away", Diagnosis::API_BEING_DELETED));
+                    handle.close(going_away(close_reason::GOING_AWAY, Diagnosis::API_BEING_DELETED));
                 }
             });
         }

@@ -11,13 +11,15 @@ use tidegate_core::context::{ConnectionFacts, Event, EventKind, SessionFacts};
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::ErrorCode;
 use tidegate_core::id::RequestId;
-use tidegate_core::journal::Facts;
+use tidegate_core::journal::{Facts, Kind};
 use tidegate_core::notice::{Notice, Place};
 use tidegate_core::snapshot::{Integration, IntegrationKind, Stage};
 
 use crate::clock::now_millis;
 use crate::connection::handle::Handle;
 use crate::gateway::Gateway;
+
+use self::http::Trace;
 
 mod answer;
 pub(crate) mod http;
@@ -37,6 +39,8 @@ pub(crate) struct Call<'a> {
     pub(crate) is_json: bool,
     /// `X-Forwarded-For` when a trusted proxy stood before the client.
     pub(crate) forwarded_for: Option<&'a str>,
+    /// The reference that the client made for its attempt.
+    pub(crate) client_ref: Option<&'a Arc<str>>,
 }
 
 /// What an integration answered; any status.
@@ -47,12 +51,35 @@ pub(crate) struct Answer {
     pub(crate) body: Bytes,
     /// What the answer says about its cause, for statuses of 300 and more.
     pub(crate) diagnosis: Option<Diagnosis>,
+    /// What else was found in it; of an ordinary success nothing.
+    pub(crate) judged: Option<Box<Judged>>,
 }
 
 impl Answer {
-    fn ok(body: Bytes) -> Self {
-        Self { status: 200, headers: ::http::HeaderMap::new(), body, diagnosis: None }
+    fn new(status: u16, body: Bytes) -> Self {
+        Self { status, headers: ::http::HeaderMap::new(), body, diagnosis: None, judged: None }
     }
+
+    /// What was found in it, as facts.
+    pub(crate) fn facts(&self) -> Facts {
+        self.judged.as_ref().map_or_else(Facts::none, |judged| judged.facts.clone())
+    }
+
+    /// Whether it shows clients what only developers should see.
+    pub(crate) fn leaks(&self) -> bool {
+        self.judged.as_ref().is_some_and(|judged| judged.leak.is_some())
+    }
+}
+
+/// What was found in an answer.
+#[derive(Debug, Default)]
+pub(crate) struct Judged {
+    /// What the catalogue names as proof.
+    pub(crate) facts: Facts,
+    /// `debug.exposed` or `error.detail-leak`, beside the cause.
+    pub(crate) leak: Option<Diagnosis>,
+    /// The cause is worth an entry although the status is a success.
+    pub(crate) is_remarkable: bool,
 }
 
 /// Why there is no answer.
@@ -62,11 +89,19 @@ pub(crate) struct Failure {
     pub(crate) diagnosis: Diagnosis,
     /// For the operator: names and numbers, no payload.
     pub(crate) detail: Cow<'static, str>,
+    /// What the catalogue names as proof.
+    pub(crate) facts: Facts,
 }
 
 impl Failure {
     pub(crate) fn new(code: ErrorCode, diagnosis: Diagnosis, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, diagnosis, detail: detail.into() }
+        Self { code, diagnosis, detail: detail.into(), facts: Facts::none() }
+    }
+
+    /// With one more fact.
+    pub(crate) fn with(mut self, name: &'static str, value: impl Into<serde_json::Value>) -> Self {
+        self.facts.add(name, value);
+        self
     }
 }
 
@@ -77,14 +112,14 @@ pub(crate) fn answer_at_once(
     call: &Call<'_>,
 ) -> Option<Result<Answer, Failure>> {
     let result = match &integration.kind {
-        IntegrationKind::Echo => Ok(Answer::ok(Bytes::from(call.body.to_owned()))),
+        IntegrationKind::Echo => Ok(Answer::new(200, Bytes::from(call.body.to_owned()))),
         IntegrationKind::Mock(mock) => mock::call(mock, call),
         IntegrationKind::Broken(reason) => {
             Err(Failure::new(ErrorCode::Misconfigured, Diagnosis::INTEGRATION_MISSING, reason.clone()))
         }
         IntegrationKind::Http(_) => return None,
     };
-    note(gateway, call, &result, Duration::ZERO);
+    note(gateway, call, &result, Duration::ZERO, None);
     Some(result)
 }
 
@@ -99,36 +134,79 @@ pub(crate) async fn call(
         return answer.expect("whatever is not a backend answers at once");
     };
     let started = Instant::now();
+    let mut trace = Trace::default();
     // The timeout drops the request and its connection: the answer would be nobody's.
-    let answering = http::call(gateway, backend, call, started);
-    let result = tokio::time::timeout(integration.timeout, answering).await.unwrap_or_else(|_| {
-        Err(Failure::new(
-            ErrorCode::IntegrationTimeout,
-            Diagnosis::INTEGRATION_TIMEOUT,
-            format!("no answer within {} ms", integration.timeout.as_millis()),
-        ))
-    });
-    note(gateway, call, &result, started.elapsed());
+    let answering = http::call(gateway, backend, call, started, &mut trace);
+    let result = tokio::time::timeout(integration.timeout, answering).await;
+    let result = result.unwrap_or_else(|_| Err(trace.timed_out(integration.timeout)));
+    note(gateway, call, &result, started.elapsed(), Some(&trace));
     result
 }
 
-fn note(gateway: &Gateway, call: &Call<'_>, result: &Result<Answer, Failure>, duration: Duration) {
+/// `trace`: how far the call of a backend came.
+fn note(
+    gateway: &Gateway,
+    call: &Call<'_>,
+    result: &Result<Answer, Failure>,
+    duration: Duration,
+    trace: Option<&Trace>,
+) {
     let event = call.event;
+    // Ordinary successes of messages are too many to gather facts about.
+    let is_ordinary = matches!(event.kind, EventKind::Message { .. })
+        && result.as_ref().is_ok_and(|answer| answer.status < 300 && answer.judged.is_none());
+    let facts = match is_ordinary {
+        true => Facts::none(),
+        false => gateway.facts(|| facts_of(call, result, trace)),
+    };
+    let place = Place {
+        api_id: Arc::clone(&event.connection.api_id),
+        stage: Arc::clone(&event.connection.stage),
+        connection_id: Some(event.connection.connection_id),
+        request_id: Some(event.request_id),
+        route_key: Some(Arc::clone(&event.route_key)),
+        client_ref: call.client_ref.cloned(),
+        user: event.session.as_ref().and_then(|session| session.identity.user.clone()),
+        address: Some(event.connection.source_ip),
+    };
+    if let Ok(Answer { judged: Some(judged), diagnosis, .. }) = result {
+        let remarks = [judged.leak, diagnosis.filter(|_| judged.is_remarkable)];
+        for remark in remarks.into_iter().flatten() {
+            gateway.notice(Notice::Decided {
+                place: place.clone(),
+                kind: Kind::Integration,
+                remark: Some(remark),
+                facts: facts.clone(),
+            });
+        }
+    }
     gateway.notice(Notice::IntegrationCalled {
-        facts: Facts::none(),
-        place: Place {
-            api_id: Arc::clone(&event.connection.api_id),
-            stage: Arc::clone(&event.connection.stage),
-            connection_id: Some(event.connection.connection_id),
-            request_id: Some(event.request_id),
-            route_key: Some(Arc::clone(&event.route_key)),
-            address: Some(event.connection.source_ip),
-            ..Place::default()
-        },
+        facts,
+        place,
         event_type: event.event_type(),
         status: result.as_ref().ok().map(|answer| answer.status),
         duration,
     });
+}
+
+fn facts_of(call: &Call<'_>, result: &Result<Answer, Failure>, trace: Option<&Trace>) -> Facts {
+    let mut facts = Facts::none().with("eventType", call.event.event_type());
+    if let Some(trace) = trace {
+        trace.tell(&mut facts);
+    }
+    let (told, cause) = match result {
+        Ok(answer) => {
+            facts.add("status", answer.status);
+            facts.add("length", answer.body.len());
+            (answer.facts(), answer.diagnosis)
+        }
+        Err(failure) => (failure.facts.clone(), Some(failure.diagnosis)),
+    };
+    for (name, value) in told.iter().filter(|(name, _)| facts.get(name).is_none()).collect::<Vec<_>>() {
+        facts.add(name, value.clone());
+    }
+    facts.add_some("causeId", cause.map(Diagnosis::as_str));
+    facts
 }
 
 /// A connection that has ended, and how.
@@ -136,6 +214,7 @@ pub(crate) struct Ended<'a> {
     pub(crate) facts: &'a Arc<ConnectionFacts>,
     pub(crate) session: Option<SessionFacts>,
     pub(crate) kept_headers: Option<&'a ::http::HeaderMap>,
+    pub(crate) client_ref: Option<&'a Arc<str>>,
     /// A deleted API takes its routes with it; the stage of the handshake still knows them.
     pub(crate) stage_of_handshake: Option<&'a Arc<Stage>>,
     /// The same for all attempts, so that a backend can tell a repetition.
@@ -150,6 +229,7 @@ pub(crate) async fn disconnect(gateway: &Arc<Gateway>, handle: &Arc<Handle>, cod
         facts: &handle.facts,
         session: handle.session_facts(),
         kept_headers: handle.kept_headers.as_deref(),
+        client_ref: handle.client_ref.as_ref(),
         stage_of_handshake: Some(&handle.stage),
         request_id: gateway.request_id(now_millis()),
         code,
@@ -174,7 +254,21 @@ pub(crate) async fn disconnect(gateway: &Arc<Gateway>, handle: &Arc<Handle>, cod
         let mut place = gateway.place(handle);
         place.request_id = Some(ended.request_id);
         place.route_key = Some("$disconnect".into());
-        gateway.notice(Notice::DisconnectLost { facts: Facts::none(), place, diagnosis, detail });
+        let attempts = handle.stage.settings.data_plane.disconnect_retries + 1;
+        gateway.disconnect_lost(place, diagnosis, detail, attempts);
+    }
+}
+
+impl Gateway {
+    /// Tells the operator of a `$disconnect` that its backend never got.
+    pub(crate) fn disconnect_lost(&self, place: Place, cause: Diagnosis, detail: String, attempts: u32) {
+        let facts = self.facts(|| Facts::none().with("causeId", cause.as_str()).with("attempts", attempts));
+        self.notice(Notice::DisconnectLost {
+            facts,
+            place,
+            diagnosis: Diagnosis::CLEANUP_DISCONNECT_LOST,
+            detail,
+        });
     }
 }
 
@@ -203,6 +297,7 @@ pub(crate) async fn try_disconnect(gateway: &Gateway, ended: &Ended<'_>) -> Resu
         body: "",
         is_json: false,
         forwarded_for: None,
+        client_ref: ended.client_ref,
     };
     match call(gateway, &route.integration, &one_call).await {
         Ok(answer) if answer.status < 500 => Ok(()),

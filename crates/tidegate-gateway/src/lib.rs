@@ -17,6 +17,7 @@ mod connection;
 mod disconnects;
 pub mod edge;
 mod gateway;
+mod gone;
 mod groups;
 mod integration;
 mod publish;

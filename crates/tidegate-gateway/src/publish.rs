@@ -2,12 +2,14 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use tidegate_core::channel::ChannelName;
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::id::ConnectionId;
-use tidegate_core::journal::Facts;
+use tidegate_core::journal::{self, Facts};
+use tidegate_core::nearest::nearest;
 use tidegate_core::notice::{Notice, Place};
 use tidegate_core::policy::SlowReader;
 use tidegate_core::snapshot::Stage;
@@ -16,11 +18,17 @@ use tokio::sync::watch;
 
 use crate::channels::envelope;
 use crate::clock::now_millis;
-use crate::connection::handle::{CloseCause, PushRefusal};
+use crate::connection::handle::PushRefusal;
 use crate::gateway::Gateway;
 use crate::groups::{Except, Key, Kind, Outcome};
 use crate::push::LOOK_AGAIN;
 use crate::push::idempotency::Claim;
+
+/// Milliseconds between two looks for channels of nearly the same name.
+const SIMILAR_PAUSE: u64 = 100;
+
+/// Names that such a look tells.
+const MAX_SIMILAR: usize = 5;
 
 /// Whom a message is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,6 +125,22 @@ impl Gateway {
         publish: Publish,
         place: &Place,
     ) -> Result<(Arc<PushResult>, bool), OnceError> {
+        self.push_once_for(stage, key, subject, publish, place, Facts::none()).await
+    }
+
+    /// As [`Self::push_once`]; `caller` says in the journal who asked for it.
+    ///
+    /// # Errors
+    /// As [`Self::push_once`].
+    pub async fn push_once_for(
+        &self,
+        stage: &Arc<Stage>,
+        key: String,
+        subject: String,
+        publish: Publish,
+        place: &Place,
+        caller: Facts,
+    ) -> Result<(Arc<PushResult>, bool), OnceError> {
         let window = stage.policy.as_ref().map_or(300, |policy| policy.policy.push.idempotency_window);
         let key = (Arc::clone(&stage.api_id), Arc::clone(&stage.name), key);
         let subject = (subject, publish.payload.clone());
@@ -129,7 +153,7 @@ impl Gateway {
                 let (stage, place) = (Arc::clone(stage), place.clone());
                 // A task of its own: a caller that loses patience and repeats must not make two pushes of it.
                 self.tasks.spawn(async move {
-                    let pushed = gateway.push_to_many(&stage, publish, &place).await;
+                    let pushed = gateway.push_to_many_for(&stage, publish, &place, caller).await;
                     gateway.idempotency.conclude(&key, &sender, pushed);
                 });
                 Ok((concluded(result).await?, false))
@@ -142,11 +166,23 @@ impl Gateway {
     /// Gives a message to everybody it is for, and says how many there were. Encoded once; nobody waits for anybody, but
     /// where the policy says `slow = "wait"` the caller waits for slow readers.
     pub async fn push_to_many(&self, stage: &Stage, publish: Publish, place: &Place) -> PushResult {
+        self.push_to_many_for(stage, publish, place, Facts::none()).await
+    }
+
+    /// As [`Self::push_to_many`]; `caller` says in the journal who asked for it.
+    pub async fn push_to_many_for(
+        &self,
+        stage: &Stage,
+        publish: Publish,
+        place: &Place,
+        caller: Facts,
+    ) -> PushResult {
         let Publish { targets, payload, except } = publish;
         let label = targets.first().map_or("broadcast", Target::as_str);
         let mut total = Outcome::default();
         // Whoever is in several of the targets gets it once.
         let is_one = matches!(&targets[..], [target] if !matches!(target, Target::ChannelPrefix(_)));
+        let has_exceptions = !except.is_empty();
         let mut except = Except::new(except, !is_one);
         for target in &targets {
             let outcome = self.publish_to(stage, target, &payload, &mut except);
@@ -162,8 +198,38 @@ impl Gateway {
             slow: total.slow.iter().map(|(handle, _)| handle.facts.connection_id).collect(),
             message_id: total.message_id.map(|id| id.to_string()),
         };
+        let facts = self.facts(|| {
+            let is_json = serde_json::from_slice::<serde::de::IgnoredAny>(&payload).is_ok();
+            let mut facts = caller
+                .with("target", label)
+                .with("size", payload.len())
+                .with("isJson", is_json)
+                .with("delivered", result.delivered)
+                .with("gone", result.gone.len())
+                .with("slow", result.slow.len());
+            if let [Target::Channel(name)] = &targets[..] {
+                let n_members = self.groups.n_members(&self.key(stage, Kind::Channel, name.to_shared()));
+                facts.add("channel", name.as_str());
+                facts.add("members", n_members);
+                if n_members == 0 && !has_exceptions {
+                    facts.add("similar", self.similar_channels(stage, name));
+                }
+            }
+            facts
+        });
+        // A channel without members is normal life; one beside a channel of nearly its name is a mistake.
+        let has_similar =
+            facts.get("similar").is_some_and(|similar| similar.as_array().is_some_and(|all| !all.is_empty()));
+        if has_similar {
+            self.notice(Notice::Decided {
+                place: place.clone(),
+                kind: journal::Kind::Post,
+                remark: Some(Diagnosis::PUBLISH_NO_SUBSCRIBERS),
+                facts: facts.clone(),
+            });
+        }
         self.notice(Notice::Published {
-            facts: Facts::none(),
+            facts,
             place: place.clone(),
             target: label,
             size: payload.len(),
@@ -172,6 +238,32 @@ impl Gateway {
             slow: result.slow.len(),
         });
         result
+    }
+
+    /// Channels with members whose names are nearly this one. Looks at most ten times a second, as it looks at all.
+    fn similar_channels(&self, stage: &Stage, name: &ChannelName) -> Vec<String> {
+        let now = now_millis();
+        let before = self.similar_looked_at.load(Ordering::Relaxed);
+        if now.saturating_sub(before) < SIMILAR_PAUSE
+            || self
+                .similar_looked_at
+                .compare_exchange(before, now, Ordering::Relaxed, Ordering::Relaxed)
+                .is_err()
+        {
+            return Vec::new();
+        }
+        let all = self.groups.list(Kind::Channel, Some(&stage.api_id), Some(&stage.name));
+        let names: Vec<&str> =
+            all.iter().filter(|(_, n_members)| *n_members > 0).map(|(key, _)| &*key.name).collect();
+        let mut similar: Vec<String> = Vec::new();
+        let mut rest = names;
+        while similar.len() < MAX_SIMILAR
+            && let Some(found) = nearest(name.as_str(), rest.iter().copied())
+        {
+            similar.push(found.to_owned());
+            rest.retain(|other| *other != found);
+        }
+        similar
     }
 
     fn key(&self, stage: &Stage, kind: Kind, name: Arc<str>) -> Key {
@@ -260,7 +352,8 @@ impl Gateway {
             SlowReader::Drop => {}
             SlowReader::Close => {
                 for (handle, _) in &outcome.slow {
-                    handle.close(CloseCause::policy_violation("Too slow", Diagnosis::CONN_SLOW_CONSUMER));
+                    let limit = handle.stage.settings.data_plane.outbound_buffer_bytes;
+                    handle.close(handle.too_slow(now_millis()).with("limit", limit));
                 }
             }
             SlowReader::Wait => {

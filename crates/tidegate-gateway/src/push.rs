@@ -10,6 +10,7 @@ mod list;
 mod many;
 mod membership;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -30,6 +31,7 @@ use crate::clock::now_millis;
 use crate::edge::address::{Endpoint, Unresolved};
 use crate::edge::{Reply, aws_error};
 use crate::gateway::Gateway;
+use crate::gone::WhyGone;
 
 /// How long a push that waits for slow readers sleeps between two looks.
 pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(10);
@@ -42,16 +44,64 @@ pub(crate) struct Refusal {
     reply: Reply,
     code: ErrorCode,
     diagnosis: Diagnosis,
+    /// What the catalogue names as proof.
+    facts: Facts,
+    /// What the body says beside the id, to callers who have proven who they are.
+    told: Vec<(&'static str, serde_json::Value)>,
 }
 
 impl Refusal {
     fn new(code: ErrorCode, diagnosis: Diagnosis) -> Self {
-        Self { reply: aws_error(code, None), code, diagnosis }
+        Self::with_reply(aws_error(code, None), code, diagnosis)
     }
 
     fn with_text(code: ErrorCode, diagnosis: Diagnosis, text: &str) -> Self {
-        Self { reply: aws_error(code, Some(text)), code, diagnosis }
+        Self::with_reply(aws_error(code, Some(text)), code, diagnosis)
     }
+
+    fn with_reply(reply: Reply, code: ErrorCode, diagnosis: Diagnosis) -> Self {
+        Self { reply, code, diagnosis, facts: Facts::none(), told: Vec::new() }
+    }
+
+    /// With one more fact.
+    fn with(mut self, name: &'static str, value: impl Into<serde_json::Value>) -> Self {
+        self.facts.add(name, value);
+        self
+    }
+
+    /// Names the cause in the body, beside what the AWS SDKs read.
+    fn named(mut self, body: Bytes) -> Self {
+        let mut tidegate = serde_json::Map::new();
+        tidegate.insert("id".to_owned(), self.diagnosis.as_str().into());
+        tidegate.extend(self.told.drain(..).map(|(name, value)| (name.to_owned(), value)));
+        let tidegate = serde_json::Value::Object(tidegate);
+        let known = std::str::from_utf8(&body).ok().and_then(|body| body.trim_end().strip_suffix('}'));
+        let text = match known {
+            Some(known) => format!(r#"{known},"tidegate":{tidegate}}}"#),
+            None => format!(r#"{{"tidegate":{tidegate}}}"#),
+        };
+        *self.reply.body_mut() = Full::new(Bytes::from(text));
+        self
+    }
+}
+
+/// Who calls, as far as that is known.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Caller<'a> {
+    /// Where the call comes from.
+    pub(crate) address: IpAddr,
+    /// Access key id, or which bearer key.
+    pub(crate) name: Option<&'a str>,
+}
+
+/// What is said in the journal of a call, however it ends.
+#[derive(Debug, Default)]
+struct About {
+    caller: Option<String>,
+    /// The caller has proven who it is.
+    is_known: bool,
+    size: Option<usize>,
+    is_json: Option<bool>,
 }
 
 /// An authorized call.
@@ -63,25 +113,91 @@ struct Call<'a> {
     headers: &'a http::HeaderMap,
     body: Bytes,
     now: u64,
+    caller: Caller<'a>,
 }
 
-/// Answers a call below a stage.
+impl Call<'_> {
+    /// Who calls, from where.
+    fn facts(&self) -> Facts {
+        self.gateway.facts(|| self.caller.facts())
+    }
+}
+
+impl Caller<'_> {
+    fn facts(&self) -> Facts {
+        let mut facts = Facts::none();
+        facts.add_some("caller", self.name);
+        facts.add("sourceAddress", self.address.to_string());
+        facts
+    }
+}
+
+/// Answers a call below a stage. `address` is where it comes from.
 pub(crate) async fn serve(
     gateway: &Gateway,
     stage: &Arc<Stage>,
     endpoint: &Endpoint,
+    address: IpAddr,
     request: Request<Incoming>,
 ) -> Reply {
-    let mut place =
-        Place { api_id: Arc::clone(&stage.api_id), stage: Arc::clone(&stage.name), ..Place::default() };
-    let result = handle(gateway, stage, endpoint, request, &mut place).await;
+    let mut place = Place {
+        api_id: Arc::clone(&stage.api_id),
+        stage: Arc::clone(&stage.name),
+        request_id: Some(gateway.request_id(now_millis())),
+        ..Place::default()
+    };
+    let mut about = About::default();
+    let result = handle(gateway, stage, endpoint, address, request, &mut place, &mut about).await;
+    let result = match result {
+        Err(refusal) => Err(describe(gateway, endpoint, address, about, refusal).await),
+        ok => ok,
+    };
     finish(gateway, place, result)
+}
+
+/// Adds to a refusal what the call was, and to its body why it failed, where the caller may know.
+async fn describe(
+    gateway: &Gateway,
+    endpoint: &Endpoint,
+    address: IpAddr,
+    about: About,
+    mut refusal: Refusal,
+) -> Refusal {
+    let About { caller, is_known, size, is_json } = about;
+    let own = std::mem::take(&mut refusal.facts);
+    refusal.facts = gateway.facts(|| {
+        let mut facts = Caller { address, name: caller.as_deref() }.facts();
+        let (target, channel) = match endpoint {
+            Endpoint::Channel(name) | Endpoint::ChannelMember(name, _) => ("channel", Some(name.as_str())),
+            Endpoint::User(_) => ("user", None),
+            Endpoint::Broadcast => ("broadcast", None),
+            _ => ("connection", None),
+        };
+        facts.add("target", target);
+        // A name of the wrong form may hold anything.
+        let is_name = |name: &&str| name.parse::<tidegate_core::channel::ChannelName>().is_ok();
+        facts.add_some("channel", channel.filter(is_name));
+        facts.add_some("size", size);
+        facts.add_some("isJson", is_json);
+        facts.add("result", refusal.reply.status().as_u16());
+        for (name, value) in own.iter() {
+            facts.add(name, value.clone());
+        }
+        facts
+    });
+    if !is_known {
+        return refusal;
+    }
+    let body = std::mem::take(refusal.reply.body_mut()).collect().await;
+    let body = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    refusal.named(body)
 }
 
 /// Answers a call by nothing but the connection id in its path, where a setting permits that. Gives the request
 /// back when it cannot.
 pub(crate) async fn by_connection_id(
     gateway: &Gateway,
+    address: IpAddr,
     request: Request<Incoming>,
 ) -> Result<Reply, Box<Request<Incoming>>> {
     let id = gateway.config.settings.all.management.resolve_by_connection_id.then(|| {
@@ -92,35 +208,46 @@ pub(crate) async fn by_connection_id(
         id.as_deref().and_then(|id| ConnectionId::parse(id).ok()).and_then(|id| gateway.registry.find(id));
     match (id, handle) {
         (Some(id), Some(handle)) => {
-            Ok(serve(gateway, &handle.stage, &Endpoint::Connection(id), request).await)
+            Ok(serve(gateway, &handle.stage, &Endpoint::Connection(id), address, request).await)
         }
         _ => Err(Box::new(request)),
     }
 }
 
 /// Answers a call whose address leads nowhere.
-pub(crate) fn unresolved(gateway: &Gateway, unresolved: &Unresolved, path: &str, method: &Method) -> Reply {
-    let refusal = match unresolved.is_on_domain {
+pub(crate) fn unresolved(
+    gateway: &Gateway,
+    unresolved: &Unresolved,
+    path: &str,
+    method: &Method,
+    address: IpAddr,
+) -> Reply {
+    let mut refusal = match unresolved.is_on_domain {
         true => {
             let path = path.trim_start_matches('/');
             let text = format!("No method found matching route {path} for http method {method}");
-            Refusal {
-                reply: aws_error(ErrorCode::NotMapped, Some(&text)),
-                code: ErrorCode::NotMapped,
-                diagnosis: unresolved.diagnosis,
-            }
+            Refusal::with_text(ErrorCode::NotMapped, unresolved.diagnosis, &text)
         }
         false => Refusal::new(ErrorCode::Forbidden, unresolved.diagnosis),
     };
+    refusal.facts = gateway.facts(|| {
+        let before = path.split("/@connections").next().unwrap_or_default();
+        let facts = Caller { address, name: None }.facts().with("target", "connection");
+        facts
+            .with("path", before.chars().take(256).collect::<String>())
+            .with("detail", unresolved.detail.as_str())
+    });
     finish(gateway, Place::default(), Err(refusal))
 }
 
-fn finish(gateway: &Gateway, place: Place, result: Result<Reply, Refusal>) -> Reply {
+fn finish(gateway: &Gateway, mut place: Place, result: Result<Reply, Refusal>) -> Reply {
+    let now = now_millis();
+    let request_id = *place.request_id.get_or_insert_with(|| gateway.request_id(now));
     let mut reply = match result {
         Ok(reply) => reply,
-        Err(Refusal { reply, code, diagnosis }) => {
+        Err(Refusal { reply, code, diagnosis, facts, .. }) => {
             gateway.notice(Notice::PushRefused {
-                facts: Facts::none(),
+                facts,
                 place,
                 status: reply.status().as_u16(),
                 code,
@@ -129,11 +256,10 @@ fn finish(gateway: &Gateway, place: Place, result: Result<Reply, Refusal>) -> Re
             reply
         }
     };
-    let now = now_millis();
     let headers = reply.headers_mut();
     for (name, value) in [
         ("x-amzn-requestid", gateway.uuid()),
-        ("x-amz-apigw-id", gateway.request_id(now).to_string()),
+        ("x-amz-apigw-id", request_id.to_string()),
         ("x-amzn-trace-id", gateway.trace_id(now)),
     ] {
         if let Ok(value) = HeaderValue::from_str(&value) {
@@ -147,8 +273,10 @@ async fn handle(
     gateway: &Gateway,
     stage: &Arc<Stage>,
     endpoint: &Endpoint,
+    address: IpAddr,
     request: Request<Incoming>,
     place: &mut Place,
+    about: &mut About,
 ) -> Result<Reply, Refusal> {
     let (head, body) = request.into_parts();
     let is_method = match endpoint {
@@ -164,14 +292,27 @@ async fn handle(
         Endpoint::Channel(_) | Endpoint::User(_) | Endpoint::Broadcast => gateway.push_limit(stage),
         _ => stage.settings.data_plane.max_message_bytes,
     };
+    about.size = body.size_hint().exact().and_then(|size| size.try_into().ok());
     let body = read_body(body, limit).await?;
-    authorize(gateway, stage, endpoint, &head, &body)?;
+    about.size = Some(body.len());
+    if head.method == Method::POST && gateway.keeps_facts() {
+        about.is_json = Some(serde_json::from_slice::<serde::de::IgnoredAny>(&body).is_ok());
+    }
+    authorize(gateway, stage, endpoint, &head, &body, about)?;
     if gateway.is_draining() && head.method == Method::POST {
         return Err(Refusal::new(ErrorCode::Draining, Diagnosis::NODE_DRAINING));
     }
     let query = head.uri.query().unwrap_or_default();
-    let call =
-        Call { gateway, stage, method: head.method, query, headers: &head.headers, body, now: now_millis() };
+    let call = Call {
+        gateway,
+        stage,
+        method: head.method,
+        query,
+        headers: &head.headers,
+        body,
+        now: now_millis(),
+        caller: Caller { address, name: about.caller.as_deref() },
+    };
     match endpoint {
         Endpoint::Connection(id) => connection::serve(call, id, place).await,
         Endpoint::Connections => list::serve(&call),
@@ -190,7 +331,8 @@ async fn handle(
 async fn read_body(body: Incoming, limit: usize) -> Result<Bytes, Refusal> {
     let announced = body.size_hint().exact();
     let too_large = || {
-        let mut refusal = Refusal::new(ErrorCode::PayloadTooLarge, Diagnosis::MESSAGE_TOO_LARGE_OUT);
+        let mut refusal =
+            Refusal::new(ErrorCode::PayloadTooLarge, Diagnosis::MESSAGE_TOO_LARGE_OUT).with("limit", limit);
         // The body is the real service's; what helps the caller stands beside it.
         let size = announced.map_or_else(|| "more".to_owned(), |size| size.to_string());
         let hint = format!(
@@ -221,13 +363,19 @@ fn authorize(
     endpoint: &Endpoint,
     head: &http::request::Parts,
     body: &Bytes,
+    about: &mut About,
 ) -> Result<(), Refusal> {
     if let Some(key) = bearer_token(&head.headers) {
-        return match gateway.config.api_keys.iter().any(|known| known.verify(key)) {
-            true => Ok(()),
-            false => Err(Refusal::new(ErrorCode::Forbidden, Diagnosis::MANAGEMENT_UNKNOWN_KEY)),
+        let Some(key_idx) = gateway.config.api_keys.iter().position(|known| known.verify(key)) else {
+            return Err(Refusal::new(ErrorCode::Forbidden, Diagnosis::MANAGEMENT_UNKNOWN_KEY));
         };
+        // Bearer keys have no names; their place in the configuration tells them apart.
+        about.caller = Some(format!("api key {}", key_idx + 1));
+        about.is_known = true;
+        return Ok(());
     }
+    // Not secret, and what an operator needs who looks for the caller of a call that fails.
+    let access_key_id = claimed_key(&head.headers);
     let parts = RequestParts {
         method: head.method.as_str(),
         path: head.uri.path(),
@@ -245,8 +393,22 @@ fn authorize(
             let mut reply = aws_error(code, Some(&error.message()));
             reply.headers_mut().insert("x-amzn-errortype", HeaderValue::from_static(error.error_type()));
             let known = Diagnosis::find(error.diagnosis());
-            Refusal { reply, code, diagnosis: known.unwrap_or(Diagnosis::MANAGEMENT_BAD_SIGNATURE) }
+            let diagnosis = known.unwrap_or(Diagnosis::MANAGEMENT_BAD_SIGNATURE);
+            let mut refusal = Refusal::with_reply(reply, code, diagnosis);
+            refusal.facts.add_some("accessKeyId", access_key_id.clone());
+            refusal.facts.add_some("scope", claimed_scope(&head.headers));
+            if diagnosis == Diagnosis::MANAGEMENT_WRONG_REGION {
+                refusal.facts.add("expected", gateway.config.region.as_str());
+            }
+            if diagnosis == Diagnosis::MANAGEMENT_CLOCK_SKEW {
+                let date = head.headers.get("x-amz-date").and_then(|date| date.to_str().ok());
+                refusal.facts.add_some("date", date.map(|date| date.chars().take(32).collect::<String>()));
+                refusal.facts.add("now", now_millis());
+            }
+            refusal
         })?;
+    about.caller = Some(verified.access_key_id.clone());
+    about.is_known = true;
     let scope = ResourceScope {
         partition: "aws",
         region: &gateway.config.region,
@@ -274,31 +436,57 @@ fn authorize(
     // The capital M is the real service's.
     *reply.body_mut() = Full::new(Bytes::from(format!(r#"{{"Message":{}}}"#, serde_json::Value::from(text))));
     reply.headers_mut().insert("x-amzn-errortype", HeaderValue::from_static("AccessDeniedException"));
-    Err(Refusal { reply, code: ErrorCode::Forbidden, diagnosis: Diagnosis::MANAGEMENT_DENIED })
+    Err(Refusal::with_reply(reply, ErrorCode::Forbidden, Diagnosis::MANAGEMENT_DENIED)
+        .with("action", action)
+        .with("resource", resource))
 }
 
 fn bad_request(text: &str) -> Refusal {
-    let reply = aws_error(ErrorCode::BadRequest, Some(text));
-    Refusal { reply, code: ErrorCode::BadRequest, diagnosis: Diagnosis::HANDSHAKE_MALFORMED }
+    Refusal::with_text(ErrorCode::BadRequest, Diagnosis::HANDSHAKE_MALFORMED, text)
+}
+
+/// The key that a signature names: letters and digits, or nothing.
+fn claimed_key(headers: &http::HeaderMap) -> Option<String> {
+    let key = claimed_credential(headers)?.split('/').next()?;
+    (key.len() <= 128 && key.bytes().all(|byte| byte.is_ascii_alphanumeric())).then(|| key.to_owned())
+}
+
+/// Date, region and service that a signature names.
+fn claimed_scope(headers: &http::HeaderMap) -> Option<String> {
+    let (_, scope) = claimed_credential(headers)?.split_once('/')?;
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'_');
+    (scope.len() <= 128 && scope.bytes().all(is_plain)).then(|| scope.to_owned())
+}
+
+fn claimed_credential(headers: &http::HeaderMap) -> Option<&str> {
+    let value = headers.get(http::header::AUTHORIZATION)?.to_str().ok()?;
+    let (_, credential) = value.split_once("Credential=")?;
+    credential.split([',', ' ']).next()
 }
 
 /// 410, and why as far as it is remembered.
 fn gone(gateway: &Gateway, id: ConnectionId, now: u64) -> Refusal {
-    let remembered = gateway.gone(id, now);
-    let diagnosis = remembered.map_or(Diagnosis::GONE_UNKNOWN_ID, |gone| gone.diagnosis);
-    let mut refusal = Refusal::new(ErrorCode::Gone, diagnosis);
+    let why = gateway.explain_gone(id, now);
+    let mut refusal = Refusal::new(ErrorCode::Gone, why.diagnosis);
     let headers = refusal.reply.headers_mut();
-    let reason = match remembered {
-        None => "unknown",
-        Some(gone) if gone.code == 0 => "handshake",
-        Some(_) => "closed",
+    let reason = match (why.is_remembered, why.code) {
+        (false, _) => "unknown",
+        (true, None) => "handshake",
+        (true, Some(_)) => "closed",
     };
     headers.insert("x-tidegate-gone-reason", HeaderValue::from_static(reason));
-    if let Some(gone) = remembered.filter(|gone| gone.code != 0) {
-        headers.insert("x-tidegate-close-code", HeaderValue::from(gone.code));
+    if let Some(code) = why.code.filter(|_| why.is_remembered) {
+        headers.insert("x-tidegate-close-code", HeaderValue::from(code));
     }
-    if let Ok(value) = HeaderValue::from_str(diagnosis.as_str()) {
+    if let Ok(value) = HeaderValue::from_str(why.diagnosis.as_str()) {
         headers.insert("x-tidegate-diagnosis", value);
     }
+    explained(gateway, refusal, why)
+}
+
+/// With what is known of the id.
+fn explained(gateway: &Gateway, mut refusal: Refusal, why: WhyGone) -> Refusal {
+    refusal.facts = gateway.facts(|| why.facts());
+    refusal.told = why.told();
     refusal
 }

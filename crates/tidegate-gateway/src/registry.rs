@@ -4,7 +4,7 @@
 //! another node, of another installation or of yesterday simply is not here.
 
 use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher as _, DefaultHasher, Hasher as _, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -18,6 +18,9 @@ use crate::connection::handle::Handle;
 /// Locks that the slots are spread over: enough that two threads seldom meet.
 const N_SHARDS: usize = 16;
 
+/// Bits of the check value that say which installation made an id; the others say which process.
+const OF_INSTALLATION: u32 = 0xFF_FF00;
+
 /// All connections of this node, from the start of their `$connect` to their end.
 #[derive(Debug)]
 pub(crate) struct Registry {
@@ -25,8 +28,12 @@ pub(crate) struct Registry {
     next_shard: AtomicUsize,
     n_connections: AtomicUsize,
     node: u8,
-    /// Keyed hashing, new for every process: ids of an earlier one cannot fit.
-    check: RandomState,
+    /// The same for all processes of an installation: by it an id of an earlier one is told from a foreign one.
+    installation: u64,
+    /// New for every process, so that no id comes twice even if the clock was set back.
+    process: RandomState,
+    /// Milliseconds since 1970.
+    started_at: u64,
     gone: Mutex<GoneMemory>,
 }
 
@@ -47,10 +54,33 @@ struct Slot {
 /// How an id that is not connected came to be so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Gone {
+    /// What posts are told.
     pub(crate) diagnosis: Diagnosis,
+    /// Why it ended, or why it was refused.
+    pub(crate) reason: Option<Diagnosis>,
     /// Close code, 0 when the connection never opened.
     pub(crate) code: u16,
-    at: u64,
+    /// Milliseconds since 1970.
+    pub(crate) at: u64,
+    /// Posts to it since.
+    pub(crate) n_posts: u32,
+}
+
+impl Gone {
+    pub(crate) fn new(diagnosis: Diagnosis, reason: Diagnosis, code: u16, at: u64) -> Self {
+        Self { diagnosis, reason: Some(reason), code, at, n_posts: 0 }
+    }
+}
+
+/// Where an id comes from that is neither connected nor remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// This process made it; its end is forgotten.
+    Here,
+    /// An earlier process of this node made it.
+    Earlier,
+    /// Nobody here made it.
+    Elsewhere,
 }
 
 #[derive(Debug, Default)]
@@ -66,13 +96,16 @@ pub(crate) struct Reservation {
 }
 
 impl Registry {
-    pub(crate) fn new(node: u8) -> Self {
+    /// `installation`: what ids of this installation are known by; `now`: milliseconds since 1970.
+    pub(crate) fn new(node: u8, installation: u64, now: u64) -> Self {
         Self {
             shards: std::array::from_fn(|_| Mutex::default()),
             next_shard: AtomicUsize::new(0),
             n_connections: AtomicUsize::new(0),
             node,
-            check: RandomState::new(),
+            installation,
+            process: RandomState::new(),
+            started_at: now,
             gone: Mutex::default(),
         }
     }
@@ -102,7 +135,7 @@ impl Registry {
             shard.slots[slot_idx as usize].issued_at = ticks;
             let slot = slot_idx * N_SHARDS as u32 + shard_idx as u32;
             let head = ConnectionId::new(ticks, self.node, slot, 0).head();
-            let connection_id = ConnectionId::new(ticks, self.node, slot, self.check.hash_one(head) as u32);
+            let connection_id = ConnectionId::new(ticks, self.node, slot, self.check(head));
             Some(Reservation { connection_id })
         })
     }
@@ -120,6 +153,11 @@ impl Registry {
 
     /// Frees the slot and remembers why.
     pub(crate) fn remove(&self, id: ConnectionId, diagnosis: Diagnosis, code: u16, now: u64) {
+        self.remove_because(id, Gone { diagnosis, reason: None, code, at: now, n_posts: 0 });
+    }
+
+    /// As [`Self::remove`], with everything that is known.
+    pub(crate) fn remove_because(&self, id: ConnectionId, gone: Gone) {
         let shard_idx = id.slot() as usize % N_SHARDS;
         let slot_idx = id.slot() as usize / N_SHARDS;
         let mut shard = self.shards[shard_idx].lock();
@@ -135,12 +173,51 @@ impl Registry {
         drop(shard);
         drop(handle);
         self.n_connections.fetch_sub(1, Ordering::Relaxed);
-        self.gone.lock().remember(id, Gone { diagnosis, code, at: now });
+        self.gone.lock().remember(id, gone);
     }
 
-    /// Why an id is not connected, if that was within `memory` milliseconds.
-    pub(crate) fn gone(&self, id: ConnectionId, now: u64, memory: u64) -> Option<Gone> {
-        self.gone.lock().by_id.get(&id).copied().filter(|gone| now.saturating_sub(gone.at) <= memory)
+    /// Counts a post to an id that is remembered.
+    pub(crate) fn posted(&self, id: ConnectionId) {
+        if let Some(gone) = self.gone.lock().by_id.get_mut(&id) {
+            gone.n_posts = gone.n_posts.saturating_add(1);
+        }
+    }
+
+    /// Adds why a handshake was refused whose id is remembered.
+    pub(crate) fn refused_because(&self, id: ConnectionId, reason: Diagnosis) {
+        if let Some(gone) = self.gone.lock().by_id.get_mut(&id) {
+            gone.reason = Some(reason);
+        }
+    }
+
+    /// Where an id comes from.
+    pub(crate) fn origin(&self, id: ConnectionId) -> Origin {
+        let is_own =
+            id.node() == self.node && id.check() & OF_INSTALLATION == self.check(id.head()) & OF_INSTALLATION;
+        // A tick of tolerance: times in ids are rounded down.
+        match (is_own, id.check() == self.check(id.head()) && id.made_at() + 63 >= self.started_at) {
+            (false, _) => Origin::Elsewhere,
+            (true, true) => Origin::Here,
+            (true, false) => Origin::Earlier,
+        }
+    }
+
+    /// When this process began, in milliseconds since 1970.
+    pub(crate) fn started_at(&self) -> u64 {
+        self.started_at
+    }
+
+    fn check(&self, head: u64) -> u32 {
+        let mut hasher = DefaultHasher::new();
+        hasher.write_u64(self.installation);
+        hasher.write_u64(head);
+        (hasher.finish() as u32 & OF_INSTALLATION)
+            | (self.process.hash_one(head) as u32 & !OF_INSTALLATION & 0xFF_FFFF)
+    }
+
+    /// Why an id is not connected, if that is remembered.
+    pub(crate) fn gone(&self, id: ConnectionId) -> Option<Gone> {
+        self.gone.lock().by_id.get(&id).copied()
     }
 
     /// Pending and open connections.
@@ -198,7 +275,7 @@ mod tests {
 
     #[test]
     fn no_id_is_issued_twice() {
-        let registry = Registry::new(1);
+        let registry = Registry::new(1, 7, 0);
         let mut seen = std::collections::HashSet::new();
         for _ in 0..10_000 {
             let reservation = registry.reserve(1_000_000).expect("a slot");
@@ -208,10 +285,26 @@ mod tests {
 
     #[test]
     fn a_foreign_id_is_not_found() {
-        let registry = Registry::new(1);
+        let registry = Registry::new(1, 7, 0);
         let id = registry.reserve(1_000_000).expect("a slot").connection_id;
         assert!(registry.find(id).is_none());
         assert!(registry.find(ConnectionId::new(1, 1, MAX_SLOTS as u32 - 1, 0)).is_none());
-        assert_eq!(registry.gone(id, 0, 1000), None);
+        assert_eq!(registry.gone(id), None);
+    }
+
+    #[test]
+    fn an_id_says_whose_it_is() {
+        // connections.gone-restart, connections.unknown-id
+        let minute = 60_000;
+        let before = Registry::new(1, 7, minute);
+        let id = before.reserve(2 * minute).expect("a slot").connection_id;
+        assert_eq!(before.origin(id), Origin::Here);
+        let first = before.reserve(minute).expect("a slot").connection_id;
+        assert_eq!(before.origin(first), Origin::Here);
+        let after = Registry::new(1, 7, 3 * minute);
+        assert_eq!(after.origin(id), Origin::Earlier);
+        assert_eq!(Registry::new(1, 8, 3 * minute).origin(id), Origin::Elsewhere);
+        assert_eq!(Registry::new(2, 7, 3 * minute).origin(id), Origin::Elsewhere);
+        assert!(id.made_at().abs_diff(2 * minute) < 63);
     }
 }

@@ -8,10 +8,10 @@ use tidegate_core::context::ConnectionFacts;
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::id::ConnectionId;
 use tidegate_core::identity::{AuthKind, Identity};
-use tidegate_core::notice::ClosedBy;
 use tidegate_ws::{CloseCode, CloseFrame};
 
 use crate::clock::now_millis;
+use crate::connection::close_reason;
 use crate::connection::handle::{CloseCause, Handle};
 use crate::gateway::Gateway;
 use crate::groups::{Key, Kind};
@@ -225,14 +225,9 @@ impl Gateway {
         let handle = ConnectionId::parse(id).ok().and_then(|id| self.registry.find(id));
         let code = CloseCode::new(code).unwrap_or(CloseCode::POLICY_VIOLATION);
         handle.is_some_and(|handle| {
-            handle.close(CloseCause {
-                frame: Some(CloseFrame::new(code, reason)),
-                code: code.as_u16(),
-                reason: reason.to_owned(),
-                by: ClosedBy::Backend,
-                diagnosis: Diagnosis::CLOSE_BACKEND_REQUESTED,
-                gone: Diagnosis::GONE_SERVER_CLOSED,
-            })
+            let cause =
+                CloseCause::requested(CloseFrame::new(code, reason), Diagnosis::CLOSE_BACKEND_REQUESTED);
+            handle.close(cause.with("actor", "administrator").with("requestedAt", now_millis()))
         })
     }
 
@@ -353,17 +348,11 @@ fn is_in(facts: &ConnectionFacts, api_id: Option<&str>, stage: Option<&str>) -> 
 
 fn ended(ending: Ending) -> CloseCause {
     let (reason, diagnosis) = match ending {
-        Ending::SessionEnded => ("Session ended", Diagnosis::CLOSE_SESSION_ENDED),
-        Ending::AccessRevoked => ("Access revoked", Diagnosis::CLOSE_ACCESS_REVOKED),
+        Ending::SessionEnded => (close_reason::SESSION_ENDED, Diagnosis::CLOSE_SESSION_ENDED),
+        Ending::AccessRevoked => (close_reason::ACCESS_REVOKED, Diagnosis::CLOSE_ACCESS_REVOKED),
     };
-    CloseCause {
-        frame: Some(CloseFrame::new(CloseCode::POLICY_VIOLATION, reason)),
-        code: 1008,
-        reason: reason.to_owned(),
-        by: ClosedBy::Backend,
-        diagnosis,
-        gone: Diagnosis::GONE_SERVER_CLOSED,
-    }
+    CloseCause::requested(CloseFrame::new(CloseCode::POLICY_VIOLATION, reason), diagnosis)
+        .with("requestedAt", now_millis())
 }
 
 fn info(handle: &Handle) -> ConnectionInfo {

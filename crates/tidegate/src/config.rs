@@ -557,7 +557,7 @@ impl Checker<'_> {
 
     fn check_ranges(&mut self, prefix: &str, settings: &Settings) {
         let data_plane = &settings.data_plane;
-        let ranges: [(&str, u64, std::ops::RangeInclusive<u64>); 9] = [
+        let ranges: [(&str, u64, std::ops::RangeInclusive<u64>); 10] = [
             ("data_plane.max_frame_bytes", data_plane.max_frame_bytes as u64, 125..=64 << 20),
             ("data_plane.max_message_bytes", data_plane.max_message_bytes as u64, 125..=64 << 20),
             ("data_plane.per_connection_concurrency", data_plane.per_connection_concurrency as u64, 1..=64),
@@ -566,6 +566,7 @@ impl Checker<'_> {
             ("integration.max_timeout_ms", u64::from(settings.integration.max_timeout_ms), 50..=3_600_000),
             ("management.hold_ms", settings.management.hold_ms, 1..=60_000),
             ("integration.pool_idle_ms", settings.integration.pool_idle_ms, 1..=600_000),
+            ("integration.max_parallel", settings.integration.max_parallel as u64, 1..=1_000_000),
             ("data_plane.server_ping_timeout", data_plane.server_ping_timeout, 1..=3600),
         ];
         for (key, value, range) in ranges {

@@ -19,7 +19,7 @@ use tidegate_ws::OutboundMessage;
 
 use super::handle::Handle;
 use super::message;
-use crate::channels::{JoinRefusal, Permission, frame, on_join, presence};
+use crate::channels::{By, JoinRefusal, Permission, frame, on_join, presence};
 use crate::clock::now_millis;
 use crate::gateway::Gateway;
 use crate::groups::{Joined, Past};
@@ -152,7 +152,7 @@ async fn run(
             // Asked first, then out and in: whoever may not change stays where they are.
             let permission = gateway.may_enter(handle, &channel).await?;
             for old in handle.membership().channels().iter().filter(|old| **old != channel) {
-                if gateway.leave_channel(handle, old) {
+                if gateway.leave_channel(handle, old, By::Client) {
                     tell_backend(gateway, handle, stage, LEAVE_ROUTE, old).await;
                 }
             }
@@ -164,7 +164,7 @@ async fn run(
         }
         "leave" => {
             let channel = channel()?;
-            let was_member = gateway.leave_channel(handle, &channel);
+            let was_member = gateway.leave_channel(handle, &channel, By::Client);
             if was_member {
                 tell_backend(gateway, handle, stage, LEAVE_ROUTE, &channel).await;
             }

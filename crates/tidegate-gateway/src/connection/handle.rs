@@ -1,7 +1,7 @@
 //! What the rest of the gateway holds of a connection: its facts, its state and its outbox.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Waker};
 
@@ -9,11 +9,13 @@ use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 use tidegate_core::context::{ConnectionFacts, SessionFacts};
 use tidegate_core::diagnosis::Diagnosis;
+use tidegate_core::journal::Facts;
 use tidegate_core::limits;
 use tidegate_core::notice::ClosedBy;
 use tidegate_core::snapshot::Stage;
 use tidegate_ws::{CloseCode, CloseFrame, DeflateParams, OutboundMessage};
 
+use super::close_reason;
 use super::membership::Membership;
 
 /// Why a connection ends, as its client and its backend will see it.
@@ -29,19 +31,59 @@ pub(crate) struct CloseCause {
     pub(crate) diagnosis: Diagnosis,
     /// What later posts are told.
     pub(crate) gone: Diagnosis,
+    /// What the catalogue names as proof.
+    pub(crate) facts: Facts,
 }
 
 impl CloseCause {
-    /// The gateway ends a connection that has broken a rule: 1008.
-    pub(crate) fn policy_violation(reason: &str, diagnosis: Diagnosis) -> Self {
+    /// The gateway ends a connection, and says so. `reason` is one of [`super::close_reason`].
+    pub(crate) fn by_gateway(code: CloseCode, reason: &str, diagnosis: Diagnosis) -> Self {
         Self {
-            frame: Some(CloseFrame::new(CloseCode::POLICY_VIOLATION, reason)),
-            code: 1008,
+            code: code.as_u16(),
+            frame: Some(CloseFrame::new(code, reason)),
             reason: reason.to_owned(),
             by: ClosedBy::Gateway,
             diagnosis,
             gone: Diagnosis::GONE_SERVER_CLOSED,
+            facts: Facts::none(),
         }
+    }
+
+    /// The gateway ends a connection that has broken a rule: 1008.
+    pub(crate) fn policy_violation(reason: &str, diagnosis: Diagnosis) -> Self {
+        Self::by_gateway(CloseCode::POLICY_VIOLATION, reason, diagnosis)
+    }
+
+    /// No close frame came and none can be sent: 1006.
+    pub(crate) fn lost(diagnosis: Diagnosis) -> Self {
+        Self {
+            frame: None,
+            code: 1006,
+            reason: close_reason::ABNORMALLY.to_owned(),
+            by: ClosedBy::Network,
+            diagnosis,
+            gone: Diagnosis::GONE_NETWORK,
+            facts: Facts::none(),
+        }
+    }
+
+    /// A management call or an administrator ends a connection.
+    pub(crate) fn requested(frame: CloseFrame, diagnosis: Diagnosis) -> Self {
+        Self {
+            code: frame.code.as_u16(),
+            reason: frame.reason.clone(),
+            frame: Some(frame),
+            by: ClosedBy::Backend,
+            diagnosis,
+            gone: Diagnosis::GONE_SERVER_CLOSED,
+            facts: Facts::none(),
+        }
+    }
+
+    /// With one more fact.
+    pub(crate) fn with(mut self, name: &'static str, value: impl Into<serde_json::Value>) -> Self {
+        self.facts.add(name, value);
+        self
     }
 }
 
@@ -69,6 +111,8 @@ enum State {
 /// One connection, shared. Dropping the last reference frees it; the registry holds one while it is open.
 pub(crate) struct Handle {
     pub(crate) facts: Arc<ConnectionFacts>,
+    /// The reference that the client made for its attempt.
+    pub(crate) client_ref: Option<Arc<str>>,
     /// Stage of the handshake; its settings apply for the life of the connection.
     pub(crate) stage: Arc<Stage>,
     /// Handshake headers that go with every event, where that is switched on.
@@ -84,6 +128,16 @@ pub(crate) struct Handle {
     bytes_in: AtomicU64,
     /// Milliseconds since 1970 of the ping that waits for an answer; 0 = none.
     pinged_at: AtomicU64,
+    /// Pings of the gateway since the client was last heard.
+    n_unanswered: AtomicU32,
+    /// Milliseconds since 1970 of the last pong; 0 = none yet.
+    ponged_at: AtomicU64,
+    /// Milliseconds since 1970 of the last application heartbeat without a reply; 0 = none.
+    heartbeat_at: AtomicU64,
+    /// Remarks that were made about it, one bit for each kind.
+    remarks: AtomicU32,
+    /// Milliseconds of the longest time for which the socket took nothing.
+    longest_block: AtomicU64,
     /// Milliseconds since 1970 since when the socket takes nothing; 0 = it does.
     blocked_since: AtomicU64,
     /// The wheel holds an entry that looks after `blocked_since`.
@@ -99,6 +153,8 @@ struct Outbox {
     frames: VecDeque<Bytes>,
     /// Bytes in `frames` and on their way into the socket.
     queued_bytes: usize,
+    /// Most bytes that have waited at a time.
+    high_water: usize,
     state: State,
     close: Option<Box<CloseCause>>,
     waker: Option<Waker>,
@@ -141,12 +197,14 @@ impl Handle {
         let last_active = AtomicU64::new(facts.connected_at);
         Self {
             facts,
+            client_ref: None,
             stage,
             kept_headers,
             membership: OnceLock::new(),
             outbox: Mutex::new(Outbox {
                 frames: VecDeque::new(),
                 queued_bytes: 0,
+                high_water: 0,
                 state: if accepts_pending { State::PendingQueue } else { State::Pending },
                 close: None,
                 waker: None,
@@ -159,6 +217,11 @@ impl Handle {
             messages_in: AtomicU64::new(0),
             bytes_in: AtomicU64::new(0),
             pinged_at: AtomicU64::new(0),
+            n_unanswered: AtomicU32::new(0),
+            ponged_at: AtomicU64::new(0),
+            heartbeat_at: AtomicU64::new(0),
+            remarks: AtomicU32::new(0),
+            longest_block: AtomicU64::new(0),
             blocked_since: AtomicU64::new(0),
             has_stall_entry: AtomicBool::new(false),
             age_deadline,
@@ -207,6 +270,7 @@ impl Handle {
             return Err(PushRefusal::Full);
         }
         outbox.queued_bytes += frames.len();
+        outbox.high_water = outbox.high_water.max(outbox.queued_bytes);
         outbox.messages_out += 1;
         outbox.bytes_out += message.len() as u64;
         outbox.last_sent = now;
@@ -241,6 +305,11 @@ impl Handle {
             waker.wake();
         }
         true
+    }
+
+    /// Why it is ending, if it is.
+    pub(crate) fn ending(&self) -> Option<Box<CloseCause>> {
+        self.outbox.lock().close.clone()
     }
 
     /// The 101 has been written: pushes are taken from now on.
@@ -371,7 +440,76 @@ impl Handle {
     pub(crate) fn heard(&self) {
         if self.pinged_at.load(Ordering::Relaxed) != 0 {
             self.pinged_at.store(0, Ordering::Relaxed);
+            self.n_unanswered.store(0, Ordering::Relaxed);
         }
+    }
+
+    /// A pong has come.
+    pub(crate) fn ponged(&self, now: u64) {
+        self.ponged_at.store(now, Ordering::Relaxed);
+    }
+
+    /// True the first time for each kind of remark.
+    pub(crate) fn remark_once(&self, kind: u32) -> bool {
+        // A look first: most messages give no reason for another remark.
+        self.remarks.load(Ordering::Relaxed) & kind == 0
+            && self.remarks.fetch_or(kind, Ordering::Relaxed) & kind == 0
+    }
+
+    pub(crate) fn heartbeat_at(&self) -> u64 {
+        self.heartbeat_at.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_heartbeat_at(&self, now: u64) {
+        self.heartbeat_at.store(now, Ordering::Relaxed);
+    }
+
+    /// The socket takes bytes again.
+    pub(crate) fn unblocked(&self, now: u64) {
+        let since = self.blocked_since.swap(0, Ordering::Relaxed);
+        self.longest_block.fetch_max(now.saturating_sub(since), Ordering::Relaxed);
+    }
+
+    /// What explains the end of a connection. To be asked before [`Self::finish`].
+    pub(crate) fn end_facts(&self, cause: &CloseCause, now: u64) -> Facts {
+        let (queue_bytes, high_water) = {
+            let outbox = self.outbox.lock();
+            (outbox.queued_bytes, outbox.high_water)
+        };
+        let mut facts = cause.facts.clone();
+        if facts.get("queueBytes").is_none() {
+            facts.add("queueBytes", queue_bytes);
+        }
+        facts.add("by", cause.by.as_str());
+        facts.add("closeCode", cause.code);
+        facts.add("ageMs", now.saturating_sub(self.facts.connected_at));
+        facts.add("idleMs", now.saturating_sub(self.last_active()));
+        facts.add("queueHighWater", high_water);
+        let unanswered = self.n_unanswered.load(Ordering::Relaxed);
+        if unanswered > 0 {
+            facts.add("pingsUnanswered", unanswered);
+        }
+        let ponged_at = self.ponged_at.load(Ordering::Relaxed);
+        if ponged_at > 0 {
+            facts.add("lastPongMs", now.saturating_sub(ponged_at));
+        }
+        let expires_at = self.membership_if_any().and_then(|membership| membership.identity().expires_at);
+        facts.add_some("expiresAt", expires_at);
+        facts
+    }
+
+    /// It reads too slowly: what waits for it at this moment is the proof.
+    pub(crate) fn too_slow(&self, now: u64) -> CloseCause {
+        let (queue_bytes, queue_frames) = {
+            let outbox = self.outbox.lock();
+            (outbox.queued_bytes, outbox.frames.len())
+        };
+        let since = self.blocked_since();
+        let present = if since > 0 { now.saturating_sub(since) } else { 0 };
+        CloseCause::policy_violation(close_reason::TOO_SLOW, Diagnosis::CONN_SLOW_CONSUMER)
+            .with("queueLength", queue_frames)
+            .with("queueBytes", queue_bytes)
+            .with("longestWriteMs", present.max(self.longest_block.load(Ordering::Relaxed)))
     }
 
     pub(crate) fn pinged_at(&self) -> u64 {
@@ -380,6 +518,7 @@ impl Handle {
 
     pub(crate) fn set_pinged_at(&self, now: u64) {
         self.pinged_at.store(now, Ordering::Relaxed);
+        self.n_unanswered.fetch_add(1, Ordering::Relaxed);
     }
 
     /// True once, until [`Self::release_stall_entry`].

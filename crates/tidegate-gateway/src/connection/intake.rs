@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use tidegate_core::diagnosis::Diagnosis;
+use tidegate_core::journal::Facts;
 use tidegate_core::limits;
 use tidegate_core::notice::ClosedBy;
 use tidegate_core::settings::Binary;
 use tidegate_ws::{CloseCode, CloseFrame, DecodeError, Decoder, DeflateParams, Incoming, Role};
 
+use super::close_reason;
 use super::handle::{CloseCause, Handle};
 
 /// A message that waits for its turn.
@@ -112,9 +114,13 @@ impl Intake {
                 let text = base64::engine::general_purpose::STANDARD.encode(&bytes);
                 self.queue(Queued { text, is_base64: true }, now);
             }
-            Incoming::Binary(_) => {
-                let reason = "Binary messages are not supported";
-                return Some(refused(CloseCode::UNSUPPORTED_DATA, reason, Diagnosis::MESSAGE_BINARY));
+            Incoming::Binary(bytes) => {
+                let cause = CloseCause::by_gateway(
+                    CloseCode::UNSUPPORTED_DATA,
+                    close_reason::NO_BINARY,
+                    Diagnosis::MESSAGE_BINARY,
+                );
+                return Some(Box::new(cause.with("opcode", 2).with("size", bytes.len())));
             }
             Incoming::Ping(payload) => {
                 if settings.ping_counts_as_activity {
@@ -123,6 +129,7 @@ impl Intake {
                 self.handle.push_control(tidegate_ws::pong(&payload));
             }
             Incoming::Pong(_) => {
+                self.handle.ponged(now);
                 if settings.ping_counts_as_activity {
                     self.handle.touch(now);
                 }
@@ -142,49 +149,55 @@ impl Intake {
 fn closed_by_client(frame: Option<CloseFrame>) -> Box<CloseCause> {
     let (code, reason) = match &frame {
         Some(frame) => (frame.code.as_u16(), frame.reason.clone()),
-        None => (1005, "Client-side close frame status not set".to_owned()),
+        None => (1005, close_reason::NO_STATUS.to_owned()),
     };
+    let known = frame.as_ref().and_then(|frame| close_reason::known_of_client(&frame.reason));
+    let diagnosis = match (code, known) {
+        (1001, _) => Diagnosis::CLIENT_PAGE_LEFT,
+        (1011, Some("keepalive ping timeout")) => Diagnosis::CLIENT_KEEPALIVE_1011,
+        // Said of its own accord, or with a code of the application: normal.
+        _ => Diagnosis::GONE_CLIENT_CLOSED,
+    };
+    let mut facts = Facts::none().with("clientCode", code);
+    facts.add_some("clientReason", known);
     Box::new(CloseCause {
         frame,
         code,
         reason,
         by: ClosedBy::Client,
-        diagnosis: Diagnosis::CLIENT_PAGE_LEFT,
+        diagnosis,
         gone: Diagnosis::GONE_CLIENT_CLOSED,
+        facts,
     })
 }
 
 /// The peer broke the protocol or a limit.
 fn broken(error: &DecodeError) -> Box<CloseCause> {
     let (reason, diagnosis) = match error {
-        DecodeError::NotUtf8 { .. } => ("Invalid UTF-8", Diagnosis::MESSAGE_NOT_UTF8),
-        DecodeError::FrameTooLarge { .. } => ("Frame too large", Diagnosis::MESSAGE_FRAME_TOO_LARGE),
-        DecodeError::MessageTooLarge { .. } => ("Message too long", Diagnosis::MESSAGE_TOO_LARGE),
-        DecodeError::InflateLimit { .. } => ("Message too long", Diagnosis::MESSAGE_INFLATE_LIMIT),
-        _ => ("Protocol error", Diagnosis::PROTOCOL_VIOLATION),
+        DecodeError::NotUtf8 { .. } => (close_reason::INVALID_UTF8, Diagnosis::MESSAGE_NOT_UTF8),
+        DecodeError::FrameTooLarge { .. } => {
+            (close_reason::FRAME_TOO_LARGE, Diagnosis::MESSAGE_FRAME_TOO_LARGE)
+        }
+        DecodeError::MessageTooLarge { .. } => (close_reason::MESSAGE_TOO_LONG, Diagnosis::MESSAGE_TOO_LARGE),
+        DecodeError::InflateLimit { .. } => {
+            (close_reason::MESSAGE_TOO_LONG, Diagnosis::MESSAGE_INFLATE_LIMIT)
+        }
+        _ => (close_reason::PROTOCOL_ERROR, Diagnosis::PROTOCOL_VIOLATION),
     };
-    refused(error.close_code(), reason, diagnosis)
-}
-
-fn refused(code: CloseCode, reason: &str, diagnosis: Diagnosis) -> Box<CloseCause> {
-    Box::new(CloseCause {
-        frame: Some(CloseFrame::new(code, reason)),
-        code: code.as_u16(),
-        reason: reason.to_owned(),
-        by: ClosedBy::Gateway,
-        diagnosis,
-        gone: Diagnosis::GONE_SERVER_CLOSED,
+    let cause = CloseCause::by_gateway(error.close_code(), reason, diagnosis);
+    Box::new(match error {
+        DecodeError::NotUtf8 { offset } => cause.with("errorPosition", *offset),
+        DecodeError::FrameTooLarge { size, limit } | DecodeError::MessageTooLarge { size, limit } => {
+            cause.with("size", *size).with("limit", *limit)
+        }
+        DecodeError::InflateLimit { limit } => cause.with("limit", *limit),
+        DecodeError::BadOpcode { opcode } => cause.with("rule", error.to_string()).with("opcode", *opcode),
+        // Words of this program, never bytes of the client.
+        _ => cause.with("rule", error.to_string()),
     })
 }
 
-/// No close frame came and none can be sent.
-pub(crate) fn lost() -> Box<CloseCause> {
-    Box::new(CloseCause {
-        frame: None,
-        code: 1006,
-        reason: "Connection closed abnormally".to_owned(),
-        by: ClosedBy::Network,
-        diagnosis: Diagnosis::CONN_RESET,
-        gone: Diagnosis::GONE_NETWORK,
-    })
+/// No close frame came and none can be sent. `how`: `closed` for an orderly end of TCP, `reset` for anything else.
+pub(crate) fn lost(how: &'static str) -> Box<CloseCause> {
+    Box::new(CloseCause::lost(Diagnosis::CONN_RESET).with("errorClass", how))
 }

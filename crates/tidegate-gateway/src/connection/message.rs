@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use base64::Engine as _;
 use bytes::Bytes;
@@ -18,9 +19,11 @@ use tidegate_core::snapshot::{Route, RouteChoice, Stage, StagePolicy};
 use tidegate_core::throttle::Bucket;
 use tidegate_ws::OutboundMessage;
 
+use super::close_reason;
 use super::control;
 use super::handle::{CloseCause, Handle};
 use super::intake::Queued;
+use super::remark::{self, Remark};
 use crate::clock::now_millis;
 use crate::gateway::Gateway;
 use crate::integration::{self, Answer, Failure};
@@ -53,7 +56,7 @@ pub(crate) fn begin(gateway: &Arc<Gateway>, handle: &Arc<Handle>, queued: Queued
             }));
         }
     }
-    let (route, is_json) = match choose(gateway, handle, &stage, &queued, now) {
+    let Chosen { route, is_json, remark } = match choose(gateway, handle, &stage, &queued, now) {
         Ok(chosen) => chosen,
         Err(failure) => {
             refuse(gateway, handle, &stage, None, place, size, failure, request_id, now);
@@ -69,7 +72,7 @@ pub(crate) fn begin(gateway: &Arc<Gateway>, handle: &Arc<Handle>, queued: Queued
         kind: EventKind::Message { message_id: gateway.request_id(now) },
         session: handle.session_facts(),
     };
-    let message = Message { stage, route, place, event, is_json, text: queued.text };
+    let message = Message { stage, route, place, event, is_json, remark, text: queued.text };
     if let Some(result) =
         integration::answer_at_once(gateway, &message.route.integration, &message.call(handle))
     {
@@ -90,7 +93,15 @@ struct Message {
     place: Place,
     event: Event,
     is_json: bool,
+    remark: Option<Box<Remark>>,
     text: String,
+}
+
+/// Where a message goes.
+struct Chosen {
+    route: Arc<Route>,
+    is_json: bool,
+    remark: Option<Box<Remark>>,
 }
 
 impl Message {
@@ -103,18 +114,79 @@ impl Message {
             body: &self.text,
             is_json: self.is_json,
             forwarded_for: None,
+            client_ref: handle.client_ref.as_ref(),
         }
     }
 
-    fn conclude(self, gateway: &Gateway, handle: &Handle, result: Result<Answer, Failure>, now: u64) {
-        let Self { stage, route, place, event, text, .. } = self;
-        let size = text.len();
+    fn conclude(self, gateway: &Gateway, handle: &Arc<Handle>, result: Result<Answer, Failure>, now: u64) {
         match result {
-            Ok(answer) => reply(gateway, handle, &stage, &route, place, size, answer, now),
+            Ok(answer) => self.reply(gateway, handle, answer, now),
             Err(failure) => {
+                let Self { stage, route, place, event, text, .. } = self;
+                let failure = of_message(failure);
+                let size = text.len();
                 refuse(gateway, handle, &stage, Some(&route), place, size, failure, event.request_id, now);
             }
         }
+    }
+
+    fn reply(self, gateway: &Gateway, handle: &Arc<Handle>, answer: Answer, now: u64) {
+        let Self { stage, route, place, event, remark, text, .. } = self;
+        let size = text.len();
+        let request_id = event.request_id;
+        let is_error = answer.status >= 400;
+        if is_error {
+            note_refusal(gateway, place.clone(), size, &answer);
+        } else if !route.seen.has_worked.load(Ordering::Relaxed) {
+            route.seen.has_worked.store(true, Ordering::Relaxed);
+        }
+        let settings = &stage.settings;
+        let is_wanted = !(is_error && settings.integration.two_way_errors == TwoWayErrors::Drop);
+        let has_body = !answer.body.is_empty();
+        let length = answer.body.len();
+        let is_empty = !is_error && matches!(answer.body.trim_ascii(), b"" | b"{}");
+        let is_sent = route.is_two_way && has_body && is_wanted;
+        if is_sent && length > settings.data_plane.max_message_bytes {
+            let detail = format!("the answer has {length} bytes");
+            let failure = Failure::new(ErrorCode::ReplyTooLarge, Diagnosis::MESSAGE_TOO_LARGE_OUT, detail)
+                .with("replyLength", length)
+                .with("limit", settings.data_plane.max_message_bytes);
+            refuse(gateway, handle, &stage, Some(&route), place, size, failure, request_id, now);
+            return;
+        }
+        let status = answer.status;
+        if is_sent && answer.leaks() && settings.integration.hide_backend_errors {
+            // What a developer should see is not for clients; the operator has the cause.
+            if let Some(frame) = error_frame(handle, &stage, Some(&route), ErrorCode::Internal, request_id) {
+                let _ = handle.push_reply(&OutboundMessage::text(frame), now);
+            }
+        } else if is_sent {
+            let _ = handle.push_reply(&OutboundMessage::text(answer.body), now);
+        }
+        let dropped_reply = !route.is_two_way && has_body && route.lacks_route_response;
+        let mut remark = remark.map(|remark| *remark);
+        if remark.is_none() && gateway.keeps_facts() && !is_error {
+            let told = |diagnosis| Remark {
+                diagnosis,
+                facts: Facts::none()
+                    .with("size", size)
+                    .with("replyStatus", status)
+                    .with("replyLength", length)
+                    .with("routeResponse", route.is_two_way),
+            };
+            if is_sent && is_empty && handle.remark_once(remark::kind::EMPTY) {
+                remark = Some(told(Diagnosis::REPLY_EMPTY_MESSAGE));
+            } else if !is_sent && remark::is_heartbeat(&text) && remark::is_unanswered(handle, now) {
+                remark = Some(told(Diagnosis::CONN_APP_HEARTBEAT_UNANSWERED));
+            } else if dropped_reply && is_hourly(&route.seen.told_unanswered_at, now) {
+                remark = Some(told(Diagnosis::REPLY_NO_ROUTE_RESPONSE));
+            }
+        }
+        let (remark, facts) = match remark {
+            Some(Remark { diagnosis, facts }) => (Some(diagnosis), facts),
+            None => (None, Facts::none()),
+        };
+        gateway.notice(Notice::MessageHandled { facts, remark, place, size, status, dropped_reply });
     }
 }
 
@@ -130,11 +202,15 @@ fn count(handle: &Handle, policy: &StagePolicy, now: u64) -> Result<(), Failure>
         return Ok(());
     }
     if messages.excess == Excess::Close {
-        let reason = "Too many messages";
-        handle.close(CloseCause::policy_violation(reason, Diagnosis::RATELIMIT_MESSAGES));
+        let cause =
+            CloseCause::policy_violation(close_reason::TOO_MANY_MESSAGES, Diagnosis::RATELIMIT_MESSAGES);
+        handle.close(cause.with("limit", throttle.rate).with("burst", throttle.burst));
     }
     let detail = format!("over {} messages a second, {} at once", throttle.rate, throttle.burst);
-    Err(Failure::new(ErrorCode::MessagesExceeded, Diagnosis::RATELIMIT_MESSAGES, detail))
+    Err(Failure::new(ErrorCode::MessagesExceeded, Diagnosis::RATELIMIT_MESSAGES, detail)
+        .with("limit", throttle.rate)
+        .with("burst", throttle.burst)
+        .with("count", handle.traffic().messages_in))
 }
 
 /// Calls a route for something that the gateway itself has to say. Its answer is for nobody.
@@ -162,6 +238,7 @@ pub(super) async fn tell(
         body,
         is_json: true,
         forwarded_for: None,
+        client_ref: handle.client_ref.as_ref(),
     };
     let mut place = gateway.place(handle);
     place.request_id = Some(event.request_id);
@@ -169,33 +246,24 @@ pub(super) async fn tell(
     let size = body.len();
     match integration::call(gateway, &route.integration, &call).await {
         Ok(answer) if answer.status < 400 => {}
-        Ok(answer) => gateway.notice(Notice::BackendRefusedMessage {
-            facts: Facts::none(),
-            place,
-            status: answer.status,
-            diagnosis: answer.diagnosis.unwrap_or(Diagnosis::REPLY_BACKEND_FAILED),
-        }),
-        Err(Failure { code, diagnosis, detail }) => {
-            gateway.notice(Notice::MessageFailed {
-                facts: Facts::none(),
-                place,
-                size,
-                code,
-                diagnosis,
-                detail: detail.into_owned(),
-            });
+        Ok(answer) => note_refusal(gateway, place, size, &answer),
+        Err(failure) => {
+            let Failure { code, diagnosis, detail, facts } = of_message(failure);
+            let facts = gateway.facts(|| facts.with("size", size));
+            let detail = detail.into_owned();
+            gateway.notice(Notice::MessageFailed { facts, place, size, code, diagnosis, detail });
         }
     }
 }
 
-/// The route of a message, or why there is none. The second value says whether the message is JSON.
+/// The route of a message, or why there is none.
 fn choose(
     gateway: &Gateway,
     handle: &Handle,
     stage: &Stage,
     queued: &Queued,
     now: u64,
-) -> Result<(Arc<Route>, bool), Failure> {
+) -> Result<Chosen, Failure> {
     let Some(deployment) = &stage.deployment else {
         return Err(Failure::new(
             ErrorCode::NoRoute,
@@ -208,30 +276,41 @@ fn choose(
         queued.is_base64.then(|| base64::engine::general_purpose::STANDARD.decode(&queued.text).ok());
     let decoded = decoded.flatten().and_then(|bytes| String::from_utf8(bytes).ok());
     let policy = stage.policy.as_deref();
-    let RouteChoice { route, mut selected, diagnosis } =
-        deployment.select_route_with(policy, decoded.as_deref().unwrap_or(&queued.text));
+    let text = decoded.as_deref().unwrap_or(&queued.text);
+    let RouteChoice { route, mut selected, diagnosis } = deployment.select_route_with(policy, text);
     if let (Some(Diagnosis::HANDLER_NOT_ALLOWED), Some(policy)) = (diagnosis, policy) {
         let handler: String = selected.value.chars().take(128).collect();
         // Once for each name: a client could fill the log otherwise.
         if gateway.unlisted_handlers.is_new(stage, &handler) {
             let nearest = deployment.nearest_handler(policy, &handler).map(str::to_owned);
+            let facts = gateway.facts(|| remark::facts_of(stage, deployment, &selected, text));
             gateway.notice(Notice::HandlerNotAllowed {
-                facts: Facts::none(),
+                facts,
                 place: gateway.place(handle),
                 handler,
                 nearest,
             });
         }
     }
-    selected.is_json &= !queued.is_base64;
     let Some(route) = route else {
         let diagnosis =
             if deployment.routes.is_empty() { Diagnosis::ROUTE_NONE } else { Diagnosis::ROUTE_NO_MATCH };
         // The value may hold anything the client sent, so only its length is told.
         let detail =
             format!("the selection gave {} characters that name no route", selected.value.chars().count());
-        return Err(Failure::new(ErrorCode::NoRoute, diagnosis, detail));
+        let mut failure = Failure::new(ErrorCode::NoRoute, diagnosis, detail);
+        if gateway.keeps_facts() {
+            failure.facts = remark::facts_of(stage, deployment, &selected, text)
+                .with("causeId", remark::explain(deployment, &selected, text).as_str());
+        }
+        return Err(failure);
     };
+    let is_default = &*route.key == "$default" && diagnosis.is_none();
+    let remark = match is_default && gateway.keeps_facts() {
+        true => remark::on_default(handle, stage, deployment, &selected, text),
+        false => None,
+    };
+    selected.is_json &= !queued.is_base64;
     if !gateway.throttles.admit(stage, &route.key, now) {
         return Err(Failure::new(
             ErrorCode::Throttled,
@@ -239,53 +318,80 @@ fn choose(
             "the throttle is exhausted",
         ));
     }
-    Ok((Arc::clone(route), selected.is_json))
+    Ok(Chosen { route: Arc::clone(route), is_json: selected.is_json, remark })
 }
 
-#[expect(clippy::too_many_arguments, reason = "everything that a reply and its notice say")]
-fn reply(
-    gateway: &Gateway,
+/// True once an hour.
+fn is_hourly(told_at: &AtomicU64, now: u64) -> bool {
+    const HOUR: u64 = 3600 * 1000;
+    let before = told_at.load(Ordering::Relaxed);
+    (before == 0 || now.saturating_sub(before) >= HOUR)
+        && told_at.compare_exchange(before, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+}
+
+/// A failure of the integration as the failure of a message; the cause goes along.
+fn of_message(failure: Failure) -> Failure {
+    let is_unreachable = matches!(
+        failure.code,
+        ErrorCode::IntegrationTimeout | ErrorCode::IntegrationFailure | ErrorCode::BackendBusy
+    );
+    if !is_unreachable {
+        return failure;
+    }
+    let cause = failure.diagnosis;
+    let diagnosis = match cause {
+        Diagnosis::INTEGRATION_TIMEOUT => Diagnosis::REPLY_TIMEOUT,
+        _ => Diagnosis::REPLY_BACKEND_FAILED,
+    };
+    let detail = format!("{cause}: {}", failure.detail);
+    Failure { diagnosis, detail: detail.into(), ..failure }.with("causeId", cause.as_str())
+}
+
+/// Tells the operator that a backend answered a message with 4xx or 5xx.
+fn note_refusal(gateway: &Gateway, place: Place, size: usize, answer: &Answer) {
+    let cause = answer.diagnosis;
+    let diagnosis = match cause {
+        None | Some(Diagnosis::INTEGRATION_ERROR_STATUS) => Diagnosis::REPLY_BACKEND_FAILED,
+        Some(cause) => cause,
+    };
+    let facts = gateway.facts(|| {
+        let mut facts = answer.facts();
+        facts.add("size", size);
+        facts.add("replyStatus", answer.status);
+        facts.add("replyLength", answer.body.len());
+        facts.add_some("causeId", cause.filter(|cause| *cause != diagnosis).map(Diagnosis::as_str));
+        facts
+    });
+    gateway.notice(Notice::BackendRefusedMessage { facts, place, status: answer.status, diagnosis });
+}
+
+/// What a client is told of a failure, if anything.
+fn error_frame(
     handle: &Handle,
     stage: &Stage,
-    route: &Route,
-    place: Place,
-    size: usize,
-    answer: Answer,
-    now: u64,
-) {
-    let is_error = answer.status >= 400;
-    let is_wanted = !(is_error && stage.settings.integration.two_way_errors == TwoWayErrors::Drop);
-    let has_body = !answer.body.is_empty();
-    if is_error {
-        let diagnosis = answer.diagnosis.unwrap_or(Diagnosis::REPLY_BACKEND_FAILED);
-        gateway.notice(Notice::BackendRefusedMessage {
-            facts: Facts::none(),
-            place: place.clone(),
-            status: answer.status,
-            diagnosis,
-        });
-    }
-    if route.is_two_way && has_body && is_wanted {
-        if answer.body.len() > stage.settings.data_plane.max_message_bytes {
-            let detail = format!("the answer has {} bytes", answer.body.len());
-            let failure = Failure::new(ErrorCode::ReplyTooLarge, Diagnosis::MESSAGE_TOO_LARGE_OUT, detail);
-            let request_id = place.request_id;
-            if let Some(request_id) = request_id {
-                refuse(gateway, handle, stage, Some(route), place, size, failure, request_id, now);
-            }
-            return;
+    route: Option<&Route>,
+    code: ErrorCode,
+    request_id: RequestId,
+) -> Option<Bytes> {
+    let row = code.row();
+    // Backends' troubles are one text to clients, as the real service words them for messages.
+    let message = match code {
+        ErrorCode::IntegrationFailure | ErrorCode::BackendBusy | ErrorCode::ReplyTooLarge => {
+            "Internal server error"
         }
-        let _ = handle.push_reply(&OutboundMessage::text(answer.body), now);
-    }
-    let dropped_reply = !route.is_two_way && has_body && route.lacks_route_response;
-    gateway.notice(Notice::MessageHandled {
-        facts: Facts::none(),
-        remark: None,
-        place,
-        size,
-        status: answer.status,
-        dropped_reply,
-    });
+        _ => row.message,
+    };
+    let id = handle.facts.connection_id;
+    Some(Bytes::from(match stage.settings.data_plane.error_frames {
+        ErrorFrames::None => return None,
+        ErrorFrames::Aws => error_body(message, id, "requestId", request_id),
+        ErrorFrames::Detailed => {
+            let mut body = error_body(message, id, "requestId", request_id);
+            body.pop();
+            let key = serde_json::Value::from(route.map_or("", |route| &route.key));
+            format!(r#"{body}, "responseType":"{}", "routeKey":{key}}}"#, row.response_type)
+        }
+    }))
 }
 
 /// Tells client and operator what went wrong. The connection stays open.
@@ -301,29 +407,20 @@ fn refuse(
     request_id: RequestId,
     now: u64,
 ) {
-    let row = failure.code.row();
-    // Backends' troubles are one text to clients, as the real service words them for messages.
-    let message = match failure.code {
-        ErrorCode::IntegrationFailure | ErrorCode::ReplyTooLarge => "Internal server error",
-        _ => row.message,
-    };
-    let frame = match stage.settings.data_plane.error_frames {
-        ErrorFrames::None => None,
-        ErrorFrames::Aws => Some(error_body(message, handle.facts.connection_id, "requestId", request_id)),
-        ErrorFrames::Detailed => {
-            let mut body = error_body(message, handle.facts.connection_id, "requestId", request_id);
-            body.pop();
-            let key = serde_json::Value::from(route.map_or("", |route| &route.key));
-            Some(format!(r#"{body}, "responseType":"{}", "routeKey":{key}}}"#, row.response_type))
-        }
-    };
+    let frame = error_frame(handle, stage, route, failure.code, request_id);
     if let Some(frame) = frame {
         // A client that reads too slowly misses the frame as it misses everything else.
-        let _ = handle.push_reply(&OutboundMessage::text(Bytes::from(frame)), now);
+        let _ = handle.push_reply(&OutboundMessage::text(frame), now);
     }
-    let Failure { code, diagnosis, detail } = failure;
+    let Failure { code, diagnosis, detail, mut facts } = failure;
+    let facts = gateway.facts(|| {
+        if facts.get("size").is_none() {
+            facts.add("size", size);
+        }
+        facts
+    });
     gateway.notice(Notice::MessageFailed {
-        facts: Facts::none(),
+        facts,
         place,
         size,
         code,

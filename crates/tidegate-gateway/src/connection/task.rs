@@ -16,12 +16,12 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use tidegate_core::diagnosis::Diagnosis;
-use tidegate_core::journal::Facts;
 use tidegate_core::limits;
 use tidegate_core::notice::{ClosedBy, Notice};
 use tidegate_ws::{CloseCode, CloseFrame, DeflateParams};
 use tokio::io::AsyncWriteExt as _;
 
+use super::close_reason;
 use super::handle::{CloseCause, Handle};
 use super::intake::{Intake, lost};
 use super::message;
@@ -29,6 +29,7 @@ use super::socket::Socket;
 use crate::clock::now_millis;
 use crate::gateway::Gateway;
 use crate::integration;
+use crate::registry::Gone;
 use crate::timer_wheel::Kind;
 
 /// Largest message that is discarded while a close frame is awaited, in bytes; after a larger one the wait runs to
@@ -150,9 +151,11 @@ impl Connection {
             match self.socket.poll_write_frames(context, &mut self.writing) {
                 Poll::Ready(Ok(n_written)) => {
                     self.handle.written(n_written);
-                    self.handle.set_blocked_since(0);
+                    if self.handle.blocked_since() > 0 {
+                        self.handle.unblocked(now_millis());
+                    }
                 }
-                Poll::Ready(Err(_)) => return Poll::Ready(lost()),
+                Poll::Ready(Err(_)) => return Poll::Ready(lost("reset")),
                 Poll::Pending => return self.on_blocked(context),
             }
         }
@@ -204,7 +207,8 @@ impl Connection {
         };
         match socket.poll_read_with(context, &mut take) {
             Poll::Pending => Poll::Pending,
-            Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Some(lost())),
+            Poll::Ready(Ok(0)) => Poll::Ready(Some(lost("closed"))),
+            Poll::Ready(Err(_)) => Poll::Ready(Some(lost("reset"))),
             Poll::Ready(Ok(_)) => Poll::Ready(cause),
         }
     }
@@ -215,13 +219,15 @@ impl Connection {
         let now = now_millis();
         let facts = Arc::clone(&handle.facts);
         // First of all the id is gone: whoever posts from now on is told so.
+        let end_facts = gateway.facts(|| handle.end_facts(&cause, now));
         let waiting = handle.finish();
         gateway.leave_all(&handle);
         let traffic = handle.traffic();
-        gateway.registry.remove(facts.connection_id, cause.gone, cause.code, now);
+        let gone = Gone::new(cause.gone, cause.diagnosis, cause.code, now);
+        gateway.registry.remove_because(facts.connection_id, gone);
         writing.extend(waiting);
         gateway.notice(Notice::ConnectionClosed {
-            facts: Facts::none(),
+            facts: end_facts,
             place: gateway.place(&handle),
             by: cause.by,
             close_code: cause.code,
@@ -306,12 +312,6 @@ async fn close_handshake(socket: &mut Socket, mut writing: VecDeque<Bytes>, is_a
 }
 
 fn panicked() -> Box<CloseCause> {
-    Box::new(CloseCause {
-        frame: Some(CloseFrame::new(CloseCode::INTERNAL_ERROR, "Internal server error")),
-        code: 1011,
-        reason: "Internal server error".to_owned(),
-        by: ClosedBy::Gateway,
-        diagnosis: Diagnosis::INTERNAL,
-        gone: Diagnosis::GONE_SERVER_CLOSED,
-    })
+    let reason = close_reason::INTERNAL;
+    Box::new(CloseCause::by_gateway(CloseCode::INTERNAL_ERROR, reason, Diagnosis::INTERNAL))
 }

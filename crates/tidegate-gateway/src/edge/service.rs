@@ -129,17 +129,6 @@ pub(crate) async fn serve(
         Ok(address) => !matches!(address.endpoint, Endpoint::WebSocket | Endpoint::Token),
         Err(unresolved) => unresolved.is_management,
     };
-    if is_management {
-        return Ok(match resolved {
-            Ok(address) => push::serve(&gateway, &address.stage, &address.endpoint, request).await,
-            Err(unresolved) => match push::by_connection_id(&gateway, request).await {
-                Ok(reply) => reply,
-                Err(request) => {
-                    push::unresolved(&gateway, &unresolved, request.uri().path(), request.method())
-                }
-            },
-        });
-    }
     let client = ClientAddress::new(
         peer.address.ip(),
         peer.is_tls(),
@@ -147,6 +136,19 @@ pub(crate) async fn serve(
         request.headers(),
         |address| gateway.is_trusted(address),
     );
+    if is_management {
+        let caller = client.ip;
+        return Ok(match resolved {
+            Ok(address) => push::serve(&gateway, &address.stage, &address.endpoint, caller, request).await,
+            Err(unresolved) => match push::by_connection_id(&gateway, caller, request).await {
+                Ok(reply) => reply,
+                Err(request) => {
+                    let path = request.uri().path();
+                    push::unresolved(&gateway, &unresolved, path, request.method(), caller)
+                }
+            },
+        });
+    }
     let head = Head {
         method: request.method(),
         uri: request.uri(),

@@ -36,6 +36,7 @@ use super::service::{Opened, Opening};
 use super::{Reply, json};
 use crate::admission::{self, Decision, Established, Handshake, Outcome as AttemptOutcome, Refused};
 use crate::clock::now_millis;
+use crate::connection::close_reason;
 use crate::connection::handle::Handle;
 use crate::connection::socket::Socket;
 use crate::connection::task;
@@ -386,7 +387,7 @@ impl UpgradeRequest {
         gateway.registry.insert(&handle);
         // The stage may have been deleted since its look-up, after whoever deleted it had visited the registry.
         if gateway.stage(&self.stage.api_id, &self.stage.name).is_none() {
-            handle.close(going_away("Going away", Diagnosis::API_BEING_DELETED));
+            handle.close(going_away(close_reason::GOING_AWAY, Diagnosis::API_BEING_DELETED));
         }
         self.attempt.place.connection_id = Some(handle.facts.connection_id);
         let request_id = self.attempt.request_id();
@@ -545,6 +546,7 @@ impl Admitted {
                     body: "",
                     is_json: false,
                     forwarded_for: self.request.client.forwarded_for.as_deref(),
+                    client_ref: self.handle.client_ref.as_ref(),
                 };
                 let called = Instant::now();
                 let answer = integration::call(&gateway, &route.integration, &call).await;
@@ -668,7 +670,12 @@ impl Admitted {
             Rejection::Backend(answer) => {
                 let detail = format!("the backend answered {}", answer.status);
                 let diagnosis = answer.diagnosis.unwrap_or(Diagnosis::BACKEND_REFUSED);
-                (pass_on(answer), ErrorCode::BackendRefused, diagnosis, detail)
+                let hidden = self.request.stage.settings.integration.hide_backend_errors;
+                let body = hidden.then(|| {
+                    let text = generic_text(answer.status);
+                    error_body(text, facts.connection_id, "requestId", self.request_id)
+                });
+                (pass_on(answer, body), ErrorCode::BackendRefused, diagnosis, detail)
             }
             Rejection::Gateway { failure, message } => {
                 let row = failure.code.row();
@@ -697,6 +704,7 @@ impl Admitted {
                 (reply, refused.code, refused.diagnosis, refused.detail)
             }
         };
+        gateway.registry.refused_because(facts.connection_id, diagnosis);
         let mut reply = reply;
         set_ids(reply.headers_mut(), &self.request_id.to_string());
         let status = reply.status().as_u16();
@@ -801,16 +809,40 @@ impl Drop for OpenConnection {
         refusal::tell(&gateway, attempt, ErrorCode::Gone, diagnosis, detail, 499);
         let tasks = gateway.tasks.clone();
         tasks.spawn(async move {
-            integration::disconnect(&gateway, &handle, 1006, "Connection closed abnormally").await;
+            integration::disconnect(&gateway, &handle, 1006, close_reason::ABNORMALLY).await;
         });
     }
 }
 
-/// The backend's refusal as the client sees it.
-fn pass_on(answer: Answer) -> Reply {
-    let mut reply = Response::new(Full::new(answer.body));
+/// What clients read of a refusal of this status, whoever refused.
+fn generic_text(status: u16) -> &'static str {
+    match status {
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        413 | 414 | 431 => "Request too large",
+        426 => "Upgrade Required",
+        429 => "Too Many Requests",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        500.. => "Internal server error",
+        _ => "Bad Request",
+    }
+}
+
+/// The backend's refusal as the client sees it: its status, and its body unless another takes its place.
+fn pass_on(answer: Answer, body: Option<String>) -> Reply {
+    let is_own = body.is_none();
+    let mut reply = Response::new(Full::new(body.map_or(answer.body, Bytes::from)));
+    if !is_own {
+        reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=UTF-8"));
+    }
     *reply.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::BAD_GATEWAY);
-    for (name, value) in answer.headers.iter().filter(|(name, _)| is_passed_on(name)) {
+    let is_of_body = |name: &HeaderName| matches!(name.as_str(), "content-type" | "content-encoding");
+    let passed =
+        answer.headers.iter().filter(|(name, _)| is_passed_on(name) && (is_own || !is_of_body(name)));
+    for (name, value) in passed {
         reply.headers_mut().append(name.clone(), value.clone());
     }
     reply

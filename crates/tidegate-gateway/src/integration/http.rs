@@ -3,8 +3,9 @@
 //! What is sent and why is in the header tables of the documentation. Redirects are not followed, bodies are
 //! not touched, and no request is repeated after its first byte has left.
 
+use std::borrow::Cow;
 use std::io::Write as _;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::HeaderName;
@@ -14,6 +15,7 @@ use tidegate_auth::{Secret, SignedRequest, sign_backend_request};
 use tidegate_core::context::{Event, EventKind, SessionFacts};
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::ErrorCode;
+use tidegate_core::journal::Facts;
 use tidegate_core::limits;
 use tidegate_core::mapping::{Inputs, Mapping, Target};
 use tidegate_core::policy;
@@ -22,13 +24,15 @@ use tidegate_core::snapshot::{HttpIntegration, Stage};
 
 use self::answer_reader::{AnswerReader, BadAnswer};
 use self::dial::{DialError, Origin};
+use self::lane::Busy;
 pub(crate) use self::pool::Backends;
 use self::pool::{Broken, exchange};
 use super::{Answer, Call, Failure, answer};
 use crate::gateway::Gateway;
 
 mod answer_reader;
-mod dial;
+pub(super) mod dial;
+mod lane;
 mod pool;
 mod request;
 
@@ -37,11 +41,73 @@ const USUAL_HEAD: usize = 768;
 
 /// A request as it goes out.
 #[derive(Debug)]
-struct Outgoing {
+pub(super) struct Outgoing {
     /// Scheme and authority say where to.
-    uri: Uri,
+    pub(super) uri: Uri,
     /// Head and body.
-    bytes: Vec<u8>,
+    pub(super) bytes: Vec<u8>,
+}
+
+/// How far a call has come, for whoever has to say why it failed.
+#[derive(Debug, Default)]
+pub(super) struct Trace {
+    /// Where to.
+    uri: Option<Uri>,
+    stage: Progress,
+    is_reused: bool,
+    connecting: Option<Duration>,
+    first_byte: Option<Duration>,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    /// No connection was wanted yet.
+    #[default]
+    Begun,
+    /// The backend has as many calls as it may have.
+    Queued,
+    /// Name, TCP and TLS.
+    Connecting,
+    /// The request leaves, or the answer is awaited.
+    Asking,
+}
+
+impl Trace {
+    /// The limit of the whole call has passed.
+    pub(super) fn timed_out(&self, limit: Duration) -> Failure {
+        let diagnosis = match self.stage {
+            Progress::Queued => Diagnosis::INTEGRATION_OVERLOAD,
+            Progress::Connecting => Diagnosis::INTEGRATION_CONNECT_TIMEOUT,
+            Progress::Begun | Progress::Asking => Diagnosis::INTEGRATION_TIMEOUT,
+        };
+        let limit = limit.as_millis() as u64;
+        let detail = format!("no answer within {limit} ms");
+        Failure::new(ErrorCode::IntegrationTimeout, diagnosis, detail)
+            .with("limit", limit)
+            .with("errorClass", "timeout")
+    }
+
+    /// Adds what is known.
+    pub(super) fn tell(&self, facts: &mut Facts) {
+        if let Some(uri) = &self.uri {
+            facts.add("target", target(uri));
+        }
+        facts.add("reused", self.is_reused);
+        facts.add_some("connectMs", self.connecting.map(millis));
+        facts.add_some("firstByteMs", self.first_byte.map(millis));
+    }
+}
+
+fn millis(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
+}
+
+/// Scheme, host, port and path: what is behind them may be a client's.
+pub(super) fn target(uri: &Uri) -> String {
+    let origin = Origin::of(uri);
+    let scheme = if origin.is_https { "https" } else { "http" };
+    let brackets = if origin.host.contains(':') { ("[", "]") } else { ("", "") };
+    format!("{scheme}://{}{}{}:{}{}", brackets.0, origin.host, brackets.1, origin.port, uri.path())
 }
 
 /// Calls the backend. The caller sets the time limit. `now`: when the call began.
@@ -53,20 +119,38 @@ pub(super) async fn call(
     backend: &HttpIntegration,
     call: &Call<'_>,
     now: Instant,
+    trace: &mut Trace,
 ) -> Result<Answer, Failure> {
     let is_connect = call.event.kind == EventKind::Connect;
     let request = build(gateway, backend, call)?;
     let origin = Origin::of(&request.uri);
+    trace.uri = Some(request.uri.clone());
+    check_host(&gateway.config.settings.all.integration.allowed_hosts, origin.host)?;
+    trace.stage = Progress::Queued;
+    let limit = call.stage.settings.integration.max_parallel;
+    let lanes = &gateway.backends.lanes;
+    let _turn =
+        lanes.enter(origin, limit, limits::OVERLOAD_WAIT).await.map_err(|busy| overloaded(busy, limit))?;
     let received = loop {
         let pooled = gateway.backends.take(origin, now);
         let is_reused = pooled.is_some();
         let mut stream = match pooled {
             Some(stream) => stream,
-            // Boxed: rare and large.
-            None => Box::pin(gateway.backends.dial(origin)).await.map_err(|error| no_connection(&error))?,
+            None => {
+                trace.stage = Progress::Connecting;
+                let began = Instant::now();
+                // Boxed: rare and large.
+                let dialed = Box::pin(gateway.backends.dial(origin)).await;
+                trace.connecting = Some(began.elapsed());
+                dialed.map_err(|error| answer::explain_no_connection(no_connection(&error), origin))?
+            }
         };
+        trace.stage = Progress::Asking;
+        trace.is_reused = is_reused;
         let mut reader = AnswerReader::new(backend.method == Method::HEAD, is_connect);
-        match exchange(&mut stream, &request.bytes, &mut reader).await {
+        let exchanged = exchange(&mut stream, &request.bytes, &mut reader).await;
+        trace.first_byte = reader.first_taken_at().map(|at| at.saturating_duration_since(now));
+        match exchanged {
             Ok(is_reusable) => {
                 if is_reusable {
                     gateway.backends.put(origin, stream, Instant::now());
@@ -75,12 +159,40 @@ pub(super) async fn call(
             }
             // The backend had closed it, and no byte of the request has left.
             Err(Broken::Unsent(_)) if is_reused => {}
-            Err(error) => return Err(no_answer(&error, reader.has_head())),
+            Err(error) => return Err(no_answer(&error, &reader, is_reused)),
         }
     };
-    let body = Bytes::from(received.body);
-    let diagnosis = answer::diagnose(received.status, &body, is_connect, call.query.contains("ws_token="));
-    Ok(Answer { status: received.status, headers: received.headers, body, diagnosis })
+    let mut answer = Answer::new(received.status, Bytes::from(received.body));
+    answer.headers = received.headers;
+    answer::judge(gateway, call, &request, &mut answer);
+    Ok(answer)
+}
+
+/// Hosts may have been forbidden after an integration was made.
+fn check_host(allowed: &[String], host: &str) -> Result<(), Failure> {
+    let is_allowed = |known: &String| match known.strip_prefix("*.") {
+        Some(parent) => {
+            let at = host.len().saturating_sub(parent.len());
+            host.get(at..).is_some_and(|end| end.eq_ignore_ascii_case(parent)) && host[..at].ends_with('.')
+        }
+        None => known.eq_ignore_ascii_case(host),
+    };
+    if allowed.is_empty() || allowed.iter().any(is_allowed) {
+        return Ok(());
+    }
+    let detail = "the host is not on the operator's list";
+    Err(Failure::new(ErrorCode::IntegrationFailure, Diagnosis::INTEGRATION_HOST_NOT_ALLOWED, detail)
+        .with("host", host)
+        .with("allowedHosts", allowed.to_vec()))
+}
+
+fn overloaded(busy: Busy, limit: usize) -> Failure {
+    let detail = format!("the backend has {limit} calls already, {} wait", busy.n_waiting);
+    Failure::new(ErrorCode::BackendBusy, Diagnosis::INTEGRATION_OVERLOAD, detail)
+        .with("limit", limit)
+        .with("queue", busy.n_waiting)
+        .with("waitMs", limits::OVERLOAD_WAIT.as_millis() as u64)
+        .with("errorClass", "busy")
 }
 
 /// The request of one event. A client's header gives way to the gateway's of the same name, and both to a mapped
@@ -392,48 +504,95 @@ fn is_mappable(name: &str) -> bool {
 
 /// Why there was no connection to send the request over.
 fn no_connection(error: &DialError) -> Failure {
-    let failure = |code, diagnosis, detail: &'static str| Failure::new(code, diagnosis, detail);
-    match error {
+    use std::io::ErrorKind;
+    let failure = |code, diagnosis, class: &'static str, detail: &'static str| {
+        Failure::new(code, diagnosis, detail).with("errorClass", class)
+    };
+    let error = match error {
         DialError::Resolve => {
-            failure(ErrorCode::IntegrationFailure, Diagnosis::INTEGRATION_DNS, "the host does not resolve")
+            return failure(
+                ErrorCode::IntegrationFailure,
+                Diagnosis::INTEGRATION_DNS,
+                "dns",
+                "the host does not resolve",
+            );
         }
-        DialError::Connect(error) if is_tls(error) => untrusted(),
-        DialError::Connect(error) if error.kind() == std::io::ErrorKind::TimedOut => failure(
+        DialError::Connect(error) => error,
+    };
+    match error.kind() {
+        _ if is_tls(error) => untrusted(error),
+        ErrorKind::TimedOut => failure(
             ErrorCode::IntegrationTimeout,
             Diagnosis::INTEGRATION_CONNECT_TIMEOUT,
+            "timeout",
             "the address does not answer",
         ),
-        DialError::Connect(_) => failure(
+        ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => failure(
+            ErrorCode::IntegrationFailure,
+            Diagnosis::INTEGRATION_CONNECT_TIMEOUT,
+            "unreachable",
+            "no way leads to the address",
+        ),
+        ErrorKind::AddrNotAvailable => failure(
+            ErrorCode::IntegrationFailure,
+            Diagnosis::LIMIT_EPHEMERAL_PORTS,
+            "no-ports",
+            "no source port is free",
+        ),
+        _ => failure(
             ErrorCode::IntegrationFailure,
             Diagnosis::INTEGRATION_REFUSED,
+            "refused",
             "the connection was refused",
         ),
     }
 }
 
-/// Why there is no answer to a request that was sent. `has_head`: the answer had begun.
-fn no_answer(error: &Broken, has_head: bool) -> Failure {
+/// Why there is no answer to a request that was sent. `is_reused`: over a connection that had been idle.
+fn no_answer(error: &Broken, reader: &AnswerReader, is_reused: bool) -> Failure {
     use std::io::ErrorKind;
-    let detail = match error {
+    let n_read = reader.n_taken();
+    let failure = |class: &'static str, detail: Cow<'static, str>| {
+        let diagnosis = match is_reused && n_read == 0 {
+            true => Diagnosis::INTEGRATION_RESET_ON_REUSE,
+            false => Diagnosis::INTEGRATION_BAD_ANSWER,
+        };
+        Failure::new(ErrorCode::IntegrationFailure, diagnosis, detail)
+            .with("errorClass", class)
+            .with("bytesRead", n_read)
+    };
+    match error {
         Broken::Bad(BadAnswer::TooLarge) => {
-            format!("the answer has more than {} bytes", limits::MAX_BACKEND_BODY_BYTES).into()
+            let detail = format!("the answer has more than {} bytes", limits::MAX_BACKEND_BODY_BYTES);
+            failure("too-large", detail.into()).with("limit", limits::MAX_BACKEND_BODY_BYTES)
         }
-        _ if has_head => "the answer broke off".into(),
-        Broken::Lost(error) | Broken::Unsent(error) if is_tls(error) => return untrusted(),
+        _ if reader.has_head() => failure("cut-off", "the answer broke off".into()),
+        Broken::Lost(error) | Broken::Unsent(error) if is_tls(error) => untrusted(error),
         Broken::Lost(error) | Broken::Unsent(error)
             if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) =>
         {
-            "the connection was reset before an answer".into()
+            failure("reset", "the connection was reset before an answer".into())
         }
-        _ => std::borrow::Cow::Borrowed("no valid HTTP answer came"),
-    };
-    Failure::new(ErrorCode::IntegrationFailure, Diagnosis::INTEGRATION_BAD_ANSWER, detail)
+        _ if n_read == 0 => failure("closed", "no valid HTTP answer came".into()),
+        _ => failure("not-http", "no valid HTTP answer came".into()),
+    }
 }
 
 fn is_tls(error: &std::io::Error) -> bool {
     error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
 }
 
-fn untrusted() -> Failure {
-    Failure::new(ErrorCode::IntegrationFailure, Diagnosis::INTEGRATION_TLS, "the certificate is not accepted")
+fn untrusted(error: &std::io::Error) -> Failure {
+    use rustls::Error;
+    let class = match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+        Some(Error::InvalidCertificate(_)) => "certificate",
+        Some(Error::InvalidMessage(_)) => "tls-not-spoken",
+        _ => "tls",
+    };
+    let detail = match class {
+        "tls-not-spoken" => "what answers there does not speak TLS",
+        "tls" => "TLS could not be agreed on",
+        _ => "the certificate is not accepted",
+    };
+    Failure::new(ErrorCode::IntegrationFailure, Diagnosis::INTEGRATION_TLS, detail).with("errorClass", class)
 }

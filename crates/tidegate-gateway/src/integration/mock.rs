@@ -44,7 +44,7 @@ pub(super) fn call(mock: &MockIntegration, call: &Call<'_>) -> Result<Answer, Fa
             ));
         }
     };
-    Ok(Answer { status, headers: http::HeaderMap::new(), body: Bytes::from(body), diagnosis: None })
+    Ok(Answer::new(status, Bytes::from(body)))
 }
 
 /// The `statusCode` of a rendered request template.

@@ -11,61 +11,93 @@ use tidegate_core::context::iso_time;
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::ErrorCode;
 use tidegate_core::id::ConnectionId;
-use tidegate_core::journal::Facts;
 use tidegate_core::limits;
 use tidegate_core::mapping::query_values;
-use tidegate_core::notice::{ClosedBy, Notice, Place};
+use tidegate_core::notice::{Notice, Place};
 use tidegate_core::settings::{InvalidId, PendingPosts};
 use tidegate_core::snapshot::Stage;
 use tidegate_ws::{CloseCode, CloseFrame, OutboundMessage};
 
-use super::{Call, Refusal, bad_request, gone};
+use super::{Call, Refusal, bad_request, explained, gone};
+use crate::connection::close_reason;
 use crate::connection::handle::{CloseCause, Handle, PushRefusal};
-use crate::edge::{Reply, aws_error, empty};
+use crate::edge::{Reply, empty};
 use crate::gateway::Gateway;
+use crate::gone::WhyGone;
 
 /// Answers a call on one connection.
 pub(super) async fn serve(call: Call<'_>, id: &str, place: &mut Place) -> Result<Reply, Refusal> {
-    let Call { gateway, stage, now, .. } = call;
-    let handle = find(gateway, stage, id, now, place)?;
+    let handle = find(&call, id, place)?;
     let handle = match handle.is_pending() {
-        true => await_handshake(gateway, stage, handle, &call.method).await?,
+        true => await_handshake(call.gateway, call.stage, handle, &call.method).await?,
         false => handle,
     };
+    place.user = handle.membership_if_any().and_then(|membership| membership.identity().user.clone());
+    place.client_ref.clone_from(&handle.client_ref);
+    place.address = Some(handle.facts.source_ip);
     match call.method {
-        Method::POST => post(gateway, &handle, call.body, now, place),
-        Method::DELETE => delete(gateway, stage, &handle, call.query, now),
-        _ => get(gateway, &handle, now),
+        Method::POST => post(&call, &handle, place),
+        Method::DELETE => delete(&call, &handle),
+        _ => get(call.gateway, &handle, call.now),
     }
 }
 
 /// The connection of an id, pending or open.
-pub(super) fn find(
-    gateway: &Gateway,
-    stage: &Stage,
-    id: &str,
-    now: u64,
-    place: &mut Place,
-) -> Result<Arc<Handle>, Refusal> {
+pub(super) fn find(call: &Call<'_>, id: &str, place: &mut Place) -> Result<Arc<Handle>, Refusal> {
+    let Call { gateway, stage, now, .. } = call;
     let Ok(connection_id) = ConnectionId::parse(id) else {
-        return Err(invalid_id(id, stage.settings.management.invalid_id));
+        return Err(invalid_id(gateway, stage, id));
     };
     place.connection_id = Some(connection_id);
     match gateway.registry.find(connection_id) {
         Some(handle) if *handle.facts.api_id != *stage.api_id => {
-            Err(Refusal::new(ErrorCode::Gone, Diagnosis::GONE_OTHER_STAGE))
+            Err(Refusal::new(ErrorCode::Gone, Diagnosis::GONE_OTHER_STAGE)
+                .with("connectionState", "other-stage")
+                .with("symptom", Diagnosis::PUSH_OTHER_API.as_str())
+                .with("belongsToApi", &*handle.facts.api_id)
+                .with("belongsToStage", &*handle.facts.stage))
         }
         Some(handle) => Ok(handle),
-        None => Err(gone(gateway, connection_id, now)),
+        None => {
+            let refusal = gone(gateway, connection_id, *now);
+            if call.method == Method::POST {
+                gateway.registry.posted(connection_id);
+            }
+            Err(refusal)
+        }
     }
 }
 
-fn invalid_id(id: &str, answer: InvalidId) -> Refusal {
-    if answer == InvalidId::Gone {
-        return Refusal::new(ErrorCode::Gone, Diagnosis::GONE_MALFORMED_ID);
+/// The id is no id. Perhaps it is one that was encoded once too often, or cut.
+fn invalid_id(gateway: &Gateway, stage: &Stage, id: &str) -> Refusal {
+    let decoded = percent_encoding::percent_decode_str(id).decode_utf8_lossy();
+    let is_live = |text: &str| {
+        let id = ConnectionId::parse(text).ok();
+        id.and_then(|id| gateway.registry.find(id))
+            .is_some_and(|handle| *handle.facts.api_id == *stage.api_id)
+    };
+    let completed = format!("{id}=");
+    let meant = [&*decoded, &completed].into_iter().find(|text| is_live(text));
+    let diagnosis = match meant {
+        Some(_) => Diagnosis::CONNECTIONS_DOUBLE_ENCODED,
+        None => Diagnosis::GONE_MALFORMED_ID,
+    };
+    let refusal = match stage.settings.management.invalid_id {
+        InvalidId::Gone => Refusal::new(ErrorCode::Gone, diagnosis),
+        InvalidId::BadRequest => {
+            let text = format!("Invalid connectionId: {id}");
+            Refusal::with_text(ErrorCode::InvalidConnectionId, diagnosis, &text)
+        }
+    };
+    let mut refusal = refusal.with("connectionState", "malformed").with("length", id.chars().count());
+    match meant {
+        Some(meant) => refusal.facts.add("meant", meant),
+        None => {
+            let is_bad = |c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '='));
+            refusal.facts.add_some("badCharacter", id.chars().find(|c| is_bad(*c)).map(String::from));
+        }
     }
-    let reply = aws_error(ErrorCode::InvalidConnectionId, Some(&format!("Invalid connectionId: {id}")));
-    Refusal { reply, code: ErrorCode::InvalidConnectionId, diagnosis: Diagnosis::GONE_MALFORMED_ID }
+    refusal
 }
 
 /// What happens to a call for a connection whose handshake is under way.
@@ -79,7 +111,7 @@ async fn await_handshake(
     let refuse = || {
         let mut refusal = Refusal::new(ErrorCode::Gone, Diagnosis::GONE_NEVER_ESTABLISHED);
         refusal.reply.headers_mut().insert("x-tidegate-gone-reason", HeaderValue::from_static("handshake"));
-        refusal
+        explained(gateway, refusal, WhyGone::pending(handle.facts.connected_at))
     };
     match settings.pending_posts {
         PendingPosts::Queue if method == Method::POST => Ok(handle),
@@ -105,17 +137,30 @@ async fn await_handshake(
     }
 }
 
-fn post(gateway: &Gateway, handle: &Handle, body: Bytes, now: u64, place: &Place) -> Result<Reply, Refusal> {
+fn post(call: &Call<'_>, handle: &Handle, place: &Place) -> Result<Reply, Refusal> {
+    let Call { gateway, body, now, .. } = call;
     let size = body.len();
-    handle.push(&OutboundMessage::text(body), now).map_err(|refusal| match refusal {
+    handle.push(&OutboundMessage::text(body.clone()), *now).map_err(|refusal| match refusal {
         PushRefusal::Full => {
-            let mut refusal = Refusal::new(ErrorCode::SlowConsumer, Diagnosis::CONN_SLOW_CONSUMER);
+            let limit = handle.stage.settings.data_plane.outbound_buffer_bytes;
+            let mut refusal = Refusal::new(ErrorCode::SlowConsumer, Diagnosis::CONN_SLOW_CONSUMER)
+                .with("connectionState", "open")
+                .with("limit", limit);
             refusal.reply.headers_mut().insert("x-tidegate-limit", HeaderValue::from_static("buffer"));
             refusal
         }
-        PushRefusal::Gone | PushRefusal::Pending => gone(gateway, handle.facts.connection_id, now),
+        PushRefusal::Gone | PushRefusal::Pending => gone(gateway, handle.facts.connection_id, *now),
     })?;
-    gateway.notice(Notice::Pushed { facts: Facts::none(), place: place.clone(), size });
+    let facts = gateway.facts(|| {
+        let is_json = serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok();
+        call.facts()
+            .with("target", "connection")
+            .with("size", size)
+            .with("isJson", is_json)
+            .with("result", 200)
+            .with("connectionState", if handle.is_pending() { "pending" } else { "open" })
+    });
+    gateway.notice(Notice::Pushed { facts, place: place.clone(), size });
     let mut reply = empty(200);
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(reply)
@@ -140,14 +185,9 @@ fn get(gateway: &Gateway, handle: &Handle, now: u64) -> Result<Reply, Refusal> {
     Ok(reply)
 }
 
-fn delete(
-    gateway: &Gateway,
-    stage: &Stage,
-    handle: &Handle,
-    query: &str,
-    now: u64,
-) -> Result<Reply, Refusal> {
-    let mut frame = CloseFrame::new(CloseCode::NORMAL, "Connection Closed Normally");
+fn delete(call: &Call<'_>, handle: &Handle) -> Result<Reply, Refusal> {
+    let Call { gateway, stage, query, now, .. } = call;
+    let mut frame = CloseFrame::new(CloseCode::NORMAL, close_reason::NORMALLY);
     if stage.settings.management.custom_close
         && let Some(wanted) = query_values(query, "closeCode").next()
     {
@@ -162,16 +202,10 @@ fn delete(
         }
         frame = CloseFrame::new(code, reason);
     }
-    let cause = CloseCause {
-        code: frame.code.as_u16(),
-        reason: frame.reason.clone(),
-        frame: Some(frame),
-        by: ClosedBy::Backend,
-        diagnosis: Diagnosis::CLOSE_BACKEND_REQUESTED,
-        gone: Diagnosis::GONE_SERVER_CLOSED,
-    };
+    let mut cause = CloseCause::requested(frame, Diagnosis::CLOSE_BACKEND_REQUESTED);
+    cause.facts = call.facts().with("requestedAt", *now);
     match handle.close(cause) {
         true => Ok(empty(204)),
-        false => Err(gone(gateway, handle.facts.connection_id, now)),
+        false => Err(gone(gateway, handle.facts.connection_id, *now)),
     }
 }

@@ -63,18 +63,19 @@ pub(super) async fn serve(call: &Call<'_>, endpoint: &Endpoint, place: &mut Plac
     };
     let publish = read(call, endpoint)?;
     let Some(key) = key else {
-        let result = call.gateway.push_to_many(call.stage, publish, place).await;
+        let result = call.gateway.push_to_many_for(call.stage, publish, place, call.facts()).await;
         return Ok(answer(&result, call.query));
     };
     // A selection as it was sent; any other body is the payload, which is compared anyhow.
     let selection = if is_selection(call) { String::from_utf8_lossy(&call.body) } else { Cow::Borrowed("") };
     let subject = format!("{endpoint:?}?{} {selection}", call.query);
-    match call.gateway.push_once(call.stage, key, subject, publish, place).await {
+    match call.gateway.push_once_for(call.stage, key, subject, publish, place, call.facts()).await {
         Err(error @ OnceError::OtherPush) => {
             Err(Refusal::with_text(ErrorCode::Conflict, Diagnosis::PUSH_KEY_REUSED, &error.to_string()))
         }
         Err(OnceError::Interrupted) => Err(Refusal::new(ErrorCode::Internal, Diagnosis::INTERNAL)),
-        Err(OnceError::Full) => Err(Refusal::new(ErrorCode::PushThrottled, Diagnosis::RATELIMIT_STAGE)),
+        Err(OnceError::Full) => Err(Refusal::new(ErrorCode::PushThrottled, Diagnosis::MANAGEMENT_THROTTLED)
+            .with("bucket", "idempotency keys")),
         Ok((result, is_replayed)) => {
             let mut reply = answer(&result, call.query);
             if is_replayed {

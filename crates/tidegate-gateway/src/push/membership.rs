@@ -6,7 +6,7 @@ use tidegate_core::notice::Place;
 
 use super::many::channel_name;
 use super::{Call, Refusal, connection, gone};
-use crate::channels::JoinRefusal;
+use crate::channels::{By, JoinRefusal};
 use crate::edge::{Reply, empty};
 
 /// Joins or leaves; both are 204, also when nothing had to be done. The backend is not bound by the channel's rules.
@@ -17,15 +17,15 @@ pub(super) async fn serve(
     place: &mut Place,
 ) -> Result<Reply, Refusal> {
     let channel = channel_name(channel)?;
-    let handle = connection::find(call.gateway, call.stage, id, call.now, place)?;
+    let handle = connection::find(call, id, place)?;
     if !handle.is_open() {
         return Err(gone(call.gateway, handle.facts.connection_id, call.now));
     }
     if call.method == Method::DELETE {
-        call.gateway.leave_channel(&handle, &channel);
+        call.gateway.leave_channel(&handle, &channel, By::Management);
         return Ok(empty(204));
     }
-    match call.gateway.put_into_channel(&handle, &channel) {
+    match call.gateway.put_into_channel(&handle, &channel, By::Management) {
         Ok(_) => Ok(empty(204)),
         Err(JoinRefusal { diagnosis, text, .. }) => {
             Err(Refusal::with_text(ErrorCode::Conflict, diagnosis, &text))

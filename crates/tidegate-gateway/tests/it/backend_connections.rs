@@ -36,10 +36,14 @@ fn connections(requests: &[Request]) -> Vec<usize> {
     requests.iter().map(|request| request.connection).collect()
 }
 
-/// What the operator is told of messages that failed.
+/// What the operator is told of messages that failed: the cause behind the failure, and its words.
 fn failures(plane: &Plane) -> Vec<(Diagnosis, String)> {
     let failure = |notice| match notice {
-        Notice::MessageFailed { diagnosis, detail, .. } => Some((diagnosis, detail)),
+        Notice::MessageFailed { diagnosis, detail, facts, .. } => {
+            assert_eq!(diagnosis, Diagnosis::REPLY_BACKEND_FAILED);
+            let cause = Diagnosis::find(facts.get("causeId")?.as_str()?)?;
+            Some((cause, detail.strip_prefix(&format!("{cause}: "))?.to_owned()))
+        }
         _ => None,
     };
     plane.notices.record.all().into_iter().filter_map(failure).collect()
@@ -159,7 +163,14 @@ async fn answers_that_break_off_are_reported_and_not_asked_for_again() {
         "no valid HTTP answer came",
         "the connection was reset before an answer",
     ];
-    let expected = details.map(|detail| (Diagnosis::INTEGRATION_BAD_ANSWER, detail.to_owned()));
+    // integration.bad-answer, integration.reset-on-reuse: only without a byte of an answer may it be the old connection.
+    let causes = [
+        Diagnosis::INTEGRATION_BAD_ANSWER,
+        Diagnosis::INTEGRATION_BAD_ANSWER,
+        Diagnosis::INTEGRATION_RESET_ON_REUSE,
+        Diagnosis::INTEGRATION_RESET_ON_REUSE,
+    ];
+    let expected: Vec<_> = causes.into_iter().zip(details.map(str::to_owned)).collect();
     assert_eq!(failures(&plane), expected);
     let messages = plane.backend.events("MESSAGE", 8).await;
     let bodies: Vec<&str> = messages.iter().map(|request| request.body.as_str()).collect();

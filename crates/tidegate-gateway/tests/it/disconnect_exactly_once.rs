@@ -60,7 +60,7 @@ async fn open() -> (Plane, Client, String) {
 async fn client_close_with_code_and_reason() {
     let (plane, mut client, id) = open().await;
     client.close(4001, "bye").await;
-    check(plane, &id, expected(4001, "bye", ClosedBy::Client, Diagnosis::CLIENT_PAGE_LEFT)).await;
+    check(plane, &id, expected(4001, "bye", ClosedBy::Client, Diagnosis::GONE_CLIENT_CLOSED)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -69,7 +69,7 @@ async fn client_close_without_code() {
     client.write(&ClientEncoder::new(None).close(None)).await;
     assert_eq!(client.closed().await, None);
     let reason = "Client-side close frame status not set";
-    check(plane, &id, expected(1005, reason, ClosedBy::Client, Diagnosis::CLIENT_PAGE_LEFT)).await;
+    check(plane, &id, expected(1005, reason, ClosedBy::Client, Diagnosis::GONE_CLIENT_CLOSED)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

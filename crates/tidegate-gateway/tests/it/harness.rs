@@ -99,6 +99,18 @@ pub(crate) struct Deployed {
     pub(crate) policy: Option<Arc<Policy>>,
     /// A backend that outlives the data plane.
     pub(crate) backend: Option<SocketAddr>,
+    /// What the definition has otherwise.
+    pub(crate) change: Option<Change>,
+}
+
+/// A change of the definition that is deployed.
+#[derive(Clone)]
+pub(crate) struct Change(pub(crate) Arc<dyn Fn(&mut ApiDefinition) + Send + Sync>);
+
+impl std::fmt::Debug for Change {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Change")
+    }
 }
 
 impl Default for Deployed {
@@ -110,11 +122,17 @@ impl Default for Deployed {
             domains: Vec::new(),
             policy: None,
             backend: None,
+            change: None,
         }
     }
 }
 
 impl Deployed {
+    /// With another definition.
+    pub(crate) fn changed(change: impl Fn(&mut ApiDefinition) + Send + Sync + 'static) -> Self {
+        Self { change: Some(Change(Arc::new(change))), ..Self::default() }
+    }
+
     /// With a policy, as it is written in JSON. It must be one without problems.
     pub(crate) fn with_policy(policy: serde_json::Value) -> Self {
         Self { policy: Some(self::policy(policy)), ..Self::default() }
@@ -225,7 +243,11 @@ impl Plane {
     }
 
     fn deploy_at(&self, backend: SocketAddr, deployed: &Deployed) {
-        let definition = Arc::new(definition(backend, deployed));
+        let mut definition = definition(backend, deployed);
+        if let Some(Change(change)) = &deployed.change {
+            change(&mut definition);
+        }
+        let definition = Arc::new(definition);
         let stage = Stage { stage_name: STAGE.to_owned(), ..Stage::default() };
         let policy = deployed.policy.clone();
         let stages = vec![LiveStage { stage, deployment: Some(definition), policy }];
@@ -338,7 +360,8 @@ impl Plane {
         assert_eq!(opened, closed, "notices of opened and closed connections");
         let panicked = notices.count(|notice| matches!(notice, Notice::ConnectionPanicked { .. }));
         assert_eq!(panicked, n_panics, "notices of panics");
-        assert_eq!(notices.count(|notice| matches!(notice, Notice::DisconnectLost { .. })), 0);
+        let lost = notices.count(|notice| matches!(notice, Notice::DisconnectLost { .. }));
+        assert_eq!(lost, 0, "lost ends");
     }
 }
 

@@ -28,6 +28,13 @@ impl<T: Clone> Record<T> {
         self.len.send_replace(items.len());
     }
 
+    /// Forgets what happened so far.
+    pub(crate) fn clear(&self) {
+        let mut items = self.items.lock();
+        items.clear();
+        self.len.send_replace(0);
+    }
+
     pub(crate) fn all(&self) -> Vec<T> {
         self.items.lock().clone()
     }

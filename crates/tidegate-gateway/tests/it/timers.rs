@@ -78,6 +78,6 @@ async fn a_peer_that_answers_pings_stays() {
         client.write(&ClientEncoder::new(None).pong(&payload)).await;
     }
     client.close(1000, "").await;
-    assert_eq!(diagnosis(&plane).await, Diagnosis::CLIENT_PAGE_LEFT);
+    assert_eq!(diagnosis(&plane).await, Diagnosis::GONE_CLIENT_CLOSED);
     plane.end().await;
 }

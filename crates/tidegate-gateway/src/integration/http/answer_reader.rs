@@ -2,6 +2,7 @@
 //! end of the answer without being noticed. Source: RFC 9112.
 
 use std::mem::MaybeUninit;
+use std::time::Instant;
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use tidegate_core::limits;
@@ -31,6 +32,8 @@ pub(super) struct AnswerReader {
     partial: Vec<u8>,
     /// Bytes of heads so far, those of interim answers included.
     n_head_bytes: usize,
+    n_taken: usize,
+    first_taken_at: Option<Instant>,
     is_reusable: bool,
     received: Received,
 }
@@ -39,7 +42,7 @@ pub(super) struct AnswerReader {
 #[derive(Debug, Default)]
 pub(super) struct Received {
     pub(super) status: u16,
-    /// Empty unless they were asked for.
+    /// Empty unless they were asked for, or the status is 300 or more.
     pub(super) headers: HeaderMap,
     pub(super) body: Vec<u8>,
 }
@@ -56,7 +59,7 @@ enum State {
 }
 
 impl AnswerReader {
-    /// `wants_headers`: someone will look at them; else only their framing is read.
+    /// `wants_headers`: someone will look at them; else only their framing is read, unless the status is 300 or more.
     pub(super) fn new(is_head_request: bool, wants_headers: bool) -> Self {
         Self {
             is_head_request,
@@ -64,6 +67,8 @@ impl AnswerReader {
             state: State::Head,
             partial: Vec::new(),
             n_head_bytes: 0,
+            n_taken: 0,
+            first_taken_at: None,
             is_reusable: false,
             received: Received::default(),
         }
@@ -76,6 +81,10 @@ impl AnswerReader {
     pub(super) fn take(&mut self, bytes: &[u8]) -> Result<(), BadAnswer> {
         let joined;
         let mut rest = bytes;
+        self.n_taken += bytes.len();
+        if self.first_taken_at.is_none() {
+            self.first_taken_at = Some(Instant::now());
+        }
         if !self.partial.is_empty() {
             self.partial.extend_from_slice(bytes);
             // Only a line feed can complete a head, so a head in many small pieces is not parsed for each.
@@ -144,6 +153,16 @@ impl AnswerReader {
         matches!(self.state, State::Done)
     }
 
+    /// Bytes that have arrived.
+    pub(super) fn n_taken(&self) -> usize {
+        self.n_taken
+    }
+
+    /// When the first of them arrived.
+    pub(super) fn first_taken_at(&self) -> Option<Instant> {
+        self.first_taken_at
+    }
+
     /// Whether the head of the answer is complete.
     pub(super) fn has_head(&self) -> bool {
         !matches!(self.state, State::Head)
@@ -195,7 +214,8 @@ impl AnswerReader {
         let framing = Framing::read(head.headers, is_http_1_1)?;
         self.received.status = status;
         self.is_reusable = framing.is_reusable;
-        if self.wants_headers {
+        // What is no success will have to be explained.
+        if self.wants_headers || status >= 300 {
             self.received.headers = header_map(head.headers)?;
         }
         self.state = if self.is_head_request || matches!(status, 204 | 304) {

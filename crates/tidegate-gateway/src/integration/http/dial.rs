@@ -30,17 +30,17 @@ const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 /// Where a backend listens.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Origin<'a> {
-    pub(super) is_https: bool,
+pub(in super::super) struct Origin<'a> {
+    pub(in super::super) is_https: bool,
     /// As the address spells it; what connections are shared by.
     pub(super) authority: &'a str,
-    host: &'a str,
-    port: u16,
+    pub(in super::super) host: &'a str,
+    pub(in super::super) port: u16,
 }
 
 impl<'a> Origin<'a> {
     /// `uri` has scheme and host.
-    pub(super) fn of(uri: &'a Uri) -> Self {
+    pub(in super::super) fn of(uri: &'a Uri) -> Self {
         let is_https = uri.scheme() == Some(&Scheme::HTTPS);
         let default_port = if is_https { 443 } else { 80 };
         let host = uri.host().unwrap_or_default();

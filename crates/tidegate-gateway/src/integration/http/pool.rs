@@ -15,6 +15,7 @@ use tidegate_core::limits;
 
 use super::answer_reader::{AnswerReader, BadAnswer};
 use super::dial::{BackendStream, DialError, Origin, dial};
+use super::lane::Lanes;
 
 /// Connections of all backends that wait for their next request.
 #[derive(Debug)]
@@ -23,6 +24,7 @@ pub(crate) struct Backends {
     /// How long a connection may have been idle to be used again.
     idle_timeout: Duration,
     idle: Mutex<Idle>,
+    pub(super) lanes: Lanes,
 }
 
 #[derive(Debug, Default)]
@@ -41,7 +43,7 @@ struct IdleConnection {
 impl Backends {
     /// `idle_timeout`: how long a connection may have been idle to be used again.
     pub(crate) fn new(tls: rustls::ClientConfig, idle_timeout: Duration) -> Self {
-        Self { tls: Arc::new(tls), idle_timeout, idle: Mutex::default() }
+        Self { tls: Arc::new(tls), idle_timeout, idle: Mutex::default(), lanes: Lanes::default() }
     }
 
     /// The connection that was used last, as the backend is least likely to close it in this moment.
@@ -109,6 +111,7 @@ impl Backends {
             });
         }
         idle.n_connections -= closed.len();
+        self.lanes.sweep();
         // Closing is left for after the lock: `closed` is dropped behind it.
         drop(idle);
     }

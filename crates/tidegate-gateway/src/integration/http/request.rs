@@ -96,7 +96,7 @@ impl Backends {
                         return Ok((received.status, Bytes::from(received.body)));
                     }
                     Err(Broken::Unsent(_)) if is_reused => {}
-                    Err(error) => return Err(no_answer(&error, reader.has_head())),
+                    Err(error) => return Err(no_answer(&error, &reader, is_reused)),
                 }
             }
         };

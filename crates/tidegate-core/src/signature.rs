@@ -1,0 +1,588 @@
+//! Known answers of backends, tunnels and proxies, and what they say about their cause.
+//!
+//! The table is data: [`Signatures::shipped`] reads the file beside this one, [`Signatures::with`] puts further entries
+//! before it. An answer is looked at while it passes, in its first [`LOOKED_AT`] bytes; what is kept is the id of the
+//! signature, never the body.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use serde::Deserialize;
+
+use crate::diagnosis::Diagnosis;
+
+/// Bytes of a body that are looked at.
+pub const LOOKED_AT: usize = 4096;
+
+/// Longest refusal of `$connect` that is kept as the backend's own sentence, in bytes.
+pub const MAX_SENTENCE: usize = 200;
+
+/// Entries that [`Signatures::with`] takes, so that no answer costs more than a look.
+pub const MAX_EXTRA: usize = 200;
+
+const SHIPPED: &str = include_str!("signatures.json");
+
+/// What was asked when the answer came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum On {
+    /// `$connect`.
+    Connect,
+    /// A message.
+    Message,
+    /// `$disconnect`.
+    Disconnect,
+    /// The gateway's question whether somebody may have a connect token.
+    Token,
+}
+
+/// An answer, as far as signatures look at it.
+#[derive(Debug, Clone, Copy)]
+pub struct Answered<'a> {
+    /// Its status.
+    pub status: u16,
+    /// Its content type; none where nobody read the headers, then it excludes nothing.
+    pub content_type: Option<&'a str>,
+    /// Its body.
+    pub body: &'a [u8],
+    /// `Location` leads to the path that was asked for, plus a slash.
+    pub adds_slash: bool,
+    /// What was asked.
+    pub on: On,
+}
+
+/// One known answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Signature {
+    id: Box<str>,
+    status: Statuses,
+    content_type: Option<Box<str>>,
+    /// One of these is in the body.
+    text: Vec<Box<str>>,
+    /// Or the body, without blanks around it, is one of these; `*` stands for anything.
+    pattern: Vec<Box<str>>,
+    needs_slash: bool,
+    /// Says something beside the cause, so that the search goes on.
+    is_beside: bool,
+    product: Option<Box<str>>,
+    headers: Vec<Box<str>>,
+    parameter: Option<Box<str>>,
+    missing: Option<Diagnosis>,
+    ids: HashMap<Option<On>, Vec<Diagnosis>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Statuses {
+    These(Vec<u16>),
+    /// 400 to 599.
+    Failures,
+}
+
+/// The table.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Signatures {
+    entries: Vec<Signature>,
+    tunnel_hosts: Vec<Box<str>>,
+}
+
+/// The text is no table of signatures.
+#[derive(Debug, thiserror::Error)]
+pub enum SignatureError {
+    /// It is not JSON of the right shape.
+    #[error("signatures are not readable")]
+    Shape(#[source] serde_json::Error),
+    /// An id that the catalogue does not have.
+    #[error("signature `{signature}` names `{id}`, which is no diagnosis id")]
+    UnknownId {
+        /// Of the entry.
+        signature: String,
+        /// What it names.
+        id: String,
+    },
+    /// An entry that would fit everything, or explain nothing.
+    #[error("signature `{signature}` needs a status, a text, pattern or location, and ids")]
+    Empty {
+        /// Of the entry.
+        signature: String,
+    },
+    /// Over [`MAX_EXTRA`].
+    #[error("{n_entries} signatures, at most {MAX_EXTRA} expected")]
+    TooMany {
+        /// How many there are.
+        n_entries: usize,
+    },
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct File {
+    signatures: Vec<RawSignature>,
+    #[serde(default)]
+    tunnel_hosts: Vec<Box<str>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct RawSignature {
+    id: Box<str>,
+    status: RawStatuses,
+    #[serde(default)]
+    content_type: Option<Box<str>>,
+    #[serde(default)]
+    text: Vec<Box<str>>,
+    #[serde(default)]
+    pattern: Vec<Box<str>>,
+    #[serde(default)]
+    location: Option<Location>,
+    #[serde(default)]
+    beside: bool,
+    #[serde(default)]
+    product: Option<Box<str>>,
+    #[serde(default)]
+    headers: Vec<Box<str>>,
+    #[serde(default)]
+    parameter: Option<Box<str>>,
+    #[serde(default)]
+    missing: Option<String>,
+    ids: HashMap<RawOn, Vec<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum RawStatuses {
+    These(Vec<u16>),
+    Failures(Failures),
+}
+
+#[derive(Debug, Deserialize)]
+enum Failures {
+    #[serde(rename = "4xx-5xx")]
+    All,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Location {
+    Slash,
+}
+
+#[derive(Debug, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum RawOn {
+    Any,
+    Connect,
+    Message,
+    Disconnect,
+    Token,
+}
+
+static OF_THIS_BUILD: LazyLock<Signatures> =
+    LazyLock::new(|| Signatures::read(SHIPPED).expect("the shipped table is checked by a test"));
+
+impl Signatures {
+    /// The table of this build.
+    pub fn shipped() -> &'static Self {
+        &OF_THIS_BUILD
+    }
+
+    /// The table of this build behind further entries, which are tried first.
+    ///
+    /// # Errors
+    /// [`SignatureError`]; its text may be shown to whoever wrote the entries.
+    pub fn with(extra: &str) -> Result<Self, SignatureError> {
+        let mut table = Self::read(extra)?;
+        if table.entries.len() > MAX_EXTRA {
+            return Err(SignatureError::TooMany { n_entries: table.entries.len() });
+        }
+        table.entries.extend(Self::shipped().entries.iter().cloned());
+        table.tunnel_hosts.extend(Self::shipped().tunnel_hosts.iter().cloned());
+        Ok(table)
+    }
+
+    fn read(text: &str) -> Result<Self, SignatureError> {
+        let file: File = serde_json::from_str(text).map_err(SignatureError::Shape)?;
+        let entries = file.signatures.into_iter().map(Signature::read).collect::<Result<_, _>>()?;
+        Ok(Self { entries, tunnel_hosts: file.tunnel_hosts })
+    }
+
+    /// The first entry that names the cause of an answer.
+    pub fn find(&self, answered: &Answered<'_>) -> Option<&Signature> {
+        self.entries.iter().find(|entry| !entry.is_beside && entry.fits(answered))
+    }
+
+    /// The first entry that says something beside the cause: that the answer shows what nobody should see.
+    pub fn find_beside(&self, answered: &Answered<'_>) -> Option<&Signature> {
+        self.entries.iter().find(|entry| entry.is_beside && entry.fits(answered))
+    }
+
+    /// Every entry, in the order in which they are tried.
+    pub fn iter(&self) -> impl Iterator<Item = &Signature> {
+        self.entries.iter()
+    }
+
+    /// Is the host one of a known tunnel service?
+    pub fn is_tunnel(&self, host: &str) -> bool {
+        let host = host.to_ascii_lowercase();
+        self.tunnel_hosts.iter().any(|known| {
+            host.strip_suffix(known.as_ref()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        })
+    }
+}
+
+impl Signature {
+    fn read(raw: RawSignature) -> Result<Self, SignatureError> {
+        let signature = raw.id.to_string();
+        let find = |id: &String| {
+            Diagnosis::find(id)
+                .ok_or_else(|| SignatureError::UnknownId { signature: signature.clone(), id: id.clone() })
+        };
+        let mut ids = HashMap::new();
+        for (on, named) in &raw.ids {
+            let on = match on {
+                RawOn::Any => None,
+                RawOn::Connect => Some(On::Connect),
+                RawOn::Message => Some(On::Message),
+                RawOn::Disconnect => Some(On::Disconnect),
+                RawOn::Token => Some(On::Token),
+            };
+            ids.insert(on, named.iter().map(find).collect::<Result<Vec<_>, _>>()?);
+        }
+        let missing = raw.missing.as_ref().map(find).transpose()?;
+        let status = match raw.status {
+            RawStatuses::These(these) => Statuses::These(these),
+            RawStatuses::Failures(Failures::All) => Statuses::Failures,
+        };
+        let fits_nothing = status == Statuses::These(Vec::new());
+        let fits_all = raw.text.is_empty() && raw.pattern.is_empty() && raw.location.is_none();
+        if fits_nothing || fits_all || ids.is_empty() || ids.values().any(Vec::is_empty) {
+            return Err(SignatureError::Empty { signature });
+        }
+        Ok(Self {
+            id: raw.id,
+            status,
+            content_type: raw.content_type,
+            text: raw.text,
+            pattern: raw.pattern,
+            needs_slash: raw.location.is_some(),
+            is_beside: raw.beside,
+            product: raw.product,
+            headers: raw.headers,
+            parameter: raw.parameter,
+            missing,
+            ids,
+        })
+    }
+
+    /// Its id, as it is kept.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The program that gives this answer, where that is not the backend itself.
+    pub fn product(&self) -> Option<&str> {
+        self.product.as_deref()
+    }
+
+    /// The causes to consider on an event, the most fitting one first.
+    pub fn ids(&self, on: On) -> &[Diagnosis] {
+        self.ids.get(&Some(on)).or_else(|| self.ids.get(&None)).map_or(&[], Vec::as_slice)
+    }
+
+    /// Headers that the backend demands, in lower case.
+    pub fn headers(&self) -> impl Iterator<Item = &str> {
+        self.headers.iter().map(AsRef::as_ref)
+    }
+
+    /// The query parameter that the backend demands.
+    pub fn parameter(&self) -> Option<&str> {
+        self.parameter.as_deref()
+    }
+
+    /// The cause when a demanded header or parameter was not sent; then it is proven.
+    pub fn missing(&self) -> Option<Diagnosis> {
+        self.missing
+    }
+
+    fn fits(&self, answered: &Answered<'_>) -> bool {
+        let is_status = match &self.status {
+            Statuses::These(these) => these.contains(&answered.status),
+            Statuses::Failures => (400..600).contains(&answered.status),
+        };
+        if !is_status || self.ids(answered.on).is_empty() {
+            return false;
+        }
+        if let (Some(wanted), Some(found)) = (&self.content_type, answered.content_type) {
+            let essence = found.split(';').next().unwrap_or_default().trim();
+            if !essence.eq_ignore_ascii_case(wanted) {
+                return false;
+            }
+        }
+        if self.needs_slash {
+            return answered.adds_slash;
+        }
+        let body = &answered.body[..answered.body.len().min(LOOKED_AT)];
+        if self.text.iter().any(|text| contains(body, text.as_bytes())) {
+            return true;
+        }
+        let is_whole = answered.body.len() <= LOOKED_AT;
+        is_whole
+            && !self.pattern.is_empty()
+            && std::str::from_utf8(body).is_ok_and(|body| {
+                let body = body.trim().trim_matches('"');
+                self.pattern.iter().any(|pattern| fits_pattern(pattern, body))
+            })
+    }
+}
+
+fn contains(body: &[u8], text: &[u8]) -> bool {
+    !text.is_empty() && body.windows(text.len()).any(|window| window == text)
+}
+
+/// `*` stands for any text.
+fn fits_pattern(pattern: &str, text: &str) -> bool {
+    let Some((start, rest)) = pattern.split_once('*') else { return pattern == text };
+    let Some(mut text) = text.strip_prefix(start) else { return false };
+    let mut parts = rest.split('*').peekable();
+    while let Some(part) = parts.next() {
+        if parts.peek().is_none() {
+            return text.ends_with(part);
+        }
+        match text.find(part) {
+            Some(at) => text = &text[at + part.len()..],
+            None => return false,
+        }
+    }
+    true
+}
+
+/// What a backend says in a refusal, as an operator may keep it: one short line without markup, with
+/// everything removed that looks like a token. Nothing for anything else.
+pub fn sentence(body: &[u8]) -> Option<String> {
+    if body.is_empty() || body.len() > MAX_SENTENCE {
+        return None;
+    }
+    let text = std::str::from_utf8(body).ok()?.trim();
+    let is_markup =
+        text.contains(['<', '>']) || text.chars().any(|c| c.is_control() && c != '\n' && c != '\t');
+    (!text.is_empty() && !is_markup).then(|| without_tokens(text))
+}
+
+/// A text in which everything that looks like a token is `<token>`: long runs of letters and digits, and
+/// whatever begins like a JSON Web Token.
+pub fn without_tokens(text: &str) -> String {
+    let mut kept = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.find(is_token_character) {
+        kept.push_str(&rest[..start]);
+        rest = &rest[start..];
+        // The parts of a JSON Web Token are divided by dots; elsewhere dots divide names of hosts.
+        let belongs = |c: char| is_token_character(c) || (c == '.' && rest.starts_with("eyJ"));
+        let end = rest.find(|c| !belongs(c)).unwrap_or(rest.len());
+        let run = &rest[..end];
+        kept.push_str(if is_token(run) { "<token>" } else { run });
+        rest = &rest[end..];
+    }
+    kept.push_str(rest);
+    kept
+}
+
+fn is_token_character(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '+' | '/' | '~' | '%')
+}
+
+fn is_token(run: &str) -> bool {
+    let has_digit = run.bytes().any(|byte| byte.is_ascii_digit());
+    let is_plain = run.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    run.len() >= 16 && (has_digit || run.starts_with("eyJ")) || run.len() >= 24 && is_plain
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answered(status: u16, body: &str, on: On) -> Answered<'_> {
+        Answered { status, content_type: None, body: body.as_bytes(), adds_slash: false, on }
+    }
+
+    fn found(status: u16, body: &str, on: On) -> Option<(&'static str, &'static str)> {
+        let entry = Signatures::shipped().find(&answered(status, body, on))?;
+        Some((entry.id(), entry.ids(on)[0].as_str()))
+    }
+
+    #[test]
+    fn every_shipped_entry_is_readable_and_named() {
+        // DX-4
+        let table = Signatures::read(SHIPPED).unwrap();
+        for id in [
+            "dj-headers",
+            "dj-secret",
+            "dj-agent",
+            "dj-conn-headers",
+            "dj-conn-id",
+            "dj-host",
+            "dj-origin",
+            "dj-channel",
+            "dj-session",
+            "dj-token",
+            "dj-rate",
+            "dj-perm",
+            "dj-format",
+            "dj-auth",
+            "dj-tokenrate",
+            "dj-csrf",
+            "dj-disallowed",
+            "dj-404",
+            "fa-404",
+            "dj-slash",
+            "dj-debug",
+            "py-trace",
+            "tunnel-404",
+            "tunnel-page",
+            "lb-502",
+            "lb-503",
+            "lb-504",
+        ] {
+            assert!(table.iter().any(|entry| entry.id() == id), "{id}");
+        }
+    }
+
+    #[test]
+    fn answers_are_recognised_by_status_text_and_event() {
+        // DX-4
+        use On::{Connect, Disconnect, Message, Token};
+        for (status, body, on, expected) in [
+            (400, "Invalid request headers", Disconnect, ("dj-headers", "backend.api-id-unknown")),
+            (403, "Invalid request", Connect, ("dj-secret", "backend.secret-mismatch")),
+            (400, "Unexpected Useragent", Connect, ("dj-agent", "backend.useragent-check")),
+            (400, "Missing 2 headers", Connect, ("dj-conn-headers", "backend.connection-headers-missing")),
+            (400, "Invalid connection ID", Connect, ("dj-conn-id", "backend.connection-id-format")),
+            (400, "Invalid connection ID", Message, ("dj-conn-id", "backend.session-unknown")),
+            (400, "Host is not in AllowedHosts ['a']", Connect, ("dj-host", "backend.host-not-allowed")),
+            (400, "Host is not in Origin", Connect, ("dj-origin", "backend.origin-mismatch")),
+            (400, "Invalid channel", Message, ("dj-channel", "channel.invalid")),
+            (400, "Invalid session", Connect, ("dj-session", "token.session-missing")),
+            (400, "Invalid or expired token", Connect, ("dj-token", "token.unknown")),
+            (400, "Too many connection attempts", Connect, ("dj-rate", "ratelimit.connect")),
+            (403, "Permission Denied", Connect, ("dj-perm", "channel.forbidden")),
+            (403, "Permission Denied", Message, ("dj-perm", "perm.user-lacks")),
+            (400, "Invalid request format (1)", Connect, ("dj-format", "backend.route-param-misnamed")),
+            (400, "Invalid request format (1)", Message, ("dj-format", "handler.key-missing")),
+            (403, "Authentication required", Token, ("dj-auth", "tokenreq.anonymous")),
+            (403, "Rate limit exceeded", Token, ("dj-tokenrate", "tokenreq.rate-limited")),
+            (
+                403,
+                "<h1>CSRF verification failed. Request aborted.</h1>",
+                Connect,
+                ("dj-csrf", "backend.csrf"),
+            ),
+            (400, "<h1>Bad Request (400)</h1>", Connect, ("dj-disallowed", "backend.host-not-allowed")),
+            (
+                404,
+                "<p>The requested resource was not found on this server.</p>",
+                Message,
+                ("dj-404", "integration.wrong-url"),
+            ),
+            (404, r#"{"detail":"Not Found"}"#, Connect, ("fa-404", "integration.wrong-url")),
+            (
+                500,
+                "You called this URL, and you have APPEND_SLASH set",
+                Message,
+                ("dj-slash", "integration.missing-slash"),
+            ),
+            (404, "Tunnel abc.ngrok.io not found", Connect, ("tunnel-404", "local.tunnel-changed")),
+            (200, "<html>ERR_NGROK_6024</html>", Connect, ("tunnel-page", "local.tunnel-interstitial")),
+            (502, "<center>nginx/1.26.2</center>", Connect, ("lb-502", "integration.error-status")),
+            (
+                503,
+                "No server is available to handle this request.",
+                Connect,
+                ("lb-503", "integration.error-status"),
+            ),
+            (504, "upstream request timeout", Message, ("lb-504", "integration.error-status")),
+        ] {
+            assert_eq!(found(status, body, on), Some(expected), "{status} {body}");
+        }
+        assert_eq!(found(400, "Unexpected Useragent", Message), None);
+        assert_eq!(found(403, "Invalid request headers", Connect), None);
+        assert_eq!(found(400, "something Invalid request", Connect), None);
+        let far = format!("{}Invalid session", " ".repeat(LOOKED_AT));
+        assert_eq!(found(400, &far, Connect), None);
+    }
+
+    #[test]
+    fn a_redirect_to_the_slash_is_known_by_its_location() {
+        // DX-4
+        let mut redirect = answered(301, "", On::Connect);
+        assert!(Signatures::shipped().find(&redirect).is_none());
+        redirect.adds_slash = true;
+        assert_eq!(Signatures::shipped().find(&redirect).unwrap().id(), "dj-slash");
+    }
+
+    #[test]
+    fn what_nobody_should_see_is_found_beside_the_cause() {
+        // DX-4
+        let body = "Traceback (most recent call last):\n  File \"a.py\"";
+        let trace = answered(500, body, On::Message);
+        assert!(Signatures::shipped().find(&trace).is_none());
+        assert_eq!(
+            Signatures::shipped().find_beside(&trace).unwrap().ids(On::Message)[0].as_str(),
+            "error.detail-leak"
+        );
+        // A message that quotes one is nobody's fault.
+        assert!(Signatures::shipped().find_beside(&answered(200, body, On::Message)).is_none());
+    }
+
+    #[test]
+    fn content_types_exclude_where_they_are_known() {
+        let mut answer = answered(404, r#"{"detail":"Not Found"}"#, On::Connect);
+        answer.content_type = Some("application/json; charset=utf-8");
+        assert!(Signatures::shipped().find(&answer).is_some());
+        answer.content_type = Some("text/plain");
+        assert!(Signatures::shipped().find(&answer).is_none());
+    }
+
+    #[test]
+    fn the_table_can_be_extended() {
+        // DX-4
+        let table = Signatures::with(
+            r#"{"signatures": [{"id": "own", "status": [418], "pattern": ["no * tea"], "ids": {"any": ["backend.refused"]}}],
+                "tunnelHosts": ["tunnel.example"]}"#,
+        )
+        .unwrap();
+        let found = table.find(&answered(418, " no green tea\n", On::Message)).unwrap();
+        assert_eq!((found.id(), found.ids(On::Message)[0].as_str()), ("own", "backend.refused"));
+        assert!(table.find(&answered(400, "Invalid session", On::Connect)).is_some());
+        assert!(table.is_tunnel("a.tunnel.example") && table.is_tunnel("x.ngrok-free.app"));
+        assert!(!table.is_tunnel("notngrok.io"));
+        for bad in [
+            "[]",
+            r#"{"signatures": [{"id": "x", "status": [400], "text": ["a"], "ids": {"any": ["no.such-id"]}}]}"#,
+            r#"{"signatures": [{"id": "x", "status": [400], "ids": {"any": ["backend.refused"]}}]}"#,
+            r#"{"signatures": [{"id": "x", "status": [400], "text": ["a"], "ids": {}}]}"#,
+            r#"{"signatures": [], "more": 1}"#,
+        ] {
+            assert!(Signatures::with(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn sentences_are_short_plain_and_without_tokens() {
+        // DX-4, DX-10
+        assert_eq!(sentence(b" You are banned.\n").as_deref(), Some("You are banned."));
+        assert_eq!(sentence(b"<b>no</b>"), None);
+        assert_eq!(sentence(&[b'a'; MAX_SENTENCE + 1]), None);
+        assert_eq!(sentence(b""), None);
+        assert_eq!(sentence(&[0xFF, b'a']), None);
+        for (text, kept) in [
+            ("token 0123456789abcdef0123456789abcdef is old", "token <token> is old"),
+            ("Bearer eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.abc-_x", "Bearer <token>"),
+            ("key=AbCdEfGhIjKlMnOpQrStUvWxYz", "key=<token>"),
+            ("Host is not in AllowedHosts ['api-1.internal.example.com:8000']", ""),
+            ("session 6f1c1c9e-6e0c-4c55-9a53-0f1a2b3c4d5e", "session <token>"),
+            ("internationalization", ""),
+        ] {
+            let expected = if kept.is_empty() { text } else { kept };
+            assert_eq!(without_tokens(text), expected);
+        }
+    }
+}
