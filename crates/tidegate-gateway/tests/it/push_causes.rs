@@ -343,7 +343,7 @@ async fn a_call_at_the_wrong_address() {
     let headers = "Authorization: Bearer test-key\r\n";
     let reply = request(plane.address, "GET", "/api/connections", headers, "").await;
     assert_eq!((reply.status, reply.value("x-amzn-errortype")), (404, "NotFoundException"));
-    plane.seen("refused", "management.wrong-listener").await;
+    plane.seen("handshake", "management.wrong-listener").await;
     // management.stage-with-domain
     plane.deploy(&Deployed { domains: vec!["ws.example.com".to_owned()], ..Deployed::default() });
     let headers = "Host: ws.example.com\r\nAuthorization: Bearer test-key\r\n";
