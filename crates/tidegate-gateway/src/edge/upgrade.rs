@@ -17,7 +17,7 @@ use tidegate_core::context::{ConnectionFacts, Event, EventKind, error_body};
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::ErrorCode;
 use tidegate_core::id::RequestId;
-use tidegate_core::journal::Facts;
+use tidegate_core::journal::{self, Facts};
 use tidegate_core::mapping::query_values;
 use tidegate_core::notice::{Notice, Place};
 use tidegate_core::settings::{PendingPosts, Switch};
@@ -256,6 +256,7 @@ impl UpgradeRequest {
                 let text = serde_json::json!({ "message": row.message, "check": refused.check });
                 *reply.body_mut() = Full::new(Bytes::from(text.to_string()));
                 set_retry_after(reply.headers_mut(), refused.retry_after);
+                self.note_refused_after_open(gateway, &place, refused.diagnosis, row.status);
                 return Err(Box::new(self.refused(gateway.request_id(now), reply, started)));
             }
         }
@@ -350,6 +351,22 @@ impl UpgradeRequest {
         }
         set_ids(headers, &request_id.to_string());
         (reply, deflate)
+    }
+
+    /// A refusal that the client sees as an end has an entry as such.
+    fn note_refused_after_open(&self, gateway: &Gateway, place: &Place, cause: Diagnosis, status: u16) {
+        if !self.stage.settings.connect.reject_as_close {
+            return;
+        }
+        let facts = gateway.facts(|| {
+            Facts::none().with("closeCode", 4000 + status.min(999)).with("causeId", cause.as_str())
+        });
+        gateway.notice(Notice::Decided {
+            place: place.clone(),
+            kind: journal::Kind::Close,
+            remark: Some(Diagnosis::CLOSE_REFUSED_AFTER_OPEN),
+            facts,
+        });
     }
 
     /// The answer to a refused handshake: `reply`, or a connection that ends with its status.
@@ -553,6 +570,7 @@ impl Admitted {
             let handshake = self.request.handshake(policy, self.handle.facts.connected_at);
             gateway.attempts.on_end(&handshake, &outcome, gateway.next_random());
         }
+        self.request.note_refused_after_open(gateway, &place, diagnosis, status);
         gateway.notice(Notice::HandshakeRefused {
             facts: Facts::none(),
             place,
