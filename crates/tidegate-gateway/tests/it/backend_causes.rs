@@ -101,7 +101,7 @@ async fn what_was_sent_decides_between_causes() {
     // Whoever was accepted once is known by their API id.
     plane.backend.plan(|_| Answer::Status(200));
     plane.connect().await.close(1000, "").await;
-    plane.nobody_is_left().await;
+    plane.seen("close", "connections.gone-client-closed").await;
     refused(&plane, wire(400, "text/plain", "Invalid request headers"), "", BROWSER).await;
     let call = plane.seen("integration", "").await;
     assert_eq!(call.list("candidates"), ["backend.headers-stripped", "backend.server-drops-forwarded"]);
