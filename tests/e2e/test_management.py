@@ -1,5 +1,6 @@
 """The management API on the wire: exact statuses, headers and bodies (AG-9, 11, 12, 13; 5.1 to 5.5)."""
 
+import json
 import re
 from urllib.parse import quote
 
@@ -56,7 +57,7 @@ def test_success_replies(api, open_connection):
 
 
 def test_gone_reply(api, backend):
-    """AG-9: the raw 410: empty body, its header, the reason headers of 5.4."""
+    """AG-9, DX-74: the raw 410: nothing of AWS in the body, the cause beside it, its header, the reason headers of 5.4."""
     with api.connect() as ws:
         connection = backend.one("/connect").connection_id
         ws.close(4003, "x")
@@ -64,7 +65,12 @@ def test_gone_reply(api, backend):
     for method in ("POST", "GET", "DELETE"):
         reply = api.signed(method, api.connection_path(connection))
         common(reply)
-        assert (reply.status, reply.body, reply.get("content-length")) == (410, b"", "0")
+        assert reply.status == 410
+        body = json.loads(reply.body)
+        assert list(body) == ["tidegate"]
+        told = body["tidegate"]
+        assert (told["id"], told["code"]) == ("connections.gone-client-closed", 4003)
+        assert told["closedAt"].endswith("Z")
         assert reply.get("content-type") == "application/json"
         assert reply.get("x-amzn-errortype").split(":")[0] == "GoneException"
         assert reply.get("x-tidegate-gone-reason") == "closed"

@@ -114,6 +114,8 @@ struct Call<'a> {
     body: Bytes,
     now: u64,
     caller: Caller<'a>,
+    /// The body is JSON; unknown where nobody keeps facts.
+    is_json: Option<bool>,
 }
 
 impl Call<'_> {
@@ -312,6 +314,7 @@ async fn handle(
         body,
         now: now_millis(),
         caller: Caller { address, name: about.caller.as_deref() },
+        is_json: about.is_json,
     };
     match endpoint {
         Endpoint::Connection(id) => connection::serve(call, id, place).await,

@@ -277,13 +277,14 @@ fn choose(
     let decoded = decoded.flatten().and_then(|bytes| String::from_utf8(bytes).ok());
     let policy = stage.policy.as_deref();
     let text = decoded.as_deref().unwrap_or(&queued.text);
+    let opcode = if queued.is_base64 { "binary" } else { "text" };
     let RouteChoice { route, mut selected, diagnosis } = deployment.select_route_with(policy, text);
     if let (Some(Diagnosis::HANDLER_NOT_ALLOWED), Some(policy)) = (diagnosis, policy) {
         let handler: String = selected.value.chars().take(128).collect();
         // Once for each name: a client could fill the log otherwise.
         if gateway.unlisted_handlers.is_new(stage, &handler) {
             let nearest = deployment.nearest_handler(policy, &handler).map(str::to_owned);
-            let facts = gateway.facts(|| remark::facts_of(stage, deployment, &selected, text));
+            let facts = gateway.facts(|| remark::facts_of(stage, deployment, &selected, text, opcode));
             gateway.notice(Notice::HandlerNotAllowed {
                 facts,
                 place: gateway.place(handle),
@@ -300,14 +301,14 @@ fn choose(
             format!("the selection gave {} characters that name no route", selected.value.chars().count());
         let mut failure = Failure::new(ErrorCode::NoRoute, diagnosis, detail);
         if gateway.keeps_facts() {
-            failure.facts = remark::facts_of(stage, deployment, &selected, text)
+            failure.facts = remark::facts_of(stage, deployment, &selected, text, opcode)
                 .with("causeId", remark::explain(deployment, &selected, text).as_str());
         }
         return Err(failure);
     };
     let is_default = &*route.key == "$default" && diagnosis.is_none();
     let remark = match is_default && gateway.keeps_facts() {
-        true => remark::on_default(handle, stage, deployment, &selected, text),
+        true => remark::on_default(handle, stage, deployment, &selected, text, opcode),
         false => None,
     };
     selected.is_json &= !queued.is_base64;

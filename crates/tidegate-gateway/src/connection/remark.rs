@@ -55,6 +55,7 @@ pub(super) fn on_default(
     deployment: &Deployment,
     selected: &Selected,
     text: &str,
+    opcode: &'static str,
 ) -> Option<Box<Remark>> {
     let kind = match (selected.is_json, selected.value.as_str()) {
         // A heartbeat in plain text names nothing and needs not to.
@@ -69,7 +70,7 @@ pub(super) fn on_default(
         return None;
     }
     let diagnosis = explain(deployment, selected, text);
-    Some(Box::new(Remark { diagnosis, facts: facts_of(stage, deployment, selected, text) }))
+    Some(Box::new(Remark { diagnosis, facts: facts_of(stage, deployment, selected, text, opcode) }))
 }
 
 /// Why a message names no route that is there.
@@ -86,8 +87,14 @@ pub(super) fn explain(deployment: &Deployment, selected: &Selected, text: &str) 
 }
 
 /// What a selection saw. Names of members and the selected value, nothing else of the message.
-pub(super) fn facts_of(stage: &Stage, deployment: &Deployment, selected: &Selected, text: &str) -> Facts {
-    let mut facts = Facts::none().with("size", text.len()).with("opcode", "text");
+pub(super) fn facts_of(
+    stage: &Stage,
+    deployment: &Deployment,
+    selected: &Selected,
+    text: &str,
+    opcode: &'static str,
+) -> Facts {
+    let mut facts = Facts::none().with("size", text.len()).with("opcode", opcode);
     facts.add("selection", expressions(stage.policy.as_deref(), deployment));
     let mut keys: Vec<&str> = deployment
         .routes

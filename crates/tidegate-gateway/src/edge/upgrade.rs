@@ -21,7 +21,7 @@ use tidegate_core::error::ErrorCode;
 use tidegate_core::id::RequestId;
 use tidegate_core::journal::{self, Facts};
 use tidegate_core::mapping::query_values;
-use tidegate_core::notice::Notice;
+use tidegate_core::notice::{Notice, Place};
 use tidegate_core::settings::{PendingPosts, Switch};
 use tidegate_core::snapshot::{Authorization, Deployment, Route, Stage, StagePolicy};
 use tidegate_ws::{CloseCode, CloseFrame, DeflateParams, extension, handshake};
@@ -342,6 +342,8 @@ impl UpgradeRequest {
                 let mut reply =
                     refusal::refuse_as(gateway, attempt, refused.code, diagnosis, &refused.detail, more);
                 set_retry_after(reply.headers_mut(), refused.retry_after);
+                let place = self.attempt.place.clone();
+                self.note_refused_after_open(gateway, &place, refused.diagnosis, row.status);
                 return Err(Box::new(self.refused(reply)));
             }
         }
@@ -441,6 +443,22 @@ impl UpgradeRequest {
         }
         set_ids(headers, &request_id.to_string());
         (reply, deflate)
+    }
+
+    /// A refusal that the client sees as an end has an entry as such.
+    fn note_refused_after_open(&self, gateway: &Gateway, place: &Place, cause: Diagnosis, status: u16) {
+        if !self.stage.settings.connect.reject_as_close {
+            return;
+        }
+        let facts = gateway.facts(|| {
+            Facts::none().with("closeCode", 4000 + status.min(999)).with("causeId", cause.as_str())
+        });
+        gateway.notice(Notice::Decided {
+            place: place.clone(),
+            kind: journal::Kind::Close,
+            remark: Some(Diagnosis::CLOSE_REFUSED_AFTER_OPEN),
+            facts,
+        });
     }
 
     /// The answer to a refused handshake: `reply`, or a connection that ends with its status.
@@ -719,6 +737,8 @@ impl Admitted {
             let handshake = self.request.handshake(policy, self.handle.facts.connected_at);
             gateway.attempts.on_end(&handshake, &outcome, gateway.next_random());
         }
+        let place = attempt.place.clone();
+        self.request.note_refused_after_open(gateway, &place, diagnosis, status);
         refusal::report(gateway, attempt, &mut reply, code, diagnosis, detail);
         self.request.refused(reply)
     }

@@ -90,6 +90,14 @@ pub(super) fn judge(gateway: &Gateway, call: &Call<'_>, request: &Outgoing, answ
     answer.judged = Some(Box::new(judged));
 }
 
+/// A backend has accepted a connection: it knows the API, and its address is right.
+pub(super) fn note_accepted(call: &Call<'_>) {
+    let deployment = call.stage.deployment.as_ref();
+    if let Some(route) = deployment.and_then(|deployment| deployment.routes.get(&*call.event.route_key)) {
+        route.seen.has_worked.store(true, Ordering::Relaxed);
+    }
+}
+
 /// The cause that follows from where the backend was looked for.
 pub(super) fn explain_no_connection(mut failure: Failure, origin: Origin<'_>) -> Failure {
     let is_tunnel = Signatures::shipped().is_tunnel(origin.host);
@@ -161,6 +169,10 @@ impl Sent<'_> {
         {
             return (missing, vec![missing]);
         }
+        // A backend that has accepted a call knows the API.
+        if candidates.len() > 1 && self.has_accepted() {
+            candidates.retain(|id| *id != Diagnosis::BACKEND_API_ID_UNKNOWN);
+        }
         let is_large = self.call.body.len() >= NEAR_BODY_LIMIT;
         let first = match candidates.first().copied() {
             Some(Diagnosis::HANDLER_KEY_MISSING) if on == On::Message && is_large => {
@@ -225,13 +237,23 @@ impl Sent<'_> {
             })
     }
 
+    fn has_accepted(&self) -> bool {
+        let deployment = self.call.stage.deployment.as_ref();
+        deployment.is_some_and(|deployment| {
+            deployment.routes.values().any(|route| route.seen.has_worked.load(Ordering::Relaxed))
+        })
+    }
+
     /// 500 on `$default` only.
     fn lacks_default_handler(&self) -> bool {
         let Some(deployment) = &self.call.stage.deployment else { return false };
         let Some(route) = deployment.routes.get("$default") else { return false };
         &*self.call.event.route_key == "$default"
             && !route.seen.has_worked.load(Ordering::Relaxed)
-            && deployment.routes.values().any(|other| other.seen.has_worked.load(Ordering::Relaxed))
+            && deployment.routes.values().any(|other| {
+                // A backend that accepts connections may still fail on every message.
+                !other.key.starts_with('$') && other.seen.has_worked.load(Ordering::Relaxed)
+            })
     }
 
     fn is_tunnel(&self) -> bool {

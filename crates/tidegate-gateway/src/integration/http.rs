@@ -164,6 +164,9 @@ pub(super) async fn call(
     };
     let mut answer = Answer::new(received.status, Bytes::from(received.body));
     answer.headers = received.headers;
+    if is_connect && answer.status < 300 {
+        answer::note_accepted(call);
+    }
     answer::judge(gateway, call, &request, &mut answer);
     Ok(answer)
 }

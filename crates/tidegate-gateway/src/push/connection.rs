@@ -152,13 +152,10 @@ fn post(call: &Call<'_>, handle: &Handle, place: &Place) -> Result<Reply, Refusa
         PushRefusal::Gone | PushRefusal::Pending => gone(gateway, handle.facts.connection_id, *now),
     })?;
     let facts = gateway.facts(|| {
-        let is_json = serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok();
-        call.facts()
-            .with("target", "connection")
-            .with("size", size)
-            .with("isJson", is_json)
-            .with("result", 200)
-            .with("connectionState", if handle.is_pending() { "pending" } else { "open" })
+        let state = if handle.is_pending() { "pending" } else { "open" };
+        let mut facts = call.facts().with("target", "connection").with("size", size);
+        facts.add_some("isJson", call.is_json);
+        facts.with("result", 200).with("connectionState", state)
     });
     gateway.notice(Notice::Pushed { facts, place: place.clone(), size });
     let mut reply = empty(200);

@@ -98,6 +98,13 @@ async fn what_was_sent_decides_between_causes() {
         ["backend.api-id-unknown", "backend.headers-stripped", "backend.server-drops-forwarded"]
     );
     assert!(call.list("headerNames").contains(&"x-real-ip") && call.list("missingHeaders").is_empty());
+    // Whoever was accepted once is known by their API id.
+    plane.backend.plan(|_| Answer::Status(200));
+    plane.connect().await.close(1000, "").await;
+    plane.seen("close", "connections.gone-client-closed").await;
+    refused(&plane, wire(400, "text/plain", "Invalid request headers"), "", BROWSER).await;
+    let call = plane.seen("integration", "").await;
+    assert_eq!(call.list("candidates"), ["backend.headers-stripped", "backend.server-drops-forwarded"]);
     // A token that was there is another matter than one that was not; its value is nobody's.
     let answer = wire(400, "text/plain", "Invalid or expired token");
     refused(&plane, answer, "?ws_token=0123456789abcdef", BROWSER).await;

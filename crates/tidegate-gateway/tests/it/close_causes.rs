@@ -276,3 +276,16 @@ async fn an_end_that_its_backend_never_hears_of() {
     assert_eq!(closed, 1);
     drain(plane).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_that_the_client_sees_as_an_end() {
+    // close.refused-after-open
+    let plane = Plane::start_with(|settings| settings.connect.reject_as_close = true).await;
+    plane.backend.plan(|_| Answer::Status(403));
+    let mut client = plane.connect().await;
+    assert_eq!(client.closed().await.unwrap().code.as_u16(), 4403);
+    let seen = plane.seen("decided", "close.refused-after-open").await;
+    assert_eq!((seen.text("causeId"), seen.number("closeCode")), ("backend.refused", 4403.0));
+    assert!(seen.place.connection_id.is_some());
+    plane.end().await;
+}
