@@ -177,6 +177,8 @@ jwt = {{ keys = [{{ secret = "0123456789abcdefghijABCDEFGHIJ!$%&/()", algorithms
         let (head, _) = node.handshake(&target, &format!("{headers}{more}"));
         assert!(head.starts_with("HTTP/1.1 4"), "{target}: {head}");
     }
+    let (head, _) = node.handshake(&format!("{base}/guard00001/prod?token={JWT}"), "");
+    assert!(head.starts_with("HTTP/1.1 403"), "{head}");
     // Malformed: no key, no upgrade, no HTTP.
     let target = format!("{base}/open000001/prod?secret={QUERY}");
     for request in [
@@ -222,7 +224,7 @@ jwt = {{ keys = [{{ secret = "0123456789abcdefghijABCDEFGHIJ!$%&/()", algorithms
     assert!(post(node.public, &connections, KEY, PUSH).starts_with("HTTP/1.1 200"));
     post(node.public, &format!("{base}/guard00001/prod/@token?secret={QUERY}"), WRONG_KEY, PAYLOAD);
     // Administration and control plane: wrong keys, and bodies that are no good.
-    assert!(post(node.admin, "/api/tokens", WRONG_KEY, "{}").starts_with("HTTP/1.1 401"));
+    assert!(post(node.admin, "/api/tokens", WRONG_KEY, "{}").starts_with("HTTP/1.1 403"));
     assert!(
         post(node.admin, "/api/tokens", KEY, &format!("{{\"x\":\"{PAYLOAD}\"}}")).starts_with("HTTP/1.1 400")
     );
@@ -239,7 +241,7 @@ jwt = {{ keys = [{{ secret = "0123456789abcdefghijABCDEFGHIJ!$%&/()", algorithms
         "\"close\"",
         "\"control\"",
         "token.unknown",
-        "jwt.signature",
+        "jwt.ambiguous",
         "route.no-match",
     ] {
         assert!(entries.contains(expected), "{expected} in {entries}");

@@ -150,8 +150,12 @@ pub(crate) fn exchange(address: SocketAddr, request: &str) -> String {
 
 /// A text frame of at most 65535 bytes, masked with zeros.
 pub(crate) fn text_frame(text: &str) -> Vec<u8> {
-    let length = u16::try_from(text.len()).expect("a short text").to_be_bytes();
-    let mut frame = vec![0x81, 0x80 | 126, length[0], length[1], 0, 0, 0, 0];
+    let length = u16::try_from(text.len()).expect("a short text");
+    let mut frame = match u8::try_from(length) {
+        Ok(length) if length < 126 => vec![0x81, 0x80 | length],
+        _ => [&[0x81, 0x80 | 126][..], &length.to_be_bytes()].concat(),
+    };
+    frame.extend_from_slice(&[0; 4]);
     frame.extend_from_slice(text.as_bytes());
     frame
 }
