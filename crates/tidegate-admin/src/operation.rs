@@ -4,6 +4,7 @@ mod ban;
 mod channel;
 mod connection;
 mod definition;
+mod explain;
 mod journal;
 mod node;
 mod publish;
@@ -17,7 +18,7 @@ use crate::route::Route;
 use crate::shape::{Member, Shape, optional, required, text};
 
 /// All routes, in the order of the document.
-pub(crate) const ROUTES: [&[Route]; 12] = [
+pub(crate) const ROUTES: [&[Route]; 13] = [
     node::ROUTES,
     token::ROUTES,
     connection::ROUTES,
@@ -29,6 +30,7 @@ pub(crate) const ROUTES: [&[Route]; 12] = [
     definition::ROUTES,
     records::ROUTES,
     journal::ROUTES,
+    explain::ROUTES,
     report::ROUTES,
 ];
 

@@ -111,6 +111,12 @@ pub trait Live: Send + Sync {
     /// Stages whose API has changed since their deployment.
     fn stages_behind(&self) -> Vec<Behind>;
 
+    /// What a push to the id would be told, where it is not open; none where nobody knows.
+    fn why_gone(&self, id: &str) -> Option<Diagnosis> {
+        let _ = id;
+        None
+    }
+
     /// Entries that were lost, and successes that were only counted, since the start.
     fn journal_losses(&self) -> (u64, u64) {
         (0, 0)
@@ -174,6 +180,7 @@ pub async fn explain(
     let begun = Instant::now();
     let state = sources.journal.state().await?;
     let target = format!("{}{}", question.target(), options.words());
+    let options = &as_kept(sources.journal, options).await?;
     let mut answer = Answer {
         report: Report::new("explain", target, time(sources.now)),
         sources: *sources,
@@ -208,6 +215,14 @@ pub async fn explain(
         Question::Everything => answer.everything().await?,
     }
     Ok(answer.finish(begun.elapsed()))
+}
+
+/// The options with the address as the journal spells it, which may be shortened or hashed.
+async fn as_kept(journal: &dyn JournalStore, options: &Options) -> Result<Options, StoreError> {
+    let Some(address) = &options.address else { return Ok(options.clone()) };
+    let query = EntryQuery { address: Some(address.clone()), limit: 1, ..EntryQuery::default() };
+    let kept = journal.query(query).await?.pop().and_then(|entry| entry.address);
+    Ok(Options { address: kept.or_else(|| Some(address.clone())), ..options.clone() })
 }
 
 /// What the person saw, which entries must fit.

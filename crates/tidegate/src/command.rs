@@ -16,6 +16,7 @@ mod connect;
 mod connections;
 mod dev;
 mod document;
+mod explain;
 mod node;
 mod permissions;
 mod publish;
@@ -57,6 +58,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Audit(args) => ask(records::audit(args)),
         Command::Cleanup(args) => ask(records::cleanup(args)),
         Command::Status(args) => ask(apis::status(args)),
+        Command::Explain(args) => ask(explain::run(*args)),
     }
 }
 
