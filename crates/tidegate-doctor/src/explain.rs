@@ -314,17 +314,12 @@ impl Answer<'_> {
     async fn load(
         &self,
         since: u64,
-        until: u64,
+        until: Option<u64>,
         api_id: Option<&str>,
         users: &BTreeSet<String>,
         addresses: &BTreeSet<String>,
     ) -> Result<Vec<Entry>, StoreError> {
-        let base = EntryQuery {
-            since: Some(since),
-            until: Some(until),
-            limit: MAX_ENTRIES,
-            ..EntryQuery::default()
-        };
+        let base = EntryQuery { since: Some(since), until, limit: MAX_ENTRIES, ..EntryQuery::default() };
         let all = EntryQuery { api_id: api_id.map(str::to_owned), ..base.clone() };
         let mut entries = self.query(all).await?;
         let is_cut = entries.len() >= MAX_ENTRIES;
@@ -365,6 +360,9 @@ impl Answer<'_> {
             self.report
                 .notes
                 .push("The journal has no entry about it: its entries were removed or lost.".to_owned());
+            return Ok(());
+        }
+        if self.say_gone(id) {
             return Ok(());
         }
         // One word may be an error text, too.
@@ -437,7 +435,8 @@ impl Answer<'_> {
         let users = ids(|entry| &entry.user, &own);
         let addresses = ids(|entry| &entry.address, &own);
         let look_back = self.now().saturating_sub(self.since());
-        let until = (last.ts + AFTERMATH).min(self.now()) + 1;
+        // What happened while the question was on its way belongs to it, so there is no end where that would be now.
+        let until = Some(last.ts + AFTERMATH).filter(|until| *until < self.now());
         let mut entries = self
             .load(first.ts.saturating_sub(look_back), until, api_id.as_deref(), &users, &addresses)
             .await?;
@@ -533,8 +532,7 @@ impl Answer<'_> {
             }
         }
         let (users, addresses) = self.narrow();
-        let entries =
-            self.load(self.since(), self.now() + 1, self.options.api.as_deref(), &users, &addresses).await?;
+        let entries = self.load(self.since(), None, self.options.api.as_deref(), &users, &addresses).await?;
         let window = Window::new(&entries, self.now(), self.covered_since());
         let options = self.options;
         let is_meant = |entry: &Entry| options.covers(&window, entry) && seen.fits(entry);
@@ -785,8 +783,7 @@ impl Answer<'_> {
     /// Causes of these failures.
     async fn failed(&mut self, failures: Vec<Entry>) -> Result<(), StoreError> {
         let (users, addresses) = self.narrow();
-        let loaded =
-            self.load(self.since(), self.now() + 1, self.options.api.as_deref(), &users, &addresses).await?;
+        let loaded = self.load(self.since(), None, self.options.api.as_deref(), &users, &addresses).await?;
         let entries = in_order(loaded.into_iter().chain(failures.iter().cloned()).collect());
         let window = Window::new(&entries, self.now(), self.covered_since());
         let asked = Asked { user: self.options.user.clone(), ..Asked::default() };
@@ -868,6 +865,18 @@ impl Answer<'_> {
             connection.messages_out,
         );
         self.report.notes.push(note);
+        true
+    }
+
+    /// Says what the gateway itself remembers of an id that is not open; answers whether it does.
+    fn say_gone(&mut self, id: &str) -> bool {
+        let why = self.sources.live.and_then(|live| live.why_gone(id));
+        // Those two are said of everything that is no id of a connection, such as one of a request.
+        let unknown = [Diagnosis::GONE_UNKNOWN_ID, Diagnosis::GONE_MALFORMED_ID];
+        let Some(why) = why.filter(|why| !unknown.contains(why)) else { return false };
+        let text = "The journal has no entry about this id; the gateway itself remembers how it ended.";
+        let finding = Finding::new(why, severity(why), Confidence::Proven).seen(text, facts([]));
+        self.report.findings.push(Finding { connection_id: Some(id.to_owned()), ..finding });
         true
     }
 
