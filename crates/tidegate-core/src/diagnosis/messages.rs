@@ -533,8 +533,8 @@ causes! {
         cause "A close before the accept is an HTTP refusal without a code."
         proof "403 with an empty body from the old server."
         client "HTTP 403; a browser shows close code 1006 instead of 4001."
-        fix "Connect to the gateway's chat, which accepts first and then closes with 4001, or accept first in the \
-            old server.";
+        fix "Let that server accept first and then close with 4001, or let its clients treat 403 at the handshake \
+            as 4001.";
     CHAT_NOT_MEMBER "chat.not-member" 27 "[2]" "G*"
         title "The user is not a member of the room."
         cause "Reading and sending are for members."
@@ -612,13 +612,13 @@ causes! {
         cause "Any missing key inside of the handler is caught as if the kind of event was not found."
         proof "An event that exists gets that answer."
         client "The message `{\"error\": \"invalid event type\"}`; the connection stays open."
-        fix "Catch errors inside the handler; the gateway's chat answers 4003 with the field.";
+        fix "Catch errors inside the handler, and answer 4003 with the name of the field.";
     CHAT_SHAPE_AS_INTERNAL "chat.shape-as-internal" 27 "[s]" "D"
         title "The old server calls a malformed message an internal error."
         cause "It does not check that `data` is there and an object."
         proof "A known event without `data` gets 4006."
         client "An error message with code 4006."
-        fix "Send `data` as an object; the gateway's chat answers 4003 and says what is missing.";
+        fix "Send `data` as an object. In the server check its form first and answer 4003.";
     CHAT_NOT_JSON "chat.not-json" 27 "[s][+]" "G D"
         title "The message is not a JSON object."
         cause "The client sent text or an array; old servers drop the connection at it."

@@ -291,21 +291,24 @@ fn status_page(row: &Status) -> Page {
     };
     let numbers: Vec<_> = rows.iter().map(|row| row.status.to_string()).collect();
     let title = format!("Status {}", numbers.join(", "));
-    let mut text = format!("# WebSocket handshake: HTTP {}\n\n", numbers.join(", "));
-    for row in &rows {
-        let _ = writeln!(text, "{}: {}.\n", row.status, row.meaning);
-    }
+    let asked = if row.leads.is_empty() { "Management API" } else { "WebSocket handshake" };
+    let mut text = format!("# {asked}: HTTP {}\n\n", numbers.join(", "));
+    let mut meanings: Vec<&str> = rows.iter().map(|row| row.meaning).collect();
+    meanings.dedup();
+    let _ = writeln!(text, "It means: {}.\n", meanings.join("; "));
     let causes = row.causes();
     if !causes.is_empty() {
-        text.push_str("A browser shows only close code 1006; the status is in its network tab.\n\n");
+        text.push_str("A browser shows only close code 1006; the status may be in its network tab.\n\n");
         list(&mut text, &causes, "");
+        text.push('\n');
     }
     let calls = rows.iter().flat_map(|row| row.management_causes()).collect::<Vec<_>>();
     if !calls.is_empty() {
-        text.push_str("\n## As the answer to a call of the management API\n\n");
+        text.push_str("## As the answer to a call of the management API\n\n");
         list(&mut text, &calls, "");
+        text.push('\n');
     }
-    let _ = writeln!(text, "\n```sh\ntidegate explain {}\n```", row.status);
+    let _ = writeln!(text, "```sh\ntidegate explain {}\n```", row.status);
     Page { file: status_file(row.status), title, text: trimmed(text) }
 }
 

@@ -200,7 +200,7 @@ statuses! {
         management [MANAGEMENT_WRONG_LISTENER MANAGEMENT_STAGE_WITH_DOMAIN];
     405 "the backend does not take POST at this path"
         [BACKEND_METHOD] management [];
-    410 "no answer to a handshake; the connection that a call names is gone"
+    410 "the connection that a call of the management API names is gone; no handshake is answered so"
         [] management [25];
     413 "the request is too large"
         [HANDSHAKE_URL_TOO_LONG] management [MESSAGE_TOO_LARGE_OUT];

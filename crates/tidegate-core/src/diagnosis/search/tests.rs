@@ -198,6 +198,15 @@ fn texts_with_a_status() {
             429,
         ),
         ("Error: non-101 status code: 500", 500),
+        ("java.net.ProtocolException: Expected HTTP 101 response but was '503 Service Unavailable'", 503),
+        (
+            "System.Net.WebSockets.WebSocketException (0x80004005): The server returned status code '401' when status code '101' was expected.",
+            401,
+        ),
+        (
+            "aiohttp.client_exceptions.WSServerHandshakeError: 405, message='Invalid response status', url='wss://ws.example.com/'",
+            405,
+        ),
         (
             "10.0.0.9 - - [21/Nov/2026:10:00:00 +0000] \"GET /ws/ HTTP/1.1\" 504 167 \"-\" \"Mozilla/5.0\"",
             504,
@@ -210,6 +219,13 @@ fn texts_with_a_status() {
     leads_to(
         "WebSocket connection to 'wss://x/' failed: Error during WebSocket handshake: Unexpected response code: 403",
         &[Lead::Status(403)],
+    );
+    assert_eq!(
+        first(
+            "WebSocketException: Connection to 'https://ws.example.com:0/chat#' was not upgraded to websocket"
+        )
+        .causes[0],
+        Diagnosis::PROXY_UPGRADE_STRIPPED
     );
     // A number in an address is no status.
     assert!(match_text("https://example.com/403?code=1006").is_empty());

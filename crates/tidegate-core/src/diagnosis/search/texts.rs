@@ -68,6 +68,7 @@ const ROWS: &[Row] = rows! {
     ["response must not include 'sec-websocket-protocol' header if not present in request",
         "server sent an invalid subprotocol", "server sent a subprotocol but none was requested",
         "unsupported subprotocol"] => [SUBPROTOCOL_NOT_OFFERED];
+    ["was not upgraded to websocket"] => [PROXY_UPGRADE_STRIPPED PROXY_REDIRECT PROXY_HTML_200 HANDSHAKE_WRONG_PATH];
     ["'upgrade' header is missing", "invalid upgrade header", "missing upgrade header",
         "'connection' header is missing"] => [PROXY_RESPONSE_STRIPPED PROXY_UPGRADE_STRIPPED];
     ["invalid frame header", "reserved bits are on", "rsv# must be clear", "rsv# and rsv# must be clear",
@@ -91,7 +92,7 @@ const ROWS: &[Row] = rows! {
     ["keepalive ping timeout"] => [CLIENT_KEEPALIVE_1011 CONN_PING_TIMEOUT];
     ["no close frame received or sent", "connection to remote host was lost", "unexpected eof", "abnormal closure",
         "closed abnormally"] => [(close 1006)];
-    ["goneexception", "unknownerror: 410", "error 410 ... @connections", "410 gone"] => [25];
+    ["goneexception", "unknownerror: 410", "error 410 ... @connections", "410 gone", "410 client error"] => [25];
     ["forbiddenexception", "forbidden ... @connections", "@connections ... forbidden"]
         => [MANAGEMENT_DENIED MANAGEMENT_BAD_SIGNATURE];
     ["missing authentication token", "missingauthenticationtoken"] => [MANAGEMENT_UNSIGNED HANDSHAKE_WRONG_PATH];
@@ -159,7 +160,8 @@ const ROWS: &[Row] = rows! {
 const WEAK_ROWS: &[Row] = rows! {
     ["websocket connection to ... failed", "can't establish a connection to the server at",
         "websocket connection failed", "error during websocket handshake", "did not receive a valid http response",
-        "websocket: bad handshake"] => [1 2 4];
+        "websocket: bad handshake", "there was a bad response from the server", "websocket network error"]
+        => [1 2 4];
 };
 
 /// Words that are followed by the status of a refused handshake.
@@ -172,6 +174,9 @@ const STATUS_TEXTS: &[(&str, &str)] = &[
     ("invalid status code: ", "invalid status code: #"),
     ("invalid status ", "invalid status #"),
     ("handshake status ", "Handshake status #"),
+    ("wsserverhandshakeerror: ", "WSServerHandshakeError: #"),
+    ("expected http 101 response but was '", "Expected HTTP 101 response but was '#'"),
+    ("the server returned status code '", "The server returned status code '#'"),
     ("got unexpected status code ", "unexpected status code #"),
     ("status code: ", "status code: #"),
     ("status code ", "status code #"),
