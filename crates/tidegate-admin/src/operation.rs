@@ -4,6 +4,7 @@ mod ban;
 mod channel;
 mod connection;
 mod definition;
+mod explain;
 mod journal;
 mod node;
 mod probe_ticket;
@@ -19,6 +20,7 @@ use crate::shape::{Member, Shape, optional, required, text};
 
 /// All routes, in the order of the document.
 pub(crate) const ROUTES: &[&[Route]] = &[
+pub(crate) const ROUTES: [&[Route]; 13] = [
     node::ROUTES,
     probe_ticket::ROUTES,
     token::ROUTES,
@@ -31,6 +33,7 @@ pub(crate) const ROUTES: &[&[Route]] = &[
     definition::ROUTES,
     records::ROUTES,
     journal::ROUTES,
+    explain::ROUTES,
     report::ROUTES,
 ];
 

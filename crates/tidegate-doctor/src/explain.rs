@@ -111,6 +111,12 @@ pub trait Live: Send + Sync {
     /// Stages whose API has changed since their deployment.
     fn stages_behind(&self) -> Vec<Behind>;
 
+    /// What a push to the id would be told, where it is not open; none where nobody knows.
+    fn why_gone(&self, id: &str) -> Option<Diagnosis> {
+        let _ = id;
+        None
+    }
+
     /// Entries that were lost, and successes that were only counted, since the start.
     fn journal_losses(&self) -> (u64, u64) {
         (0, 0)
@@ -174,6 +180,7 @@ pub async fn explain(
     let begun = Instant::now();
     let state = sources.journal.state().await?;
     let target = format!("{}{}", question.target(), options.words());
+    let options = &as_kept(sources.journal, options).await?;
     let mut answer = Answer {
         report: Report::new("explain", target, time(sources.now)),
         sources: *sources,
@@ -208,6 +215,14 @@ pub async fn explain(
         Question::Everything => answer.everything().await?,
     }
     Ok(answer.finish(begun.elapsed()))
+}
+
+/// The options with the address as the journal spells it, which may be shortened or hashed.
+async fn as_kept(journal: &dyn JournalStore, options: &Options) -> Result<Options, StoreError> {
+    let Some(address) = &options.address else { return Ok(options.clone()) };
+    let query = EntryQuery { address: Some(address.clone()), limit: 1, ..EntryQuery::default() };
+    let kept = journal.query(query).await?.pop().and_then(|entry| entry.address);
+    Ok(Options { address: kept.or_else(|| Some(address.clone())), ..options.clone() })
 }
 
 /// What the person saw, which entries must fit.
@@ -299,17 +314,12 @@ impl Answer<'_> {
     async fn load(
         &self,
         since: u64,
-        until: u64,
+        until: Option<u64>,
         api_id: Option<&str>,
         users: &BTreeSet<String>,
         addresses: &BTreeSet<String>,
     ) -> Result<Vec<Entry>, StoreError> {
-        let base = EntryQuery {
-            since: Some(since),
-            until: Some(until),
-            limit: MAX_ENTRIES,
-            ..EntryQuery::default()
-        };
+        let base = EntryQuery { since: Some(since), until, limit: MAX_ENTRIES, ..EntryQuery::default() };
         let all = EntryQuery { api_id: api_id.map(str::to_owned), ..base.clone() };
         let mut entries = self.query(all).await?;
         let is_cut = entries.len() >= MAX_ENTRIES;
@@ -350,6 +360,9 @@ impl Answer<'_> {
             self.report
                 .notes
                 .push("The journal has no entry about it: its entries were removed or lost.".to_owned());
+            return Ok(());
+        }
+        if self.say_gone(id) {
             return Ok(());
         }
         // One word may be an error text, too.
@@ -422,7 +435,8 @@ impl Answer<'_> {
         let users = ids(|entry| &entry.user, &own);
         let addresses = ids(|entry| &entry.address, &own);
         let look_back = self.now().saturating_sub(self.since());
-        let until = (last.ts + AFTERMATH).min(self.now()) + 1;
+        // What happened while the question was on its way belongs to it, so there is no end where that would be now.
+        let until = Some(last.ts + AFTERMATH).filter(|until| *until < self.now());
         let mut entries = self
             .load(first.ts.saturating_sub(look_back), until, api_id.as_deref(), &users, &addresses)
             .await?;
@@ -518,8 +532,7 @@ impl Answer<'_> {
             }
         }
         let (users, addresses) = self.narrow();
-        let entries =
-            self.load(self.since(), self.now() + 1, self.options.api.as_deref(), &users, &addresses).await?;
+        let entries = self.load(self.since(), None, self.options.api.as_deref(), &users, &addresses).await?;
         let window = Window::new(&entries, self.now(), self.covered_since());
         let options = self.options;
         let is_meant = |entry: &Entry| options.covers(&window, entry) && seen.fits(entry);
@@ -770,8 +783,7 @@ impl Answer<'_> {
     /// Causes of these failures.
     async fn failed(&mut self, failures: Vec<Entry>) -> Result<(), StoreError> {
         let (users, addresses) = self.narrow();
-        let loaded =
-            self.load(self.since(), self.now() + 1, self.options.api.as_deref(), &users, &addresses).await?;
+        let loaded = self.load(self.since(), None, self.options.api.as_deref(), &users, &addresses).await?;
         let entries = in_order(loaded.into_iter().chain(failures.iter().cloned()).collect());
         let window = Window::new(&entries, self.now(), self.covered_since());
         let asked = Asked { user: self.options.user.clone(), ..Asked::default() };
@@ -853,6 +865,18 @@ impl Answer<'_> {
             connection.messages_out,
         );
         self.report.notes.push(note);
+        true
+    }
+
+    /// Says what the gateway itself remembers of an id that is not open; answers whether it does.
+    fn say_gone(&mut self, id: &str) -> bool {
+        let why = self.sources.live.and_then(|live| live.why_gone(id));
+        // Those two are said of everything that is no id of a connection, such as one of a request.
+        let unknown = [Diagnosis::GONE_UNKNOWN_ID, Diagnosis::GONE_MALFORMED_ID];
+        let Some(why) = why.filter(|why| !unknown.contains(why)) else { return false };
+        let text = "The journal has no entry about this id; the gateway itself remembers how it ended.";
+        let finding = Finding::new(why, severity(why), Confidence::Proven).seen(text, facts([]));
+        self.report.findings.push(Finding { connection_id: Some(id.to_owned()), ..finding });
         true
     }
 

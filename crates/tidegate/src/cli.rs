@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) mod explain;
 pub(crate) mod node;
 
 /// The command did not do what was asked.
@@ -82,6 +83,8 @@ pub(crate) enum Command {
     Cleanup(node::CleanupArgs),
     /// Say how the node is
     Status(node::StatusArgs),
+    /// Say why something failed, from an id, a code, a status, a diagnosis id or an error text
+    Explain(Box<explain::ExplainArgs>),
     /// Print a completion script for a shell
     Completions {
         /// The shell

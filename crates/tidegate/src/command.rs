@@ -17,6 +17,7 @@ mod connections;
 mod dev;
 mod document;
 mod journal;
+mod explain;
 mod node;
 mod permissions;
 mod publish;
@@ -61,6 +62,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Report(args) => ask(report::run(*args)),
         Command::Cleanup(args) => ask(records::cleanup(args)),
         Command::Status(args) => ask(apis::status(args)),
+        Command::Explain(args) => ask(explain::run(*args)),
     }
 }
 

@@ -117,12 +117,13 @@ fn serial_send(window: &Window<'_>, verdict: &mut Verdict) {
     }
     for posts in series.into_values() {
         let mut run: Series<'_> = Vec::new();
+        let mut ids: BTreeSet<&str> = BTreeSet::new();
         for post in posts.into_iter().map(Some).chain([None]) {
             let continues = match (post, run.last()) {
                 // A second message to the same connection begins another broadcast.
                 (Some((_, post)), Some((_, last))) => {
                     post.ts - last.ts <= 10 * SPREAD
-                        && !run.iter().any(|(_, earlier)| earlier.connection_id == post.connection_id)
+                        && !ids.contains(post.connection_id.as_deref().unwrap_or_default())
                 }
                 (Some(_), None) => true,
                 (None, _) => false,
@@ -130,7 +131,9 @@ fn serial_send(window: &Window<'_>, verdict: &mut Verdict) {
             if !continues {
                 report_series(window, &run, verdict);
                 run.clear();
+                ids.clear();
             }
+            ids.extend(post.and_then(|(_, post)| post.connection_id.as_deref()));
             run.extend(post);
         }
     }

@@ -37,6 +37,9 @@ const STORM: usize = 20;
 /// Width of the moment in which they come back. Source: without jitter only timers and the network spread them.
 const MOMENT: u64 = 2 * SECOND;
 
+/// So many times more attempts than in the moment before: a storm breaks, a busy gateway goes on.
+const JUMP: usize = 4;
+
 /// From the ends to the storm.
 const AFTER_ENDS: u64 = MINUTE;
 
@@ -162,8 +165,9 @@ fn storm(window: &Window<'_>, verdict: &mut Verdict) {
     while start < attempts.len() {
         let from = attempts[start].1;
         let len = attempts[start..].iter().take_while(|(_, at, _)| at - from <= MOMENT).count();
-        // Fewer attempts are no storm; this keeps the look at the ends rare.
-        if len < STORM {
+        // Fewer attempts, or as many as there were before, are no storm; this keeps the look at the ends rare.
+        let before = start - attempts.partition_point(|(_, at, _)| at + MOMENT < from);
+        if len < STORM || len < JUMP * before {
             start += 1;
             continue;
         }

@@ -214,3 +214,28 @@ fn constant_is_what_a_timer_does() {
         ["90 s", "1.5 s", "3 h", "5 min"]
     );
 }
+
+#[test]
+fn a_full_window_of_a_busy_gateway_is_read_in_seconds() {
+    // DX-19: the most that one question reads, with every rule asked.
+    let mut story = Story::default();
+    for n in 0..12_000_u64 {
+        let (id, user, at) = (format!("c{n}"), format!("user-{}", n % 3000), 1_000 + n * 30);
+        story.open(at, &id, &user).set("fingerprint", format!("{n:016x}")).set("peer", "10.0.0.5");
+        story
+            .call(at + 1, &id, &user, "send", 200)
+            .set("target", "http://app:80/")
+            .edit(|entry| entry.duration_ms = Some(40.0));
+        story.post(at + 2, &id, Some(Diagnosis::GONE_NETWORK)).set("size", 80);
+        let told = story.close(at + 60_000, &id, Diagnosis::CONN_RESET, "network", 1006);
+        told.set("ageMs", 60_000)
+            .set("idleMs", scatter(n) % 600_000)
+            .set("messagesIn", 2)
+            .set("messagesOut", 2);
+    }
+    story.ask(&Diagnosis::all().map(|cause| cause.diagnosis).collect::<Vec<_>>());
+    let begun = std::time::Instant::now();
+    story.verdict();
+    // Many times what it takes: this is about squares, not about percents.
+    assert!(begun.elapsed() < std::time::Duration::from_secs(60), "{:?}", begun.elapsed());
+}

@@ -107,6 +107,10 @@ impl Live for Running {
         if session == "s1" { vec!["live".to_owned()] } else { Vec::new() }
     }
 
+    fn why_gone(&self, id: &str) -> Option<Diagnosis> {
+        Some(if id == "ended" { Diagnosis::GONE_IDLE } else { Diagnosis::GONE_UNKNOWN_ID })
+    }
+
     fn stages_behind(&self) -> Vec<Behind> {
         let differences = vec!["route send".to_owned()];
         vec![Behind { api_id: API.to_owned(), stage: "prod".to_owned(), differences }]
@@ -493,6 +497,8 @@ fn what_is_true_now_belongs_to_the_answer() {
         );
         assert!(found(&report).contains(&("stage.redeploy-needed", Confidence::Proven)), "{question}");
     }
+    assert_eq!(found(&ask.ask("ended")), [("connections.gone-idle", Confidence::Proven)]);
+    assert!(!found(&ask.ask("r-of-somebody")).iter().any(|(id, _)| id.starts_with("connections.")));
     let redeploy = ask.ask("stage.redeploy-needed");
     assert!(redeploy.findings[0].evidence[0].text.contains("route send"));
     // A refused role has nothing to do with a deployment.

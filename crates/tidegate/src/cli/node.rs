@@ -630,7 +630,7 @@ pub(crate) struct StatusArgs {
 }
 
 /// `90`, `90s`, `10m`, `2h`, `7d`: seconds.
-fn parse_seconds(text: &str) -> Result<u64, String> {
+pub(crate) fn parse_seconds(text: &str) -> Result<u64, String> {
     let wrong = || format!("`{text}`: seconds, or a number with s, m, h or d, expected");
     let (digits, factor) = match text.as_bytes().last() {
         Some(b's') => (&text[..text.len() - 1], 1),

@@ -6,6 +6,7 @@ mod crate_edges;
 mod dev;
 mod dev_and_connect;
 mod journal;
+mod explain;
 mod kill;
 mod manual;
 mod node_commands;
