@@ -9,4 +9,5 @@
 //!
 //! What is said about a cause stands in `tidegate_core::diagnosis` and nowhere else.
 
+pub mod inspect;
 pub mod report;

@@ -79,4 +79,52 @@ causes! {
         proof "The session that the connection belongs to was ended."
         client "none"
         fix "See the log line.";
+    CONFIG_NO_CREDENTIALS "config.no-credentials" 0 "" "C"
+        title "No credential is configured."
+        cause "Neither access_key_id nor [[credentials]] is set, so nobody can sign a call."
+        proof "The configuration has no credential."
+        client "none"
+        fix "Set access_key_id and secret_access_key.";
+    CONFIG_ADMIN_OPEN "config.admin-open" 0 "" "C"
+        title "The admin listener can be reached from other machines."
+        cause "The admin listener is not on loopback, and it has no TLS of its own."
+        proof "The address of the admin listener."
+        client "none"
+        fix "Bind it to loopback, or put a proxy with TLS in front of it.";
+    CONFIG_NO_TLS "config.no-tls" 0 "" "C"
+        title "Clients speak in the clear."
+        cause "The public listener is not on loopback, has no TLS, and no trusted proxy ends it."
+        proof "The addresses of the listeners, [tls] and trusted_proxies."
+        client "opens"
+        fix "Configure [tls], or list the proxy that ends TLS in trusted_proxies.";
+    CONFIG_WEAK_SECRET "config.weak-secret" 0 "" "C"
+        title "A secret is easy to guess."
+        cause "The secret is short, made of few characters, or out of a manual."
+        proof "The path of the setting; never its value."
+        client "none"
+        fix "Use a random secret of 32 characters or more.";
+    CONFIG_NO_BACKEND_SECRET "config.no-backend-secret" 0 "" "C"
+        title "The backend cannot tell the gateway from others."
+        cause "The policy has no backend.secrets, so whoever reaches the backend can pretend to be the gateway."
+        proof "backend.secrets of the policy is empty."
+        client "none"
+        fix "Set backend.secrets, and let the backend check them.";
+    CONFIG_UNLISTED_OPEN "config.unlisted-open" 0 "" "C"
+        title "Channels that no rule names are open to everybody."
+        cause "channels.unlisted lets everybody join a channel that no rule names."
+        proof "channels.unlisted of the policy."
+        client "none"
+        fix "Write a rule for each channel, and close the others.";
+    CONFIG_ORIGINS_OPEN "config.origins-open" 0 "" "C"
+        title "Pages of any origin may connect in a user's name."
+        cause "A cookie identifies users, and admission.origins is empty."
+        proof "admission.origins of the policy is empty while a cookie identifies."
+        client "none"
+        fix "List the origins of your pages in admission.origins.";
+    CONFIG_OPEN_PREFIX "config.open-prefix" 0 "" "C"
+        title "A channel rule fits names that begin with somebody else's id."
+        cause "A pattern ends in a placeholder with a prefix behind it, so that `12` fits the channels of `123`."
+        proof "The pattern of the rule."
+        client "none"
+        fix "End the pattern with a separator or with the placeholder alone.";
 }
