@@ -4,6 +4,7 @@ mod ban;
 mod channel;
 mod connection;
 mod definition;
+pub(crate) mod doctor;
 mod journal;
 mod node;
 mod publish;
@@ -15,7 +16,7 @@ use crate::route::Route;
 use crate::shape::{Member, Shape, optional, required, text};
 
 /// All routes, in the order of the document.
-pub(crate) const ROUTES: [&[Route]; 10] = [
+pub(crate) const ROUTES: [&[Route]; 11] = [
     node::ROUTES,
     token::ROUTES,
     connection::ROUTES,
@@ -25,6 +26,7 @@ pub(crate) const ROUTES: [&[Route]; 10] = [
     channel::ROUTES,
     publish::ROUTES,
     definition::ROUTES,
+    doctor::ROUTES,
     journal::ROUTES,
 ];
 

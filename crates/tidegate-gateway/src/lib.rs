@@ -32,6 +32,7 @@ pub use admission::AttemptRecord;
 pub use bans::{Ban, BanError, BanKind};
 pub use clean_up::{CleanUp, CleanedUp};
 pub use gateway::{Gateway, GatewayConfig, ReadFile, SettingsOf};
+pub use integration::http::probe::{BackendAnswer, BackendFailure, BackendProbe, reserved_connection_id};
 pub use publish::{OnceError, Publish, PushResult, Target};
 pub use sessions::{ConnectionFilter, ConnectionInfo, Cursor, Ending, GroupInfo, Subject};
 pub use tidegate_core::network::{Network, NetworkError};

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) mod doctor;
 pub(crate) mod node;
+pub(crate) mod route;
 
 /// The command did not do what was asked.
 pub(crate) const EXIT_FAILURE: u8 = 1;
@@ -76,6 +78,10 @@ pub(crate) enum Command {
     Audit(node::AuditArgs),
     /// Remove old records at once; it happens by itself too
     Cleanup(node::CleanupArgs),
+    /// Look for what is wrong: configuration, APIs, backends, this machine, logs
+    Doctor(Box<doctor::DoctorArgs>),
+    /// Say where a message goes
+    Route(route::RouteArgs),
     /// Say how the node is
     Status(node::StatusArgs),
     /// Print a completion script for a shell

@@ -15,11 +15,13 @@ mod check;
 mod connect;
 mod connections;
 mod dev;
+pub(crate) mod doctor;
 mod document;
 mod journal;
 mod node;
 mod permissions;
 mod publish;
+mod route;
 mod serve;
 mod token;
 mod users;
@@ -56,6 +58,8 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Attempts(args) => ask(journal::attempts(args)),
         Command::Audit(args) => ask(journal::audit(args)),
         Command::Cleanup(args) => ask(journal::cleanup(args)),
+        Command::Doctor(args) => runtime()?.block_on(doctor::run(*args)),
+        Command::Route(args) => ask(route::run(args)),
         Command::Status(args) => ask(apis::status(args)),
     }
 }

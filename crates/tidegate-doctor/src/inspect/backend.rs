@@ -3,6 +3,7 @@
 //! A caller sends each attempt as the gateway would send an event, marked as a probe, without anybody's cookie or token, so
 //! that a correct backend refuses it before it writes anything. At most eight attempts for one address.
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tidegate_core::diagnosis::Diagnosis;
 
@@ -113,7 +114,8 @@ pub struct Backend {
 }
 
 /// What the answers say about a backend made with the Django package.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct PackageFacts {
     /// Something answered HTTP there.
     pub answers: Option<bool>,

@@ -1,6 +1,6 @@
 //! The twelve questions with which the troubleshooting page of the Django package begins, answered for one API.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::backend::PackageFacts;
@@ -49,7 +49,8 @@ pub struct Line {
 }
 
 /// What is known when the report about an API ends.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Known {
     /// Of the backend that `$connect` calls; absent: nobody asked it.
     pub package: Option<PackageFacts>,

@@ -81,15 +81,15 @@ pub fn hashed<'a>(nonce: &str, headers: impl Iterator<Item = (&'a str, &'a [u8])
 }
 
 /// The answer to a request with these headers; nothing for a request that is no probe.
-pub fn answer<'a>(headers: impl Iterator<Item = (&'a str, &'a [u8])> + Clone) -> Option<Value> {
+pub fn answer(headers: &[(&str, &[u8])]) -> Option<Value> {
     let find = |wanted: &str| {
-        let mut all = headers.clone();
-        all.find(|(name, _)| name.eq_ignore_ascii_case(wanted))
-            .and_then(|(_, value)| std::str::from_utf8(value).ok())
+        let found = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted));
+        found.and_then(|(_, value)| std::str::from_utf8(value).ok())
     };
     let nonce = find(NONCE_HEADER).filter(|nonce| nonce.len() >= 16)?;
-    (find(PROBE_HEADER)? == "1")
-        .then(|| json!(Arrived { schema: SCHEMA.to_owned(), headers: hashed(nonce, headers.clone()) }))
+    (find(PROBE_HEADER)? == "1").then(|| {
+        json!(Arrived { schema: SCHEMA.to_owned(), headers: hashed(nonce, headers.iter().copied()) })
+    })
 }
 
 /// Reads an answer; nothing when a backend answered instead.
@@ -217,9 +217,9 @@ mod tests {
         let headers = |nonce: &'static str, probe: &'static str| {
             vec![("Tidegate-Probe", probe.as_bytes()), ("Tidegate-Probe-Nonce", nonce.as_bytes())]
         };
-        assert!(answer(headers(NONCE, "0").into_iter()).is_none());
-        assert!(answer(headers("short", "1").into_iter()).is_none());
-        let answer = answer(headers(NONCE, "1").into_iter()).unwrap();
+        assert!(answer(&headers(NONCE, "0")).is_none());
+        assert!(answer(&headers("short", "1")).is_none());
+        let answer = answer(&headers(NONCE, "1")).unwrap();
         let arrived = read(answer.to_string().as_bytes()).unwrap();
         assert_eq!(
             arrived.headers[0],

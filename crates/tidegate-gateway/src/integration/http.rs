@@ -30,6 +30,7 @@ use crate::gateway::Gateway;
 mod answer_reader;
 mod dial;
 mod pool;
+pub(crate) mod probe;
 mod request;
 
 /// Room for the head of a usual request, in bytes.
