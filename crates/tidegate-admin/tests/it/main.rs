@@ -14,6 +14,7 @@ mod bans;
 mod channels;
 mod connections;
 mod definitions;
+mod doctor;
 mod journal;
 mod publish;
 mod refusals;

@@ -200,11 +200,6 @@ fn deployments(view: &ApiView<'_>) -> Vec<Finding> {
             }
             findings.push(of_stage(finding));
         }
-        if stage.default_route_settings.logging_level.as_deref() == Some("OFF") {
-            let text = format!("logging_level of stage {} is OFF", stage.stage_name);
-            let finding = Finding::new(Diagnosis::LOG_DISABLED, Severity::Info, Confidence::Proven);
-            findings.push(of_stage(finding.seen(text, Default::default())));
-        }
         if deployed.api.disable_execute_api_endpoint && !is_mapped(view, &stage.stage_name) {
             let text = format!(
                 "the generated address is off, and no domain name leads to stage {}",

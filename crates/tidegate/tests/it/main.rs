@@ -5,6 +5,7 @@ mod command_line;
 mod crate_edges;
 mod dev;
 mod dev_and_connect;
+mod doctor;
 mod kill;
 mod manual;
 mod node_commands;
