@@ -1,6 +1,7 @@
 //! One request from its head to its answer.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use http::header::{
 };
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use parking_lot::Mutex;
 use tidegate_auth::Role;
 use tidegate_control::ControlPlane;
 use tidegate_core::diagnosis::Diagnosis;
@@ -17,11 +19,14 @@ use tidegate_core::id::ConnectionId;
 use tidegate_core::journal::{Facts, JournalStore};
 use tidegate_core::notice::{Notice, Place};
 use tidegate_core::port::RecordStore;
+use tidegate_doctor::inspect::certificate::Certificate;
 use tidegate_gateway::Gateway;
+use tokio::sync::Semaphore;
 
 use crate::audit::Audit;
 use crate::call::Call;
 use crate::caller::{Callers, Presented};
+use crate::operation::doctor::Watched;
 use crate::refusal::Refusal;
 use crate::route::{self, Access, Answer, Content, Route, Verb};
 
@@ -45,6 +50,27 @@ pub struct Parts {
     pub callers: Callers,
     /// Version of the program.
     pub version: &'static str,
+    /// What else `doctor` may know.
+    pub surroundings: Surroundings,
+}
+
+/// What stands around the node, for `doctor`; addresses and names only.
+#[derive(Debug, Clone, Default)]
+pub struct Surroundings {
+    /// Clients reach the node by TLS: at a listener of its own, or, `None`, perhaps at a proxy that is trusted.
+    pub has_tls: Option<bool>,
+    /// A listener of the node itself ends TLS.
+    pub has_own_tls: bool,
+    /// Certificates of the TLS listener; the first is the server's.
+    pub certificates: Vec<Certificate>,
+    /// Addresses at which the node can be reached.
+    pub addresses: Vec<IpAddr>,
+    /// File with the CA that clients of pushes must trust.
+    pub ca: Option<String>,
+    /// Address of the CONNECT proxy.
+    pub proxy: Option<String>,
+    /// Base URL of the admin listener.
+    pub admin: String,
 }
 
 /// The HTTP surface below `/api`. Cheap to clone.
@@ -63,6 +89,9 @@ pub(crate) struct Inner {
     pub(crate) started_at: Instant,
     callers: Callers,
     audit: Audit,
+    pub(crate) surroundings: Surroundings,
+    pub(crate) inspecting: Semaphore,
+    pub(crate) watched: Mutex<Watched>,
 }
 
 impl fmt::Debug for AdminApi {
@@ -74,17 +103,49 @@ impl fmt::Debug for AdminApi {
 impl AdminApi {
     /// The API over these parts.
     pub fn new(parts: Parts) -> Self {
-        let Parts { gateway, control, records, journal, settings, callers, version } = parts;
+        let Parts { gateway, control, records, journal, settings, callers, version, surroundings } = parts;
         let audit = Audit::new(Arc::clone(&records));
         let started_at = Instant::now();
-        let inner =
-            Inner { gateway, control, records, journal, settings, version, started_at, callers, audit };
+        let inspecting = Semaphore::new(1);
+        let watched = Mutex::default();
+        let inner = Inner {
+            gateway,
+            control,
+            records,
+            journal,
+            settings,
+            version,
+            started_at,
+            callers,
+            audit,
+            surroundings,
+            inspecting,
+            watched,
+        };
         Self { inner: Arc::new(inner) }
     }
 
     /// The OpenAPI 3.1 document, as `/api/openapi.json` answers it.
     pub fn document(version: &str) -> serde_json::Value {
         crate::document::document(version)
+    }
+
+    /// Runs the cheap checks of all APIs once: definitions, connections to backends, key sets, certificates.
+    ///
+    /// # Cancel safety
+    /// When the future is dropped, what was found before stays.
+    pub async fn watch(&self) {
+        crate::operation::doctor::watch(&self.inner).await;
+    }
+
+    /// What [`Self::watch`] found last, as `GET /api/doctor` answers it.
+    pub fn watched(&self) -> serde_json::Value {
+        self.inner.watched.lock().shown()
+    }
+
+    /// Problems and warnings that [`Self::watch`] found last, by their ids.
+    pub fn watched_counts(&self) -> Vec<(Diagnosis, u64)> {
+        self.inner.watched.lock().counts()
     }
 
     /// Answers one request; its path begins with `/api/`. At most as much of the body is read as the route may have.
@@ -145,6 +206,11 @@ impl AdminApi {
 }
 
 impl Inner {
+    /// Unlike every other one, and not secret: it keys the hashes of one run of `doctor`.
+    pub(crate) fn nonce(&self) -> String {
+        self.gateway.nonce()
+    }
+
     async fn note_refusal(
         &self,
         route: &Route,

@@ -4,6 +4,7 @@ mod ban;
 mod channel;
 mod connection;
 mod definition;
+pub(crate) mod doctor;
 mod explain;
 mod journal;
 mod node;
@@ -20,7 +21,6 @@ use crate::shape::{Member, Shape, optional, required, text};
 
 /// All routes, in the order of the document.
 pub(crate) const ROUTES: &[&[Route]] = &[
-pub(crate) const ROUTES: [&[Route]; 13] = [
     node::ROUTES,
     probe_ticket::ROUTES,
     token::ROUTES,
@@ -32,6 +32,7 @@ pub(crate) const ROUTES: [&[Route]; 13] = [
     publish::ROUTES,
     definition::ROUTES,
     records::ROUTES,
+    doctor::ROUTES,
     journal::ROUTES,
     explain::ROUTES,
     report::ROUTES,

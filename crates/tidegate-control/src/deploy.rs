@@ -49,7 +49,8 @@ pub(crate) fn deploy(
     Ok(deployment)
 }
 
-fn freeze(api: &ApiState) -> ApiDefinition {
+/// Everything of an API that a deployment keeps.
+pub(crate) fn freeze(api: &ApiState) -> ApiDefinition {
     ApiDefinition {
         api: api.api.clone(),
         routes: api.routes.iter().map(|r| (**r).clone()).collect(),

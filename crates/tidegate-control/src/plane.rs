@@ -12,7 +12,7 @@ use http::Method;
 use jiff::Timestamp;
 use parking_lot::RwLock;
 use serde_json::Value;
-use tidegate_core::definition::Live;
+use tidegate_core::definition::{ApiDefinition, Live};
 use tidegate_core::port::{DefinitionSink, DefinitionStore, StoreError};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
@@ -178,6 +178,11 @@ impl ControlPlane {
             }
         }
         behind
+    }
+
+    /// An API as it is defined now, in the form that a deployment would freeze.
+    pub fn definition(&self, api_id: &str) -> Option<ApiDefinition> {
+        self.state().apis.get(api_id).map(|api| deploy::freeze(api))
     }
 
     /// The settings that it was loaded with.

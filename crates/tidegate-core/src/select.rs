@@ -124,6 +124,31 @@ impl Expression {
         self.evaluate(message, &|_| None)
     }
 
+    /// Whether some message could give this value: the fixed parts of the expression stand in it, in their order.
+    pub fn can_give(&self, value: &str) -> bool {
+        let mut rest = value;
+        let mut is_anchored = true;
+        for part in &self.parts {
+            let Part::Literal(text) = part else {
+                is_anchored = false;
+                continue;
+            };
+            // The first place is the best one: it leaves the most for what follows.
+            match rest.find(text.as_str()) {
+                Some(at) if at == 0 || !is_anchored => rest = &rest[at + text.len()..],
+                _ => return false,
+            }
+            is_anchored = true;
+        }
+        match self.parts.last() {
+            Some(Part::Literal(text)) if !rest.is_empty() => {
+                self.parts.len() > 1 && value.ends_with(text.as_str()) && rest.len() >= text.len()
+            }
+            None => value.is_empty(),
+            _ => true,
+        }
+    }
+
     /// Every variable reads the message, as `RouteSelectionExpression` demands.
     pub fn reads_only_body(&self) -> bool {
         self.parts.iter().all(|part| !matches!(part, Part::Variable(_)))
@@ -181,6 +206,30 @@ mod tests {
         check("$request.body['x-y']", r#"{"x-y":"z"}"#, "z");
         check(r"\$default", "{}", "$default");
         check("always", "not json", "always");
+    }
+
+    #[test]
+    fn values_that_no_message_gives() {
+        // handler.selection-mismatch
+        for (expression, value, expected) in [
+            ("$request.body.action", "join", true),
+            ("$request.body.action", "", true),
+            ("${request.body.a}/${request.body.b}", "x/y", true),
+            ("${request.body.a}/${request.body.b}", "join", false),
+            ("v1-${request.body.a}", "v1-join", true),
+            ("v1-${request.body.a}", "join", false),
+            ("${request.body.a}-x", "join-x", true),
+            ("${request.body.a}-x", "a-x-x", true),
+            ("${request.body.a}-x", "a-xy", false),
+            ("always", "always", true),
+            ("always", "always2", false),
+        ] {
+            assert_eq!(
+                Expression::parse(expression).unwrap().can_give(value),
+                expected,
+                "{expression} {value}"
+            );
+        }
     }
 
     #[test]

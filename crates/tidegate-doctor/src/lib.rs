@@ -12,6 +12,7 @@
 
 pub mod check;
 pub mod explain;
+pub mod inspect;
 pub mod journal;
 pub mod page;
 pub mod report;

@@ -34,6 +34,7 @@ pub use bans::{Ban, BanError, BanKind};
 pub use clean_up::{CleanUp, CleanedUp};
 pub use edge::probe::ProbeTicket;
 pub use gateway::{Gateway, GatewayConfig, ReadFile, SettingsOf};
+pub use integration::http::probe::{BackendAnswer, BackendFailure, BackendProbe, reserved_connection_id};
 pub use publish::{OnceError, Publish, PushResult, Target};
 pub use sessions::{ConnectionFilter, ConnectionInfo, Cursor, Ending, GroupInfo, Subject};
 pub use tidegate_core::network::{Network, NetworkError};

@@ -99,7 +99,19 @@ impl Admin {
                 StatusCode::SERVICE_UNAVAILABLE,
                 &json!({ "status": "draining", "id": "node.draining" }),
             ),
-            "/readyz" => json_reply(StatusCode::OK, &json!({ "status": "ready" })),
+            "/readyz" => {
+                let mut body = json!({ "status": "ready" });
+                if request.uri().query().is_some_and(|query| query.split('&').any(|name| name == "verbose")) {
+                    // Ids and counts only: whoever may ask for the findings asks `/api/doctor`.
+                    let counts = self.api.watched_counts();
+                    let counts: serde_json::Map<String, Value> = counts
+                        .into_iter()
+                        .map(|(id, count)| (id.as_str().to_owned(), count.into()))
+                        .collect();
+                    body["doctor"] = json!({ "at": self.api.watched()["at"], "findings": counts });
+                }
+                json_reply(StatusCode::OK, &body)
+            }
             "/metrics" => {
                 text("application/openmetrics-text; version=1.0.0; charset=utf-8", self.metrics_page())
             }

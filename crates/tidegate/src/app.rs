@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use serde_json::{Map, Value};
-use tidegate_admin::{AdminApi, Callers, Parts};
+use tidegate_admin::{AdminApi, Callers, Parts, Surroundings};
 use tidegate_auth::{CredentialKeys, RequestParts, Verifier};
 use tidegate_control::{AuthFailure, Authenticate, ControlPlane, ControlSettings, RestApi};
 use tidegate_core::diagnosis::Diagnosis;
@@ -154,7 +154,10 @@ impl App {
                 verifier: control_verifier(&config, is_loopback),
             },
             version: env!("CARGO_PKG_VERSION"),
+            surroundings: surroundings(&config, &addresses),
         });
+        let watching =
+            config.doctor_interval.map(|interval| watch(api.clone(), interval, Arc::clone(&metrics)));
         let observed = Observed { metrics, journal: journal.clone() };
         let admin =
             Arc::new(Admin::new(rest, api, control.clone(), Arc::clone(&gateway), observed, config.is_dev));
@@ -165,6 +168,9 @@ impl App {
         }
         tasks.spawn(Arc::clone(&gateway).run_timers());
         tasks.spawn(Arc::clone(&gateway).run_session_layer());
+        if let Some(watching) = watching {
+            tasks.spawn(watching);
+        }
         let n_left_over = gateway.deliver_left_over().await.context("read the events that were left over")?;
         if n_left_over > 0 {
             tracing::info!(
@@ -339,6 +345,53 @@ fn note_start(gateway: &Gateway, config: &Config, addresses: &Addresses) {
         .with("public", addresses.public.to_string())
         .with("admin", addresses.admin.to_string());
     control_notice(gateway, "start", facts);
+}
+
+/// Repeats the cheap checks of all APIs, and counts what they find.
+async fn watch(api: AdminApi, interval: Duration, metrics: Arc<Metrics>) {
+    loop {
+        tokio::time::sleep(interval).await;
+        api.watch().await;
+        metrics.set_problems(&api.watched_counts());
+    }
+}
+
+/// What `doctor` may know of the node beside its definitions.
+fn surroundings(config: &Config, addresses: &Addresses) -> Surroundings {
+    let local_ca = config.tls.as_ref().is_some_and(|tls| tls.local_ca);
+    let folder = config.data_dir.join("certs");
+    let file = match &config.tls {
+        Some(tls) if tls.local_ca => Some(folder.join("tidegate.pem")),
+        Some(tls) => tls.certificate.clone(),
+        None => None,
+    };
+    let chain = file.and_then(|file| certs::read_chain(&file).ok()).unwrap_or_default();
+    let own = [Some(addresses.public), addresses.tls, addresses.proxy];
+    let has_own_tls = addresses.tls.is_some();
+    // On loopback, or with a trusted proxy, somebody else may end TLS.
+    let may_be_elsewhere = addresses.public.ip().is_loopback() || !config.trusted_proxies.is_empty();
+    Surroundings {
+        has_tls: match has_own_tls {
+            true => Some(true),
+            false if may_be_elsewhere => None,
+            false => Some(false),
+        },
+        has_own_tls,
+        certificates: chain
+            .first()
+            .and_then(|der| tidegate_doctor::inspect::certificate::read(der))
+            .into_iter()
+            .collect(),
+        addresses: own
+            .into_iter()
+            .flatten()
+            .map(|address| address.ip())
+            .filter(|ip| !ip.is_unspecified())
+            .collect(),
+        ca: local_ca.then(|| folder.join("ca.pem").display().to_string()),
+        proxy: addresses.proxy.map(|address| address.to_string()),
+        admin: format!("http://{}", addresses.admin),
+    }
 }
 
 async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {

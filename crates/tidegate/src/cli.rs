@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) mod doctor;
 pub(crate) mod explain;
 pub(crate) mod node;
+pub(crate) mod route;
 
 /// The command did not do what was asked.
 pub(crate) const EXIT_FAILURE: u8 = 1;
@@ -81,6 +83,10 @@ pub(crate) enum Command {
     Report(Box<node::ReportArgs>),
     /// Remove old records at once; it happens by itself too
     Cleanup(node::CleanupArgs),
+    /// Look for what is wrong: configuration, APIs, backends, this machine, logs
+    Doctor(Box<doctor::DoctorArgs>),
+    /// Say where a message goes
+    Route(route::RouteArgs),
     /// Say how the node is
     Status(node::StatusArgs),
     /// Say why something failed, from an id, a code, a status, a diagnosis id or an error text

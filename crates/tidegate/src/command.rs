@@ -15,14 +15,16 @@ mod check;
 mod connect;
 mod connections;
 mod dev;
+pub(crate) mod doctor;
 mod document;
-mod journal;
 mod explain;
+mod journal;
 mod node;
 mod permissions;
 mod publish;
 mod records;
 mod report;
+mod route;
 mod serve;
 mod token;
 mod users;
@@ -61,6 +63,8 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Journal(args) => ask(journal::run(*args)),
         Command::Report(args) => ask(report::run(*args)),
         Command::Cleanup(args) => ask(records::cleanup(args)),
+        Command::Doctor(args) => runtime()?.block_on(doctor::run(*args)),
+        Command::Route(args) => ask(route::run(args)),
         Command::Status(args) => ask(apis::status(args)),
         Command::Explain(args) => ask(explain::run(*args)),
     }

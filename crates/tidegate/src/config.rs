@@ -64,6 +64,8 @@ pub(crate) struct Config {
     pub(crate) journal: JournalSettings,
     /// Every value with its origin, secrets masked; for reports.
     pub(crate) shown: Shown,
+    /// How often the node looks for what is wrong with its APIs; absent: never.
+    pub(crate) doctor_interval: Option<Duration>,
     /// The demo page is served.
     pub(crate) is_dev: bool,
 }
@@ -184,6 +186,58 @@ pub(crate) struct Loaded {
     pub(crate) config: Config,
 }
 
+impl Loaded {
+    /// Was this key written somewhere?
+    pub(crate) fn is_set(&self, key: &str) -> bool {
+        self.config.shown.get(key).is_some_and(|(_, origin)| *origin != "default")
+    }
+}
+
+/// Members that hold secrets, or name files that do.
+const SECRET_MEMBERS: [&str; 4] = ["secret_access_key", "api_key", "key", "secret"];
+
+/// Secrets of a configuration file and of the environment, with where they stand. What cannot be read is left out.
+pub(crate) fn secrets(file: &Path) -> Vec<(String, String)> {
+    let mut secrets = Vec::new();
+    for name in ["TIDEGATE_SECRET_ACCESS_KEY", "TIDEGATE_API_KEY"] {
+        secrets.extend(std::env::var(name).ok().map(|value| (name.to_owned(), value)));
+    }
+    if let Ok(table) = read_file(file) {
+        collect_secrets(&Value::Table(table), "", &mut secrets);
+    }
+    secrets
+}
+
+fn collect_secrets(value: &Value, path: &str, secrets: &mut Vec<(String, String)>) {
+    match value {
+        Value::Array(items) => {
+            for (item_idx, item) in items.iter().enumerate() {
+                collect_secrets(item, &format!("{path}[{item_idx}]"), secrets);
+            }
+        }
+        Value::Table(members) => {
+            for (name, member) in members {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                let in_file = name.strip_suffix("_file").is_some_and(|name| SECRET_MEMBERS.contains(&name));
+                match member {
+                    // `key` of [tls] is a file with a private key, which is no text to look for.
+                    Value::String(_) if path == "tls.key" => {}
+                    Value::String(text) if SECRET_MEMBERS.contains(&name.as_str()) => {
+                        secrets.push((path, text.clone()));
+                    }
+                    Value::String(file) if in_file => {
+                        let text = std::fs::read_to_string(file).ok();
+                        secrets
+                            .extend(text.map(|text| (path, text.trim_end_matches(['\r', '\n']).to_owned())));
+                    }
+                    member => collect_secrets(member, &path, secrets),
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
 /// Keys outside of sections.
 const TOP_KEYS: &[&str] = &[
     "listen",
@@ -203,6 +257,7 @@ const TOP_KEYS: &[&str] = &[
     "backend_ca",
     "debug_clients",
     "probe",
+    "doctor_interval",
 ];
 
 /// Sections whose keys go to every API, and may stand below `[apis.ID]` too.
@@ -294,7 +349,12 @@ fn apply_environment(
             // Ids and secrets may look like numbers and are text all the same.
             let is_number = matches!(
                 path.as_str(),
-                "shutdown_timeout" | "max_connections" | "trusted_proxies" | "debug_clients" | "probe"
+                "shutdown_timeout"
+                    | "max_connections"
+                    | "trusted_proxies"
+                    | "debug_clients"
+                    | "probe"
+                    | "doctor_interval"
             );
             let value = if is_number { value } else { Value::String(text) };
             origins.insert(path.clone(), (Origin::Environment, value.clone()));
@@ -365,6 +425,7 @@ fn check_table(table: &Table, problems: &mut Vec<Problem>) -> Option<Config> {
     let public_hostname = check.value("public_hostname");
     let shutdown_timeout: u64 = check.value("shutdown_timeout").unwrap_or(30);
     let max_connections: usize = check.value("max_connections").unwrap_or(1_000_000);
+    let doctor_interval: u64 = check.value("doctor_interval").unwrap_or(300);
     // Proxies stand before the node, not before one API; both places of the key mean the same.
     let in_section =
         check.table.get("data_plane").and_then(|section| section.get("trusted_proxies")).cloned();
@@ -456,6 +517,7 @@ fn check_table(table: &Table, problems: &mut Vec<Problem>) -> Option<Config> {
         backend_ca: backend_ca.map(PathBuf::from),
         journal,
         shown: Shown::new(),
+        doctor_interval: (doctor_interval > 0).then(|| Duration::from_secs(doctor_interval)),
         is_dev: false,
     })
 }

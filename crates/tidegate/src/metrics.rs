@@ -6,6 +6,7 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use tidegate_core::diagnosis::Diagnosis;
@@ -40,6 +41,11 @@ struct Reason {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Problem {
+    id: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Event {
     event: &'static str,
 }
@@ -56,6 +62,7 @@ pub(crate) struct Metrics {
     pushes: Family<Push, Counter>,
     closes: Family<Close, Counter>,
     session_refusals: Family<Reason, Counter>,
+    problems: Family<Problem, Gauge>,
     key_set_failures: Counter,
     disconnects_lost: Counter,
     accept_failures: Counter,
@@ -79,6 +86,7 @@ impl Metrics {
             pushes: Family::default(),
             closes: Family::default(),
             session_refusals: Family::default(),
+            problems: Family::default(),
             key_set_failures: Counter::default(),
             disconnects_lost: Counter::default(),
             accept_failures: Counter::default(),
@@ -109,6 +117,12 @@ impl Metrics {
             "Channels, limits and handlers that policies refused",
             refusals,
         );
+        let problems = metrics.problems.clone();
+        registry.register(
+            "doctor_problem",
+            "Problems and warnings that the repeated checks found last",
+            problems,
+        );
         let failures = metrics.key_set_failures.clone();
         registry.register("key_set_failures", "Fetches of JSON Web Key Sets that failed", failures);
         registry.register(
@@ -129,6 +143,15 @@ impl Metrics {
             metrics.bytes.clone(),
         );
         metrics
+    }
+
+    /// What the repeated checks found last, in place of what they found before.
+    pub(crate) fn set_problems(&self, counts: &[(Diagnosis, u64)]) {
+        self.problems.clear();
+        for (diagnosis, count) in counts {
+            let gauge = self.problems.get_or_create(&Problem { id: diagnosis.as_str() });
+            gauge.set(i64::try_from(*count).unwrap_or(i64::MAX));
+        }
     }
 
     /// Counts one notice.

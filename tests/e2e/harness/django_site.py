@@ -82,7 +82,7 @@ class Site:
             assert self.server.poll() is None, self.log_path.read_text()
             try:
                 return requests.get(f"{self.url}/page/", timeout=5).status_code == 200
-            except requests.ConnectionError:
+            except (requests.ConnectionError, requests.Timeout):
                 return False
 
         until(up, "gunicorn", 20)

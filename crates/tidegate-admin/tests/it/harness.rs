@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request};
 use http_body_util::Full;
 use serde_json::{Value, json};
-use tidegate_admin::{AdminApi, Callers, Parts};
+use tidegate_admin::{AdminApi, Callers, Parts, Surroundings};
 use tidegate_auth::{AdminKey, AdminKeys, ApiKey, Credential, Role, Secret, Verifier};
 use tidegate_control::{ControlPlane, ControlSettings};
 use tidegate_core::notice::NoticeSink;
@@ -167,6 +167,7 @@ impl Node {
                 verifier: Verifier::new("us-east-1", "apigateway"),
             },
             version: "1.2.3",
+            surroundings: Surroundings::default(),
         });
         let document = AdminApi::document("1.2.3");
         let node = Self { api, gateway, control, records, public, document, tasks };

@@ -15,6 +15,7 @@ mod bans;
 mod channels;
 mod connections;
 mod definitions;
+mod doctor;
 mod explain;
 mod journal;
 mod probe_tickets;

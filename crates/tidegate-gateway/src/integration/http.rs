@@ -34,6 +34,7 @@ mod answer_reader;
 pub(super) mod dial;
 mod lane;
 mod pool;
+pub(crate) mod probe;
 mod request;
 
 /// Room for the head of a usual request, in bytes.

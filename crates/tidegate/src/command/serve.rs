@@ -13,7 +13,13 @@ use crate::{config, observe};
 pub(crate) async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     observe::start_logging(args.log_format, "info");
     let config = match config::load(&args.config) {
-        Ok(loaded) => loaded.config,
+        Ok(loaded) => {
+            for finding in super::doctor::inspect::configuration_findings(&loaded) {
+                let detail = finding.evidence.first().map_or("", |evidence| evidence.text.as_str());
+                tracing::warn!(diag = finding.id, "{}: {detail}", finding.title);
+            }
+            loaded.config
+        }
         Err(problems) => {
             config::print_problems(&problems);
             return Ok(ExitCode::from(EXIT_FAILURE));

@@ -1,0 +1,5 @@
+//! What `doctor` finds, from whole definitions to findings.
+
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod inspect;
