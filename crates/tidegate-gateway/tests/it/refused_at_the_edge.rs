@@ -19,7 +19,7 @@ async fn facts_of_an_attempt_are_names_and_numbers() {
     let secret = "s3cr3t-0f-the-client";
     let told = plane
         .told(&upgrade(
-            &format!("{PATH}?ws_token={secret}&channel=general&_tgref=reference-1"),
+            &format!("{PATH}?ws_token={secret}&channel=general-room&_tgref=reference-1"),
             "localhost",
             &format!(
                 "Origin: https://app.example\r\nUser-Agent: Browser/1\r\nCookie: sessionid={secret}\r\n\
@@ -62,7 +62,7 @@ async fn facts_of_an_attempt_are_names_and_numbers() {
     let place = &told.place;
     assert_eq!((&*place.api_id, place.client_ref.as_deref()), (API_ID, Some("reference-1")));
     assert!(place.connection_id.is_some() && place.address.is_some() && place.route_key.is_some());
-    plane.assert_untold(&[secret, "general"]);
+    plane.assert_untold(&[secret, "general-room"]);
     plane.end().await;
 }
 
@@ -267,7 +267,7 @@ async fn heads_that_cannot_be_read_are_answered_like_all_others() {
     let answers = exchange(plane.address, two.as_bytes()).await;
     let answers = String::from_utf8(answers).unwrap();
     let second = answers.rfind("HTTP/1.1 ").unwrap();
-    assert_eq!(plane.told_of(parse(answers[second..].as_bytes())).id, "handshake.malformed");
+    assert_eq!(plane.told_of(parse(&answers.as_bytes()[second..])).id, "handshake.malformed");
     assert!(answers.starts_with("HTTP/1.1 426") && second > 0, "{answers}");
     plane.end().await;
 }
