@@ -209,10 +209,9 @@ pub(crate) fn wrong_listener(gateway: &Gateway, path: &str, address: IpAddr) -> 
 
 /// Whether a path is one of the control plane's, which listens elsewhere.
 pub(crate) fn is_control_plane(path: &str) -> bool {
-    ["/v2/apis", "/v2/domainnames", "/v2/tags", "/_tidegate/"].iter().any(|start| {
-        path.strip_prefix(start)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || start.ends_with('/'))
-    })
+    ["/v2/apis", "/v2/domainnames", "/v2/tags"]
+        .iter()
+        .any(|start| path.strip_prefix(start).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
 }
 
 /// Answers a call by nothing but the connection id in its path, where a setting permits that. Gives the request
