@@ -43,10 +43,12 @@ def forbidden(reply):
 @pytest.mark.logs(".")
 @pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 429, 500, 502, 503])
 def test_backend_status_is_the_clients(api, backend, status):
-    """AG-3, S0-37, S0-39: a non-2xx of the backend is what the client sees, with its body; no $disconnect follows."""
+    """AG-3, S0-37, S0-39, DX-73: a non-2xx of the backend is what the client sees, without its words; no $disconnect follows."""
     backend.on("/connect", status=status, body="the backend says no", headers=(("X-Reason", "r"), ("Content-Type", "text/plain"), ("Location", "http://127.0.0.1:1/x")))
     ws = api.open()
-    assert (ws.status, ws.reply.body) == (status, b"the backend says no")
+    assert ws.status == status
+    assert b"the backend says no" not in ws.reply.body
+    assert set(ws.reply.json) == {"message", "connectionId", "requestId"}
     assert ws.reply.get("sec-websocket-accept") is None
     assert ws.reply.get("x-reason") == "r"
     first = backend.one("/connect").connection_id
@@ -58,6 +60,14 @@ def test_backend_status_is_the_clients(api, backend, status):
     backend.wait(1, "/disconnect")
     assert [r.path for r in backend.requests] == ["/connect", "/connect", "/disconnect"]
     assert backend.at("/disconnect")[0].connection_id != first
+
+
+@pytest.mark.config("[integration]\nhide_backend_errors = false\n")
+def test_backend_words_on_request(api, backend):
+    """AG-3, DX-73: the operator may let the backend's words pass, as the original does."""
+    backend.on("/connect", status=403, body="the backend says no", headers=(("Content-Type", "text/plain"),))
+    ws = api.open()
+    assert (ws.status, ws.reply.body, ws.reply.get("content-type")) == (403, b"the backend says no", "text/plain")
 
 
 @pytest.mark.parametrize("status", [200, 201, 204, 299])

@@ -223,6 +223,13 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn exhausted_ports_are_not_a_refusal() {
+        let error = DialError::Connect(io::ErrorKind::AddrNotAvailable.into());
+        let failure = super::super::no_connection(&error);
+        assert_eq!(failure.diagnosis, tidegate_core::diagnosis::Diagnosis::LIMIT_EPHEMERAL_PORTS);
+    }
+
+    #[test]
     fn origins_of_addresses() {
         for (address, expected) in [
             ("http://h/x", (false, "h", "h", 80)),
