@@ -75,6 +75,10 @@ pub(crate) enum Command {
     Attempts(node::AttemptsArgs),
     /// List changes by administrators
     Audit(node::AuditArgs),
+    /// What happened to connections, and why: list, watch, erase
+    Journal(Box<node::JournalArgs>),
+    /// Write one archive with everything about a connection, a request or a user
+    Report(Box<node::ReportArgs>),
     /// Remove old records at once; it happens by itself too
     Cleanup(node::CleanupArgs),
     /// Say how the node is

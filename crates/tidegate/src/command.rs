@@ -17,10 +17,12 @@ mod connections;
 mod dev;
 mod document;
 mod explain;
+mod journal;
 mod node;
 mod permissions;
 mod publish;
 mod records;
+mod report;
 mod serve;
 mod token;
 mod users;
@@ -56,6 +58,8 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Export(args) => ask(document::export(args)),
         Command::Attempts(args) => ask(records::attempts(args)),
         Command::Audit(args) => ask(records::audit(args)),
+        Command::Journal(args) => ask(journal::run(*args)),
+        Command::Report(args) => ask(report::run(*args)),
         Command::Cleanup(args) => ask(records::cleanup(args)),
         Command::Status(args) => ask(apis::status(args)),
         Command::Explain(args) => ask(explain::run(*args)),

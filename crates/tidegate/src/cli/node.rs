@@ -90,6 +90,14 @@ pub(crate) enum ConnectionsAction {
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
     },
+    /// List connections that have ended, from the journal: what a backend may forget
+    Closed {
+        /// How far back: 90, 10m, 2h, 1d
+        #[arg(long, value_name = "TIME", value_parser = parse_seconds, default_value = "1d")]
+        since: u64,
+        #[command(flatten)]
+        filter: FilterArgs,
+    },
     /// Show what is open every 2 s, until Ctrl-C; lines of JSON where the output is no terminal
     Watch(ConnectionFilterArgs),
 }
@@ -454,6 +462,95 @@ pub(crate) enum AttemptsAction {
         #[arg(long, value_name = "N", default_value_t = 100)]
         limit: u64,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct JournalArgs {
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+    #[command(subcommand)]
+    pub(crate) action: JournalAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum JournalAction {
+    /// List entries, the newest last
+    Ls {
+        #[command(flatten)]
+        filter: JournalFilterArgs,
+        /// At most so many, the newest
+        #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+        limit: u64,
+        /// Read the journal of this data directory, without a running node
+        #[arg(long, value_name = "DIR")]
+        data_dir: Option<PathBuf>,
+    },
+    /// Print entries as they come, until Ctrl-C
+    Watch(JournalFilterArgs),
+    /// Say how much is kept, and how much was lost
+    State {
+        /// Read the journal of this data directory, without a running node
+        #[arg(long, value_name = "DIR")]
+        data_dir: Option<PathBuf>,
+    },
+    /// Remove a person's entries
+    #[command(group = clap::ArgGroup::new("whose").required(true))]
+    Erase {
+        /// Id of the user: their entries, and those of their connections
+        #[arg(long, value_name = "ID", group = "whose")]
+        user: Option<String>,
+        /// Client address
+        #[arg(long, value_name = "ADDRESS", group = "whose")]
+        address: Option<String>,
+    },
+}
+
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct JournalFilterArgs {
+    /// Kinds, separated by commas: handshake, close, post, ...
+    #[arg(long, value_name = "KINDS")]
+    pub(crate) kind: Option<String>,
+    /// Outcomes, separated by commas: ok or diagnosis ids
+    #[arg(long, value_name = "IDS")]
+    pub(crate) outcome: Option<String>,
+    /// Only what did not go well
+    #[arg(long)]
+    pub(crate) failures: bool,
+    /// Only of this connection
+    #[arg(long, value_name = "ID")]
+    pub(crate) connection: Option<String>,
+    /// Only of this event or request
+    #[arg(long, value_name = "ID")]
+    pub(crate) request: Option<String>,
+    /// Only of this attempt, by the client's reference
+    #[arg(long = "ref", value_name = "REFERENCE")]
+    pub(crate) client_ref: Option<String>,
+    /// Only of this user
+    #[arg(long, value_name = "ID")]
+    pub(crate) user: Option<String>,
+    /// Only of this client address
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) address: Option<String>,
+    /// Id of an API: only there
+    #[arg(long, value_name = "API")]
+    pub(crate) api: Option<String>,
+    /// Name of a stage: only there
+    #[arg(long, value_name = "STAGE")]
+    pub(crate) stage: Option<String>,
+    /// Not older than this: 90, 10m, 2h, 1d
+    #[arg(long, value_name = "TIME", value_parser = parse_seconds)]
+    pub(crate) since: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReportArgs {
+    /// Id of a connection, a request or a user, or a client's reference
+    pub(crate) subject: String,
+    /// The archive; a name with the time otherwise
+    #[arg(long, short = 'o', value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
 }
 
 #[derive(Debug, Args)]

@@ -1,5 +1,6 @@
 //! `tidegate connections`: what is really open.
 
+use std::collections::HashSet;
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -7,9 +8,10 @@ use std::time::Duration;
 use http::Method;
 use serde_json::{Value, json};
 
+use super::journal;
 use super::node::{self, List, Node};
 use crate::admin_client::{Body, path};
-use crate::cli::node::{ConnectionFilterArgs, ConnectionsAction, ConnectionsArgs};
+use crate::cli::node::{ConnectionFilterArgs, ConnectionsAction, ConnectionsArgs, FilterArgs};
 use crate::output::{self, Column, Shown, Table, column};
 
 /// Between two looks of `watch`.
@@ -70,6 +72,7 @@ pub(crate) async fn run(args: ConnectionsArgs) -> anyhow::Result<ExitCode> {
             let answer = node.change(Method::DELETE, &["connections", &id], &query, Body::Nothing).await?;
             Ok(node.say(&answer, |_| format!("closing {}", output::plain(&id)))?)
         }
+        ConnectionsAction::Closed { since, filter } => closed(&mut node, since, &filter).await,
         ConnectionsAction::Watch(filter) => {
             let query = query(&mut node, &filter).await?;
             tokio::select! {
@@ -79,6 +82,68 @@ pub(crate) async fn run(args: ConnectionsArgs) -> anyhow::Result<ExitCode> {
         }
     }
 }
+
+/// Entries of a page of the journal.
+const PAGE: usize = 5000;
+
+/// Everything that ended since so many seconds, the newest first.
+async fn closed(node: &mut Node, since: u64, filter: &FilterArgs) -> anyhow::Result<ExitCode> {
+    let mut query = vec![("kind", "close".to_owned()), ("limit", PAGE.to_string())];
+    query.push(("since", journal::time_ago(since)));
+    query.extend(node.api_id(filter.api.as_deref()).await?.map(|id| ("apiId", id)));
+    query.extend(filter.stage.clone().map(|stage| ("stage", stage)));
+    let (mut until, mut seen) = (None, HashSet::new());
+    let mut rows = Vec::new();
+    loop {
+        let mut page_query = query.clone();
+        page_query.extend(until.take().map(|time| ("until", time)));
+        let entries = journal::entries(node, &page_query).await?;
+        // Those of the moment in which the page begins come again with the next one.
+        let oldest = entries.first().map(|entry| entry.ts);
+        let n_entries = entries.len();
+        let n_before = rows.len();
+        for entry in entries.iter().rev() {
+            if entry.connection_id.as_ref().is_some_and(|id| seen.insert(id.clone())) {
+                rows.push(json!({
+                    "connection_id": entry.connection_id,
+                    "closed_at": journal::time(entry.ts),
+                    "close_code": entry.fact("closeCode"),
+                    "reason": entry.text("closeReason").unwrap_or(&entry.outcome),
+                    "user": entry.user,
+                    "api": entry.api_id,
+                    "stage": entry.stage,
+                }));
+            }
+        }
+        if n_entries < PAGE || rows.len() == n_before {
+            break;
+        }
+        until = oldest.map(|ts| journal::time(ts + 1));
+    }
+    if node.is_json {
+        output::print(&format!("{}\n", Value::from(rows)))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if rows.is_empty() {
+        eprintln!(
+            "no connection has ended since; see `tidegate journal state` for how far back the journal goes"
+        );
+        return Ok(ExitCode::SUCCESS);
+    }
+    output::print(&Table::new(CLOSED).lines(&rows, output::now()))?;
+    eprintln!("{}", output::count(rows.len() as u64, "connection", "connections"));
+    Ok(ExitCode::SUCCESS)
+}
+
+const CLOSED: &[Column] = &[
+    column("CONNECTION", "connection_id", Shown::Text),
+    column("AGO", "closed_at", Shown::Age),
+    column("CODE", "close_code", Shown::Number),
+    column("REASON", "reason", Shown::Text),
+    column("USER", "user", Shown::Text),
+    column("API", "api", Shown::Text),
+    column("STAGE", "stage", Shown::Text),
+];
 
 async fn query(node: &mut Node, args: &ConnectionFilterArgs) -> anyhow::Result<Vec<(&'static str, String)>> {
     let mut query = node.filter(&args.filter).await?;

@@ -83,6 +83,13 @@ impl Dev {
         ended(self.command(key, arguments).stdin(Stdio::null()).output().expect("run a command"))
     }
 
+    /// Runs a command with the access key that every `tidegate dev` without a configuration has.
+    pub(crate) fn run_with_dev_key(&self, arguments: &[&str]) -> Ended {
+        let mut command = self.command("none", arguments);
+        command.env_remove("TIDEGATE_KEY");
+        ended(command.stdin(Stdio::null()).output().expect("run a command"))
+    }
+
     /// Runs a command that reads `input`.
     pub(crate) fn run_with_input(&self, input: &str, arguments: &[&str]) -> Ended {
         let mut command = self.command("key-of-administer", arguments);
