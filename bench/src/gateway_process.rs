@@ -35,7 +35,7 @@ pub struct GatewayProcess {
     pub admin: SocketAddr,
     /// From the start of the process to the first ready answer.
     pub ready_after: Duration,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl GatewayProcess {
@@ -44,10 +44,20 @@ impl GatewayProcess {
     /// # Errors
     /// It cannot be started, ends early, or is not ready in time; then the end of its log is in the error.
     pub fn start(binary: &Path) -> Result<Self> {
+        Self::start_with(binary, "")
+    }
+
+    /// [`Self::start`] with a configuration file.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_with(binary: &Path, config: &str) -> Result<Self> {
         // The process gets a working directory of its own.
         let binary = &std::path::absolute(binary).context("find the gateway")?;
         let directory = tempfile::tempdir().context("make a temporary folder")?;
         let address_file = directory.path().join("address.json");
+        let config_path = directory.path().join("tidegate.toml");
+        fs::write(&config_path, config).context("write the configuration")?;
         let log_path = directory.path().join("log");
         let log = fs::File::create(&log_path).context("create the log")?;
         let started = Instant::now();
@@ -55,6 +65,8 @@ impl GatewayProcess {
             Command::new(binary)
                 .args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--data-dir"])
                 .arg(directory.path().join("data"))
+                .arg("--config")
+                .arg(&config_path)
                 .arg("--address-file")
                 .arg(&address_file)
                 .env("TIDEGATE_ACCESS_KEY_ID", ACCESS_KEY_ID)
@@ -74,7 +86,7 @@ impl GatewayProcess {
                 let request = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
                 if exchange(admin, request).is_ok_and(|answer| answer.status == 200) {
                     let ready_after = started.elapsed();
-                    return Ok(Self { child, public, admin, ready_after, _directory: directory });
+                    return Ok(Self { child, public, admin, ready_after, directory });
                 }
             }
             if let Some(status) = child.ended()? {
@@ -88,6 +100,11 @@ impl GatewayProcess {
             }
             sleep(Duration::from_millis(1));
         }
+    }
+
+    /// Where it keeps its state.
+    pub fn data_dir(&self) -> std::path::PathBuf {
+        self.directory.path().join("data")
     }
 
     /// Its process id.

@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::report::Report;
-use crate::scenario::{connect, echo_builtin, echo_http, fanout, idle, push, startup, tokens};
+use crate::scenario::{connect, echo_builtin, echo_http, fanout, idle, journal, push, startup, tokens};
 
 /// Measures Tidegate against its budgets.
 #[derive(Debug, Parser)]
@@ -51,6 +51,8 @@ enum Command {
     Tokens(tokens::Arguments),
     /// Time to ready, memory when idle, size of the binary
     Startup(startup::Arguments),
+    /// What the journal costs: the same work with it and without it, in turns; and its bounds under a storm
+    Journal(journal::Arguments),
     /// Everything, with default durations
     All(AllArguments),
     /// A keep-alive HTTP backend that answers with the request's body
@@ -81,6 +83,7 @@ fn main() -> anyhow::Result<()> {
         Command::Connect(arguments) => connect::run(arguments)?,
         Command::Tokens(arguments) => tokens::run(arguments)?,
         Command::Startup(arguments) => startup::run(arguments)?,
+        Command::Journal(arguments) => journal::run(arguments)?,
         Command::All(arguments) => run_all(&arguments.gateway),
     };
     if cli.json {
@@ -94,7 +97,7 @@ fn main() -> anyhow::Result<()> {
 /// Runs every scenario. One that fails becomes a line of the report, and the others still run.
 fn run_all(gateway: &std::path::Path) -> Report {
     let mut all = Report::new("all");
-    let scenarios: [(&str, &dyn Fn() -> anyhow::Result<Report>); 8] = [
+    let scenarios: [(&str, &dyn Fn() -> anyhow::Result<Report>); 9] = [
         ("startup", &|| startup::run(&startup::Arguments::new(gateway))),
         ("idle", &|| idle::run(&idle::Arguments::new(gateway))),
         ("echo-http", &|| echo_http::run(&echo_http::Arguments::new(gateway))),
@@ -103,6 +106,7 @@ fn run_all(gateway: &std::path::Path) -> Report {
         ("fanout", &|| fanout::run(&fanout::Arguments::new(gateway))),
         ("connect", &|| connect::run(&connect::Arguments::new(gateway))),
         ("tokens", &|| tokens::run(&tokens::Arguments::new(gateway))),
+        ("journal", &|| journal::run(&journal::Arguments::new(gateway))),
     ];
     for (name, run) in scenarios {
         eprintln!("running {name}");

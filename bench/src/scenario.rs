@@ -5,6 +5,7 @@ pub mod echo_builtin;
 pub mod echo_http;
 pub mod fanout;
 pub mod idle;
+pub mod journal;
 pub mod push;
 pub mod startup;
 pub mod tokens;

@@ -15,41 +15,9 @@ import pytest
 from websockets.sync.client import connect as library_connect
 
 from harness import aws, raw
-from harness.django_site import CommandFailed, Site, read_json
-from harness.gateway import Gateway
+from harness.django_site import CONFIG, CommandFailed, Stack, read_json
 from harness.raw import CLOSE, TEXT
 from harness.wait import until
-
-CONFIG = """
-[tls]
-listen = "127.0.0.1:0"
-local_ca = true
-[proxy]
-listen = "127.0.0.1:0"
-"""
-
-
-class Stack:
-    """Gateway and site, with one API provisioned."""
-
-    def __init__(self, directory, websockets=None, config="", **site):
-        self.gateway = Gateway(directory / "gateway", config=config + CONFIG).start()
-        # What the backend refuses on purpose is in the log at WARN.
-        self.gateway.allow("backend", "stage|api|domain", "connect", "integration")
-        self.site = Site(directory / "site", self.gateway, websockets, **site)
-        try:
-            self.site.start()
-        except BaseException:
-            self.close(check=False)
-            raise
-
-    def close(self, check=True):
-        self.site.stop()
-        if check:
-            self.gateway.stop()
-        elif self.gateway.process:
-            self.gateway.kill()
-
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory):

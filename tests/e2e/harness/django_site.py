@@ -11,10 +11,19 @@ from pathlib import Path
 import requests
 
 from . import raw
-from .gateway import ACCESS_KEY, REGION, SECRET_KEY, clean_environment
+from .gateway import ACCESS_KEY, REGION, SECRET_KEY, Gateway, clean_environment
 from .wait import until
 
 PROJECT = Path(__file__).resolve().parents[1] / "django_project"
+
+
+CONFIG = """
+[tls]
+listen = "127.0.0.1:0"
+local_ca = true
+[proxy]
+listen = "127.0.0.1:0"
+"""
 
 
 class CommandFailed(Exception):
@@ -244,6 +253,28 @@ class Site:
             return all(row[k] == v for k, v in fields.items())
 
         until(same, f"the row of {ws.id} to have {fields}")
+
+
+class Stack:
+    """Gateway and site, with one API provisioned."""
+
+    def __init__(self, directory, websockets=None, config="", **site):
+        self.gateway = Gateway(directory / "gateway", config=config + CONFIG).start()
+        # What the backend refuses on purpose is in the log at WARN.
+        self.gateway.allow("backend", "stage|api|domain", "connect", "integration")
+        self.site = Site(directory / "site", self.gateway, websockets, **site)
+        try:
+            self.site.start()
+        except BaseException:
+            self.close(check=False)
+            raise
+
+    def close(self, check=True):
+        self.site.stop()
+        if check:
+            self.gateway.stop()
+        elif self.gateway.process:
+            self.gateway.kill()
 
 
 def read_json(ws, timeout=10.0):

@@ -1,0 +1,50 @@
+"""A healthy set-up gives no findings, whoever stands in front of it."""
+
+import pytest
+from websockets.sync.client import connect
+
+from harness import aws
+from harness.cli import failures, has_no_findings, tidegate
+from harness.nginx import GOOD, Nginx
+from harness.wait import until
+
+
+@pytest.mark.timeout(120)
+def test_alone(gateway, api):
+    """DX-31 DX-49: the doctor finds nothing at a gateway that works."""
+    has_no_findings(tidegate(gateway, "doctor", api.url, "--admin", gateway.admin_url, "--send", "hello", "--expect", "{}"))
+    has_no_findings(tidegate(gateway, "doctor", "--api", api.id))
+    has_no_findings(tidegate(gateway, "doctor", "--system"))
+    assert not failures(gateway)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.config('trusted_proxies = ["127.0.0.1/32"]\n')
+def test_behind_nginx(gateway, api, tmp_path):
+    """DX-31: nor behind a proxy that is set up as the manual says."""
+    with Nginx(tmp_path / "nginx", GOOD.format(upstream=gateway.port)) as proxy:
+        url = f"ws://127.0.0.1:{proxy.port}{api.base}"
+        with connect(url, proxy=None) as socket:
+            socket.send("hello")
+        has_no_findings(tidegate(gateway, "doctor", url, "--admin", gateway.admin_url, "--send", "hello", "--expect", "{}"))
+    assert not failures(gateway)
+
+
+@pytest.mark.timeout(180)
+def test_a_thousand_ordinary_connections(gateway, backend):
+    """DX-5 DX-12: a thousand connections that come, say something, get an answer and go leave no failure."""
+    api = aws.make_api(gateway, backend, two_way=(True, True))
+    for n in range(1000):
+        with api.connect() as ws:
+            ws.text('{"n": 1}')
+            ws.message()
+            ws.close(1000)
+    backend.wait(1000, "/disconnect")
+
+    def settled():
+        state = tidegate(gateway, "journal", "state")
+        return state["entries"] >= 2000
+
+    until(settled, "two entries for each connection")
+    assert not failures(gateway)
+    assert tidegate(gateway, "journal", "state")["dropped"] == 0
