@@ -9,4 +9,5 @@
 //!
 //! What is said about a cause stands in `tidegate_core::diagnosis` and nowhere else.
 
+pub mod probe;
 pub mod report;

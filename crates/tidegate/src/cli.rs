@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) mod doctor;
 pub(crate) mod node;
 
 /// The command did not do what was asked.
@@ -46,6 +47,8 @@ pub(crate) enum Command {
     Certs(CertsArgs),
     /// Connect to a WebSocket URL, print frames, explain close codes
     Connect(ConnectArgs),
+    /// Look at a WebSocket URL from outside, step by step, and say what is wrong
+    Doctor(Box<doctor::DoctorArgs>),
     /// List, watch, close and message connections
     Connections(node::ConnectionsArgs),
     /// List channels and who is in them

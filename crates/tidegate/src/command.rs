@@ -15,6 +15,7 @@ mod check;
 mod connect;
 mod connections;
 mod dev;
+mod doctor;
 mod document;
 mod journal;
 mod node;
@@ -30,6 +31,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Dev(args) => runtime()?.block_on(dev::run(args)),
         Command::Serve(args) => runtime()?.block_on(serve::run(args)),
         Command::Connect(args) => runtime()?.block_on(connect::run(args)),
+        Command::Doctor(args) => runtime()?.block_on(doctor::run(*args)),
         Command::Check(args) => runtime()?.block_on(check::run(args)),
         Command::Config(args) => config::show(&args),
         Command::Certs(args) => {

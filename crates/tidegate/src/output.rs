@@ -210,7 +210,7 @@ pub(crate) fn print(text: &str) -> io::Result<()> {
 }
 
 /// Whether the output is a terminal that may have colors. Source: no-color.org.
-fn is_colored() -> bool {
+pub(crate) fn is_colored() -> bool {
     io::stdout().is_terminal()
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
         && std::env::var_os("TERM").is_none_or(|value| value != "dumb")
