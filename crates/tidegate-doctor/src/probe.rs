@@ -509,7 +509,12 @@ pub async fn run(options: &ProbeOptions, report: &mut Report, progress: &dyn Fn(
         // The page and the token endpoint are other addresses: they can be looked at all the same.
         let is_stopped = stopped.clone().filter(|_| name != "browser");
         // The first three find the address; without their report when nobody asked for it.
-        let is_needed = matches!(name, "url" | "dns" | "tcp");
+        let is_needed = match name {
+            "url" => true,
+            "dns" => NAMES[2..13].iter().any(|later| options.wants(later)),
+            "tcp" => NAMES[3..13].iter().any(|later| options.wants(later)),
+            _ => false,
+        };
         let is_wanted = options.wants(name);
         let is_run = is_wanted || (is_needed && stopped.is_none());
         if !is_run {

@@ -166,10 +166,11 @@ fn judge_failure(run: &mut Run<'_>, opening: &Opening, variants: &[Variant]) {
         return;
     }
     run.findings.retain(|finding| finding.id != Diagnosis::BYPASS_NOT_THE_GATEWAY.as_str());
+    let tried = if variants.is_empty() { "without a token" } else { "with and without a token" };
     run.add(
         likely(Diagnosis::APP_DEPENDENCY_INJECTION)
             .seen(
-                "500 with and without a token, and only for this path: the application fails before its own check.",
+                format!("500 {tried}, and only for this path: the application fails before its own check."),
                 facts([("status", 500.into())]),
             )
             .next(run.again("handshake,auth")),

@@ -197,6 +197,7 @@ async fn judge_refusal(run: &mut Run<'_>, endpoint: &Endpoint, ask: &Ask, answer
     }
     if run.findings.len() == before && status == 426 && answer.is_tidegate() {
         upgrade_path::stripped(run, status);
+        return;
     }
     if run.findings.len() == before {
         other_paths(run, endpoint, ask, answer).await;
