@@ -102,7 +102,7 @@ async fn nobody_answers_a_message() {
 #[tokio::test]
 async fn it_opens_and_closes_at_once() {
     // app.double-accept app.exception-after-accept app.reason-too-long
-    let server = serve(|_| Reply::Upgrade("", After::EndAfter(Duration::from_millis(20)))).await;
+    let server = serve(|_| Reply::Upgrade("", After::CutAfter(Duration::from_millis(20)))).await;
     let report = look_with(&options(&server.url("/ws")), &["stability"]).await;
     for (id, confidence) in [
         ("app.double-accept", Confidence::Likely),
