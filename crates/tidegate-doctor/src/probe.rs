@@ -67,9 +67,6 @@ pub const NAMES: [&str; 14] = [
 /// Path of the probe endpoint of a Tidegate.
 const PROBE_PATH: &str = "/_tidegate/probe";
 
-/// Header that carries the ticket for the probe endpoint.
-const TICKET_HEADER: &str = "Tidegate-Probe-Ticket";
-
 /// An address to use for a host and port instead of what DNS says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resolve {
@@ -86,6 +83,8 @@ pub struct Resolve {
 pub struct Admin {
     /// Ticket for the probe endpoint; none: the node gave none.
     pub ticket: Option<Secret>,
+    /// Id of its installation, as far as it tells.
+    pub installation: Option<String>,
     /// Did the admin listener answer at all?
     pub answers: bool,
     /// Its address, for the report.
@@ -123,7 +122,7 @@ impl Default for Surroundings {
 }
 
 /// What to look at, and how.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ProbeOptions {
     /// The WebSocket URL as the client has it.
     pub url: String,
@@ -169,6 +168,17 @@ pub struct ProbeOptions {
     pub admin: Option<Admin>,
     /// What tests replace.
     pub surroundings: Surroundings,
+}
+
+impl std::fmt::Debug for ProbeOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // URL, headers and cookies carry secrets.
+        f.debug_struct("ProbeOptions")
+            .field("url", &masked(&self.url))
+            .field("only", &self.only)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
 }
 
 impl ProbeOptions {
@@ -378,7 +388,7 @@ impl Run<'_> {
             return base.clone();
         }
         let Some(endpoint) = self.endpoint() else { return Err(Trouble::Network("no address".to_owned())) };
-        let request = Request::get(PROBE_PATH).with(&self.ticket());
+        let request = Request::get(self.probe_target());
         let answer = self.net.send(&endpoint, &request).await;
         self.base = Some((answer.clone(), Instant::now()));
         answer
@@ -403,9 +413,16 @@ impl Run<'_> {
         Some(Endpoint { address, tls: is_tls.then_some(host), host: authority.to_owned() })
     }
 
-    fn ticket(&self) -> Vec<(String, String)> {
-        let ticket = self.options.admin.as_ref().and_then(|admin| admin.ticket.as_ref());
-        ticket.map(|ticket| (TICKET_HEADER.to_owned(), ticket.expose().to_owned())).into_iter().collect()
+    /// The probe path, with the ticket if there is one.
+    fn probe_target(&self) -> String {
+        match self.options.admin.as_ref().and_then(|admin| admin.ticket.as_ref()) {
+            Some(ticket) => {
+                let encoded: String =
+                    ::url::form_urlencoded::byte_serialize(ticket.expose().as_bytes()).collect();
+                format!("{PROBE_PATH}?ticket={encoded}")
+            }
+            None => PROBE_PATH.to_owned(),
+        }
     }
 
     /// Headers of every handshake of the real URL: what the client sends.

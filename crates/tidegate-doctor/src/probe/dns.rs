@@ -240,15 +240,24 @@ async fn compare_with_authority(
     if first.addresses.is_empty() || !first.addresses.is_disjoint(&local.addresses) {
         return;
     }
+    // Different answers inside and outside of a network are meant to be.
+    if first.addresses.iter().any(is_private) != local.addresses.iter().any(is_private) {
+        return;
+    }
     // Servers that answer differently each time, or by who asks, are no sign of a change.
     let second = of_server(server, host, limit).await;
     if second.addresses != first.addresses {
         return;
     }
     let ttl = local.ttl;
+    // With so short a time the owner may well balance load or answer by place.
+    let confidence = match first.ttl {
+        Some(ttl) if ttl > 60 => Confidence::Proven,
+        _ => Confidence::Possible,
+    };
     let left = ttl.map_or_else(String::new, |ttl| format!(" for {ttl} more seconds"));
     run.add(
-        Finding::warning(Diagnosis::DNS_STALE)
+        Finding::new(Diagnosis::DNS_STALE, Severity::Warning, confidence)
             .seen(
                 format!(
                     "{} still answers {}{left}; {name}, which owns the zone, answers {}.",
@@ -265,4 +274,11 @@ async fn compare_with_authority(
             )
             .next(run.again("dns")),
     );
+}
+
+fn is_private(address: &IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_private() || address.is_loopback() || address.is_link_local(),
+        IpAddr::V6(address) => address.is_unique_local() || address.is_loopback(),
+    }
 }

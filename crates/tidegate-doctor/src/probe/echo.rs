@@ -7,7 +7,7 @@ use tidegate_core::diagnosis::Diagnosis;
 use tokio::time::Instant;
 
 use super::wire::{Ask, Event, Socket, Upgrade};
-use super::{Identity, Outcome, PROBE_PATH, Run, facts, likely, millis};
+use super::{Identity, Outcome, Run, facts, likely, millis};
 use crate::report::{Confidence, Finding, Severity};
 
 /// Messages of each size.
@@ -90,7 +90,7 @@ async fn row(socket: &mut Socket, texts: &[String], limit: Duration, same: bool)
 }
 
 async fn through_probe_path(run: &mut Run<'_>, outcome: &mut Outcome) {
-    let ask = Ask { target: PROBE_PATH.to_owned(), headers: run.ticket(), ..Ask::default() };
+    let ask = Ask { target: run.probe_target(), ..Ask::default() };
     let mut socket = match open(run, &ask).await {
         Ok(socket) => socket,
         Err(reason) => return outcome.inconclusive(format!("the probe path does not open again: {reason}")),
@@ -226,6 +226,11 @@ async fn real(run: &mut Run<'_>, outcome: &mut Outcome) {
                 .seen("The server sends compressed frames that nobody agreed on.", observed)
                 .next(run.again("upgrade-path,echo")),
         ),
+        // A text that the client never sends proves nothing about the application.
+        Some(end) if run.options.send.is_none() => outcome.inconclusive(format!(
+            "the server ends the connection after the text `ping` ({}); --send TEXT sends what the client does",
+            end.summary()
+        )),
         Some(end) if !is_tidegate && matches!(end, Event::Lost | Event::Closed { code: Some(1011), .. }) => {
             outcome.measure("end", end.summary());
             run.add(

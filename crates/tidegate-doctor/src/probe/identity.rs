@@ -21,6 +21,30 @@ pub(super) async fn run(run: &mut Run<'_>) -> Outcome {
     let wants_tidegate = run.options.admin.is_some();
     let has_ticket = run.options.admin.as_ref().is_some_and(|admin| admin.ticket.is_some());
     match run.identity.clone() {
+        Identity::Full(members) if is_other_installation(run, &members) => {
+            run.add(
+                Finding::problem(Diagnosis::DNS_WRONG_TARGET)
+                    .seen(
+                        format!(
+                            "{} is a Tidegate, but of another installation than {}.",
+                            address_of(run),
+                            admin_url(run)
+                        ),
+                        facts([
+                            ("installation", members.get("installation").cloned().unwrap_or_default()),
+                            (
+                                "expected",
+                                run.options
+                                    .admin
+                                    .as_ref()
+                                    .and_then(|admin| admin.installation.clone())
+                                    .into(),
+                            ),
+                        ]),
+                    )
+                    .next(run.again("dns,identity")),
+            );
+        }
         Identity::Full(members) => {
             outcome.measure("installation", members.get("installation").cloned());
             outcome.measure("arrived", arrived(&members));
@@ -96,6 +120,12 @@ fn address_of(run: &Run<'_>) -> String {
     run.address.map(|address| address.to_string()).unwrap_or_default()
 }
 
+fn is_other_installation(run: &Run<'_>, members: &Map<String, Value>) -> bool {
+    let expected = run.options.admin.as_ref().and_then(|admin| admin.installation.as_deref());
+    let given = members.get("installation").and_then(Value::as_str);
+    expected.is_some_and(|expected| given.is_some_and(|given| given != expected))
+}
+
 fn admin_url(run: &Run<'_>) -> String {
     run.options.admin.as_ref().map(|admin| super::masked(&admin.url)).unwrap_or_default()
 }
@@ -105,10 +135,35 @@ fn read(status: u16, body: &Option<Value>) -> Identity {
     let members = body.as_ref().and_then(Value::as_object).filter(|_| status == 200);
     match members {
         Some(members) if members.get("installation").is_some_and(Value::is_string) => {
-            if members.contains_key("method") { Identity::Full(members.clone()) } else { Identity::Named }
+            match arrival(&Value::Object(members.clone())) {
+                Value::Object(members) if members.contains_key("method") => Identity::Full(members),
+                _ => Identity::Named,
+            }
         }
         _ => Identity::Foreign,
     }
+}
+
+/// The answer of a probe endpoint with the members that the probes read: what stands in `headers` beside the others,
+/// `forwarded` for all of `x-forwarded-*`, and the peer as one text.
+pub(super) fn arrival(body: &Value) -> Value {
+    let mut body = body.clone();
+    let Some(members) = body.as_object_mut() else { return body };
+    if let Some(Value::Object(headers)) = members.remove("headers") {
+        let (forwarded, others): (Map<_, _>, Map<_, _>) =
+            headers.into_iter().partition(|(name, _)| name.starts_with("x-forwarded-"));
+        members.insert("forwarded".to_owned(), Value::Object(forwarded));
+        members.extend(others);
+    }
+    let peer = members.get("peer").and_then(Value::as_object).and_then(|peer| {
+        let address: std::net::IpAddr = peer.get("address")?.as_str()?.parse().ok()?;
+        let port = u16::try_from(peer.get("port")?.as_u64()?).ok()?;
+        Some(std::net::SocketAddr::new(address, port).to_string())
+    });
+    if let Some(peer) = peer {
+        members.insert("peer".to_owned(), peer.into());
+    }
+    body
 }
 
 /// The members that say what arrived, without names of headers that the client sent itself.
@@ -160,5 +215,28 @@ fn judge_arrival(run: &mut Run<'_>, members: &Map<String, Value>, local: Option<
                 )
                 .next(run.again("identity")),
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_answer_of_the_probe_endpoint_is_read() {
+        // DX-35
+        let body = json!({
+            "installation": "0123456789abcdef", "method": "GET", "version": "1.0",
+            "peer": { "address": "10.0.0.7", "port": 4000 },
+            "headers": { "host": "a", "upgrade": null, "x-forwarded-for": "192.0.2.1" },
+        });
+        let read = arrival(&body);
+        assert_eq!((&read["peer"], &read["host"]), (&json!("10.0.0.7:4000"), &json!("a")));
+        assert_eq!(read["forwarded"], json!({ "x-forwarded-for": "192.0.2.1" }));
+        assert!(matches!(super::read(200, &Some(body)), Identity::Full(_)));
+        assert_eq!(super::read(200, &Some(json!({ "installation": "x" }))), Identity::Named);
+        assert_eq!(super::read(404, &Some(json!({ "installation": "x" }))), Identity::Foreign);
     }
 }

@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::wire::{Ask, Event, Upgrade};
-use super::{Outcome, PROBE_PATH, Run, facts};
+use super::{Outcome, Run, facts};
 use crate::report::Finding;
 
 /// Between two pings or texts, in seconds.
@@ -68,7 +68,7 @@ pub(super) async fn run(run: &mut Run<'_>) -> Outcome {
     let use_probe_path = run.probe_path_opens == Some(true);
     let real = run.ask().filter(|_| !run.is_single_use());
     let ask = match use_probe_path {
-        true => Some(Ask { target: PROBE_PATH.to_owned(), headers: run.ticket(), ..Ask::default() }),
+        true => Some(Ask { target: run.probe_target(), ..Ask::default() }),
         false => real,
     };
     let Some(ask) = ask.map(|ask| Ask { idle: true, deflate: false, ..ask }) else {

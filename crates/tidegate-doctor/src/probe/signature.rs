@@ -8,7 +8,16 @@ pub(super) fn shown(text: &str) -> String {
     let words =
         text.split_whitespace().map(|word| if token::looks_like_jwt(word) { "<token>" } else { word });
     let line = words.collect::<Vec<_>>().join(" ");
-    line.chars().filter(|c| !c.is_control()).take(100).collect()
+    printable(&line, 100)
+}
+
+/// Text without what a terminal obeys, marks of direction included, cut to a length in characters.
+pub(super) fn printable(text: &str, length: usize) -> String {
+    let is_obeyed = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}')
+    };
+    text.chars().filter(|c| !is_obeyed(*c)).take(length).collect()
 }
 
 /// Header, text in its value (lower case), name of the CDN.
@@ -120,4 +129,16 @@ pub(super) fn is_same(left: &Answer, right: &Answer) -> bool {
     left.status == right.status
         && left.header("content-type") == right.header("content-type")
         && left.body.len().abs_diff(right.body.len()) <= 64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_of_a_server_reaches_the_terminal_raw() {
+        // DX-64
+        assert_eq!(shown("nginx\u{1b}[2J\r\n eyJhbGciOiJIUzI1NiJ9.e30.c2ln \u{202e}x"), "nginx[2J <token> x");
+        assert_eq!(shown(&"a".repeat(500)).len(), 100);
+    }
 }

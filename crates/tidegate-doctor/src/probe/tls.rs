@@ -441,7 +441,7 @@ fn read(certificate: &CertificateDer<'_>) -> Option<Facts> {
 }
 
 fn printable(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(200).collect()
+    super::signature::printable(text, 200)
 }
 
 fn verify(

@@ -5,7 +5,7 @@ use tidegate_core::diagnosis::Diagnosis;
 use tokio::time::Instant;
 
 use super::wire::{Ask, Event, Socket, Upgrade};
-use super::{Identity, Outcome, PROBE_PATH, Run, facts, likely};
+use super::{Identity, Outcome, Run, facts, likely};
 use crate::report::Finding;
 
 pub(super) async fn run(run: &mut Run<'_>) -> Outcome {
@@ -17,8 +17,7 @@ pub(super) async fn run(run: &mut Run<'_>) -> Outcome {
         return Outcome::skipped("the server has no probe endpoint; the handshake shows what it shows");
     }
     let Some(endpoint) = run.endpoint() else { return outcome };
-    let ask =
-        |deflate| Ask { target: PROBE_PATH.to_owned(), headers: run.ticket(), deflate, ..Ask::default() };
+    let ask = |deflate| Ask { target: run.probe_target(), deflate, ..Ask::default() };
     let with = run.net.upgrade(&endpoint, &ask(true)).await;
     let without = run.net.upgrade(&endpoint, &ask(false)).await;
     outcome.measure("withExtensions", with.summary());
@@ -39,7 +38,8 @@ pub(super) async fn run(run: &mut Run<'_>) -> Outcome {
                 socket.close().await;
             }
             Upgrade::Answered(answer) => {
-                judge_arrival(run, &answer.json().unwrap_or_default(), answer.status, answer.is_tidegate());
+                let body = super::identity::arrival(&answer.json().unwrap_or_default());
+                judge_arrival(run, &body, answer.status, answer.is_tidegate());
             }
             Upgrade::Failed(trouble) => {
                 outcome.inconclusive(format!("upgrade to the probe path: {trouble}"));

@@ -12,8 +12,8 @@ use crate::report::Finding;
 const UNDEFINED: [&str; 8] =
     ["undefined", "null", "${", "[object Object]", "%5Bobject%20Object%5D", "NaN", "$%7B", "{{"];
 
-/// The URL in parts.
-#[derive(Debug, Clone)]
+/// The URL in parts. No `Debug`: the token is in it.
+#[derive(Clone)]
 pub(super) struct Target {
     url: Url,
     pub(super) is_tls: bool,
@@ -146,7 +146,7 @@ fn plain(name: &str) -> String {
     if token::looks_like_jwt(name) {
         return "<token>".to_owned();
     }
-    name.chars().filter(|c| !c.is_control()).take(64).collect()
+    super::signature::printable(name, 64)
 }
 
 fn target(mut url: Url, token: Option<(&str, Secret)>, token_name: &str, ports: (u16, u16)) -> Target {

@@ -77,8 +77,8 @@ pub(super) enum Trouble {
     NotHttp(Vec<u8>),
 }
 
-/// A request.
-#[derive(Debug, Clone, Default)]
+/// A request. No `Debug`: it carries tokens and cookies.
+#[derive(Clone, Default)]
 pub(super) struct Request {
     pub(super) method: &'static str,
     /// Path and query.
@@ -98,8 +98,8 @@ impl Request {
     }
 }
 
-/// An answer.
-#[derive(Debug, Clone, PartialEq)]
+/// An answer. No `Debug`: it may carry cookies and tokens.
+#[derive(Clone, PartialEq)]
 pub(super) struct Answer {
     /// Minor version of HTTP/1.
     pub(super) minor: u8,
@@ -152,7 +152,6 @@ impl Answer {
 }
 
 /// What an upgrade came to.
-#[derive(Debug)]
 pub(super) enum Upgrade {
     /// 101; perhaps with defects.
     Open(Box<Socket>),
@@ -193,8 +192,8 @@ impl Upgrade {
     }
 }
 
-/// How an upgrade is asked for.
-#[derive(Debug, Clone, Default)]
+/// How an upgrade is asked for. No `Debug`: it carries tokens and cookies.
+#[derive(Clone, Default)]
 pub(super) struct Ask {
     /// Path and query.
     pub(super) target: String,
@@ -546,12 +545,6 @@ pub(super) struct Socket {
     pending: Vec<u8>,
     n_bytes: usize,
     last_close_frame: bool,
-}
-
-impl std::fmt::Debug for Socket {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Socket").field("status", &self.answer.status).finish_non_exhaustive()
-    }
 }
 
 impl Socket {

@@ -132,8 +132,12 @@ async fn a_record_that_all_agree_on() {
 async fn a_name_that_leads_elsewhere() {
     // dns.wrong-target bypass.not-the-gateway
     let foreign = serve(|_| answer("404 Not Found", "Server: nginx\r\n", "nothing")).await;
-    let admin =
-        Admin { ticket: Some(Secret::new("t1")), answers: true, url: "http://127.0.0.1:1".to_owned() };
+    let admin = Admin {
+        ticket: Some(Secret::new("t1")),
+        installation: None,
+        answers: true,
+        url: "http://127.0.0.1:1".to_owned(),
+    };
     let fixed = |port| {
         vec![Resolve { host: "ws.example.test".to_owned(), port, address: Ipv4Addr::LOCALHOST.into() }]
     };
@@ -142,7 +146,7 @@ async fn a_name_that_leads_elsewhere() {
     options.resolve = fixed(port);
     options.admin = Some(admin);
     proven(&look_with(&options, &["identity"]).await, "dns.wrong-target");
-    assert_eq!(foreign.heads()[0].header("tidegate-probe-ticket"), Some("t1"));
+    assert_eq!(foreign.heads()[0].target, "/_tidegate/probe?ticket=t1");
 
     // A Tidegate, but another one: it does not take the ticket.
     let other =
@@ -160,6 +164,11 @@ async fn a_name_that_leads_elsewhere() {
     options.url = format!("ws://ws.example.test:{port}/chat");
     options.resolve = fixed(port);
     healthy(&look_with(&options, &["identity"]).await);
+
+    // A ticket that is taken by another installation, because peers on this machine need none.
+    let mut expecting = options.clone();
+    expecting.admin.as_mut().unwrap().installation = Some("inst-9".to_owned());
+    proven(&look_with(&expecting, &["identity"]).await, "dns.wrong-target");
 
     // By its address there is no record to correct.
     options.url = foreign.url("/chat");

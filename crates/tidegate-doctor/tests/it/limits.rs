@@ -42,7 +42,9 @@ async fn nothing_secret_is_repeated() {
         options(&server.url("/chat?password=hunter2&token=eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.c2ln"));
     options.headers = vec![("Authorization".to_owned(), "Basic c2VjcmV0".to_owned())];
     let report = look(&options).await;
-    let texts = [serde_json::to_string(&report).unwrap(), report.text(Style { color: false, verbose: true })];
+    let debug = format!("{options:?}");
+    let texts =
+        [debug, serde_json::to_string(&report).unwrap(), report.text(Style { color: false, verbose: true })];
     for text in texts {
         for secret in ["hunter2", "eyJ", "c2VjcmV0"] {
             assert!(!text.contains(secret), "{secret}: {text}");

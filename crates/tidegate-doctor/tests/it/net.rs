@@ -31,7 +31,12 @@ async fn nobody_listens() {
     assert_eq!(report.doctor_exit_code(false), 1);
 
     // With the admin listener gone as well it is proven.
-    options.admin = Some(Admin { ticket: None, answers: false, url: "http://127.0.0.1:1".to_owned() });
+    options.admin = Some(Admin {
+        ticket: None,
+        installation: None,
+        answers: false,
+        url: "http://127.0.0.1:1".to_owned(),
+    });
     proven(&look(&options).await, "handshake.server-down");
 }
 

@@ -108,8 +108,12 @@ async fn too_long_for_somebody() {
 
 fn with_ticket(url: &str) -> tidegate_doctor::probe::ProbeOptions {
     let mut options = options(url);
-    options.admin =
-        Some(Admin { ticket: Some(Secret::new("t1")), answers: true, url: "http://127.0.0.1:1".to_owned() });
+    options.admin = Some(Admin {
+        ticket: Some(Secret::new("t1")),
+        installation: None,
+        answers: true,
+        url: "http://127.0.0.1:1".to_owned(),
+    });
     options
 }
 

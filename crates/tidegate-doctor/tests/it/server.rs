@@ -64,7 +64,7 @@ pub(crate) enum After {
     /// These bytes, then an echo.
     Bytes(Vec<u8>),
     /// The end after so long.
-    CutAfter(Duration),
+    Cut(Duration),
     /// A close frame at once.
     Close(u16),
     /// The end when a message comes.
@@ -223,7 +223,7 @@ async fn after<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, behavior: After
         After::Bytes(bytes) => {
             let _ = stream.write_all(bytes).await;
         }
-        After::CutAfter(time) => {
+        After::Cut(time) => {
             let _ = timeout(*time, stream.read(&mut [0; 1])).await;
             return;
         }

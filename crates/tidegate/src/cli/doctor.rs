@@ -16,7 +16,7 @@ Examples:
 Exit codes: 0 no problem, 1 a problem, 2 wrong usage, 3 something could not be tried, 4 internal error.";
 
 /// See the manual, chapter \"Doctor\".
-#[derive(Debug, Args)]
+#[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct DoctorArgs {
     /// The WebSocket URL, as the client has it
@@ -35,6 +35,13 @@ pub(crate) struct DoctorArgs {
     /// Warnings count as problems for the exit code
     #[arg(long)]
     pub(crate) strict: bool,
+}
+
+impl std::fmt::Debug for DoctorArgs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // URL, token and headers are nobody's business.
+        f.debug_struct("DoctorArgs").field("timeout", &self.timeout).finish_non_exhaustive()
+    }
 }
 
 /// A time with a unit: `10s`, `500ms`, `2m`; without one seconds.

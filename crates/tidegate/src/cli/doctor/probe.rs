@@ -9,7 +9,8 @@ use tidegate_doctor::probe::{self, Resolve};
 
 use super::duration;
 
-#[derive(Debug, Args)]
+/// No `Debug`: the token is in it.
+#[derive(Args)]
 pub(crate) struct ProbeArgs {
     /// Token to put into the URL; `-` reads it from standard input
     #[arg(long, value_name = "TOKEN", help_heading = "Options for <URL>")]

@@ -118,11 +118,13 @@ async fn ask_for_ticket(url: &str, args: &DoctorArgs) -> anyhow::Result<Admin> {
     let mut client = AdminClient::new(&node)?;
     let path = admin_client::path(&["probe-tickets"]);
     let answer = client.call(Method::POST, &path, &[], Body::Json(json!({}))).await;
-    let (answers, ticket) = match answer {
-        Ok(body) => (true, body["ticket"].as_str().map(Secret::new)),
-        Err(ClientError::Unreachable { .. } | ClientError::NoAnswer { .. }) => (false, None),
+    let (answers, ticket, installation) = match answer {
+        Ok(body) => {
+            (true, body["ticket"].as_str().map(Secret::new), body["installation"].as_str().map(str::to_owned))
+        }
+        Err(ClientError::Unreachable { .. } | ClientError::NoAnswer { .. }) => (false, None, None),
         Err(error @ ClientError::Usage(_)) => return Err(error.into()),
-        Err(_) => (true, None),
+        Err(_) => (true, None, None),
     };
-    Ok(Admin { ticket, answers, url: url.to_owned() })
+    Ok(Admin { ticket, installation, answers, url: url.to_owned() })
 }
