@@ -305,14 +305,13 @@ def test_fastapi_and_its_silent_refusals(uvicorn):
 def test_fastapi_that_opens_and_closes_at_once(uvicorn):
     # app.double-accept app.exception-after-accept app.reason-too-long
     port = uvicorn(FASTAPI, "fast")
-    for path, expected in (
-        ("/twice", "app.double-accept"),
-        ("/raises", "app.exception-after-accept"),
-        ("/long-reason", "app.reason-too-long"),
-    ):
-        found = doctor(at(port, path), "--only", "stability").found
-        # uvicorn ends with 1011 when the application raises, whatever it raised about.
-        assert expected in found or found == {"app.exception-after-accept": "proven"}, (path, found)
+    for path in ("/twice", "/raises", "/long-reason"):
+        # From outside all three are one: an end without a close frame, at once. Only the server's log separates them.
+        assert doctor(at(port, path), "--only", "stability").found == {
+            "app.double-accept": "likely",
+            "app.exception-after-accept": "likely",
+            "app.reason-too-long": "possible",
+        }, path
 
 
 def test_uvicorn_without_a_websocket_library(uvicorn):
