@@ -408,6 +408,7 @@ def test_nginx_cuts_silent_connections(uvicorn, nginx):
     front = nginx(port, UPGRADE + " proxy_read_timeout 3s;")
     report = doctor(at(front, "/no-protocol"), "--only", "idle", "--idle", "8s")
     assert report.found == {"proxy.idle-other": "proven"}
+    assert "up to 8 s and holds 4 connections" in report.err
     limit = report.probe("idle")["measurements"]["limitSeconds"]
     assert 2.5 <= limit <= 4.5, limit
     assert doctor(at(port, "/no-protocol"), "--only", "idle", "--idle", "5s").found == {}

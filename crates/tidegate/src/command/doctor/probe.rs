@@ -29,7 +29,7 @@ pub(super) async fn run(url: &str, args: &DoctorArgs) -> anyhow::Result<ExitCode
             return Ok(ExitCode::from(EXIT_USAGE));
         }
     };
-    if let (Some(idle), false) = (options.idle, args.json) {
+    if let Some(idle) = options.idle {
         // DX-46: what it costs is said before it starts.
         eprintln!(
             "the idle probe takes up to {} s and holds {} connections, with a small frame every 20 s on two of them",
