@@ -15,4 +15,5 @@ pub mod explain;
 pub mod inspect;
 pub mod journal;
 pub mod page;
+pub mod probe;
 pub mod report;

@@ -49,6 +49,8 @@ pub(crate) enum Command {
     Certs(CertsArgs),
     /// Connect to a WebSocket URL, print frames, explain close codes
     Connect(ConnectArgs),
+    /// Find what is wrong: a WebSocket URL from outside; configuration, APIs, backends, this machine, logs from inside
+    Doctor(Box<doctor::DoctorArgs>),
     /// List, watch, close and message connections
     Connections(node::ConnectionsArgs),
     /// List channels and who is in them
@@ -83,8 +85,6 @@ pub(crate) enum Command {
     Report(Box<node::ReportArgs>),
     /// Remove old records at once; it happens by itself too
     Cleanup(node::CleanupArgs),
-    /// Look for what is wrong: configuration, APIs, backends, this machine, logs
-    Doctor(Box<doctor::DoctorArgs>),
     /// Say where a message goes
     Route(route::RouteArgs),
     /// Say how the node is
