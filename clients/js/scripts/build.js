@@ -1,0 +1,204 @@
+#!/usr/bin/env node
+// Makes dist/ out of src/: one file for `import`, one for a <script> tag, for each entry. No dependencies.
+//
+//   node scripts/build.js           writes dist/
+//   node scripts/build.js --check   exits with 1 when dist/ is not what src/ makes
+//
+// It joins the modules, drops comments and blanks, and shortens names. That is safe for this source alone, which keeps to
+// what is assumed here: every statement ends in a semicolon, top-level names are unique over all modules, imports name
+// what they import, objects have no shorthand methods.
+
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = resolve(dirname(fileURLToPath(import.meta.url)), '..');
+
+/** Entry modules of src/, and the name of the global each of them makes. */
+const ENTRIES = { tidegate: 'TidegateClient', 'reconnecting-socket': 'TidegateSocket', token: 'TidegateToken' };
+
+const KEYWORDS = new Set(
+  ('async await break case catch class const continue default delete do else export extends finally for from function get if import in ' +
+    'instanceof let new null of return set static super switch this throw true false try typeof undefined void while with yield arguments constructor').split(' '),
+);
+
+const WORD = /[\w$]/;
+
+/** Splits source into tokens `{kind, text}`; kinds are word, private, number, string, template, regex, mark. */
+export function tokenize(source) {
+  const tokens = [];
+  const add = (kind, text) => tokens.push({ kind, text });
+  let at = 0;
+  // How many braces are open in each `${` that is being read.
+  const templates = [];
+  /** Reads from a backtick, or from the brace that ends an expression, to the next of either kind. */
+  const template = () => {
+    const start = at++;
+    while (source[at] !== '`' && !source.startsWith('${', at)) at += source[at] === '\\' ? 2 : 1;
+    if (source[at] === '$') templates.push(0);
+    at += source[at] === '$' ? 2 : 1;
+    add('template', source.slice(start, at));
+  };
+  while (at < source.length) {
+    const rest = source.slice(at, at + 2);
+    const character = source[at];
+    const last = tokens[tokens.length - 1];
+    if (/\s/.test(character)) at++;
+    else if (rest === '//') at = (source.indexOf('\n', at) + 1 || source.length + 1) - 1;
+    else if (rest === '/*') at = source.indexOf('*/', at) + 2;
+    else if (character === "'" || character === '"') {
+      const start = at++;
+      while (source[at] !== character) at += source[at] === '\\' ? 2 : 1;
+      add('string', source.slice(start, ++at));
+    } else if (character === '`') {
+      template();
+    } else if (character === '}' && templates.length && templates[templates.length - 1] === 0) {
+      templates.pop();
+      template();
+    } else if (character === '/' && (!last || (last.kind === 'mark' && !/[)\]}]/.test(last.text)) || /^(return|typeof|case|of|in)$/.test(last.text))) {
+      const start = at++;
+      let inClass = false;
+      while (inClass || source[at] !== '/') {
+        if (source[at] === '\\') at++;
+        else if (source[at] === '[') inClass = true;
+        else if (source[at] === ']') inClass = false;
+        at++;
+      }
+      at++;
+      while (WORD.test(source[at])) at++;
+      add('regex', source.slice(start, at));
+    } else if (WORD.test(character) || character === '#') {
+      const start = at++;
+      const isNumber = /\d/.test(character);
+      while (WORD.test(source[at] || '') || (isNumber && source[at] === '.')) at++;
+      const text = source.slice(start, at);
+      add(character === '#' ? 'private' : isNumber ? 'number' : 'word', text);
+    } else {
+      if (templates.length && character === '{') templates[templates.length - 1]++;
+      if (templates.length && character === '}') templates[templates.length - 1]--;
+      const mark = ['...', '=>', '?.', '??', '**', '&&', '||', '++', '--'].find((text) => source.startsWith(text, at)) || character;
+      add('mark', mark);
+      at += mark.length;
+    }
+  }
+  return tokens;
+}
+
+/** The modules that `name` needs, itself last, without their imports and exports; and what the entry exports. */
+function gather(name, seen = new Map()) {
+  const source = readFileSync(join(root, 'src', `${name}.js`), 'utf8');
+  if (seen.has(name)) return seen;
+  seen.set(name, null);
+  for (const [, from] of source.matchAll(/from '\.\/([\w-]+)\.js'/g)) gather(from, seen);
+  seen.delete(name);
+  const body = source.replace(/^(import|export) \{[^}]*\} from '[^']*';$/gm, '').replace(/^export (?=(async )?(function|class|const|let))/gm, '');
+  return seen.set(name, body);
+}
+
+const exportsOf = (name) => [...readFileSync(join(root, 'src', `${name}.js`), 'utf8').matchAll(/^export \{([^}]*)\} from/gm)].flatMap(([, list]) => list.split(',').map((item) => item.trim())).filter(Boolean);
+
+/** Short names, most used first: a to z, then two letters. */
+function* names() {
+  const letters = 'abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ';
+  yield* letters;
+  for (const first of letters) for (const second of letters) yield first + second;
+}
+
+function shorten(tokens, keep) {
+  const counts = new Map();
+  const fixed = new Set([...keep, ...KEYWORDS]);
+  const stack = [];
+  let classAhead = false;
+  tokens.forEach((token, index) => {
+    const before = tokens[index - 1] || { text: '' };
+    const after = tokens[index + 1] || { text: '' };
+    if (token.kind === 'template') {
+      if (!token.text.startsWith('`') ) stack.pop();
+      if (token.text.endsWith('${')) stack.push('${');
+    }
+    if (token.kind === 'mark') {
+      if ('([{'.includes(token.text)) {
+        stack.push(token.text === '{' && classAhead ? 'class' : token.text);
+        if (token.text === '{') classAhead = false;
+      } else if (')]}'.includes(token.text)) stack.pop();
+      return;
+    }
+    if (token.text === 'class' && before.text !== '.') classAhead = true;
+    if (token.kind === 'private') counts.set(token.text, (counts.get(token.text) || 0) + 1);
+    if (token.kind !== 'word') return;
+    const inside = stack[stack.length - 1];
+    const isMember = before.text === '.' || before.text === '?.' || inside === 'class';
+    const isKey = inside === '{' && (before.text === '{' || before.text === ',') && [',', '}', '=', ':', '('].includes(after.text);
+    if (isMember || isKey || token.text in globalThis) fixed.add(token.text);
+    else counts.set(token.text, (counts.get(token.text) || 0) + 1);
+  });
+  const short = new Map();
+  const sorted = [...counts].sort(([a, n], [b, m]) => m - n || (a < b ? -1 : 1)).map(([name]) => name);
+  const forPrivate = names();
+  for (const name of sorted.filter((text) => text.startsWith('#'))) short.set(name, `#${forPrivate.next().value}`);
+  const forWords = names();
+  const taken = new Set([...fixed, ...sorted]);
+  for (const name of sorted.filter((text) => !text.startsWith('#') && !fixed.has(text) && text.length > 1)) {
+    let candidate;
+    do candidate = forWords.next().value;
+    while (taken.has(candidate));
+    if (candidate.length < name.length) short.set(name, candidate);
+  }
+  tokens.forEach((token, index) => {
+    const before = tokens[index - 1];
+    const isMember = before && (before.text === '.' || before.text === '?.') && token.kind === 'word';
+    if (!isMember && (token.kind === 'word' || token.kind === 'private') && short.has(token.text)) token.text = short.get(token.text);
+  });
+}
+
+function print(tokens) {
+  let text = '';
+  for (const token of tokens) {
+    const end = text[text.length - 1] || '';
+    const begin = token.text[0];
+    const needsBlank = (WORD.test(end) && (WORD.test(begin) || begin === '#')) || (/[+-]/.test(end) && end === begin);
+    // The last semicolon of a block says nothing; a class field's does not hurt.
+    if (token.text === '}' && end === ';') text = text.slice(0, -1);
+    text += (needsBlank ? ' ' : '') + token.text;
+  }
+  return text;
+}
+
+/** All files of dist/ by name. */
+export function build() {
+  const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
+  const files = {};
+  for (const [entry, global] of Object.entries(ENTRIES)) {
+    const exported = exportsOf(`entry-${entry}`);
+    const tokens = tokenize([...gather(`entry-${entry}`).values()].join('\n'));
+    shorten(tokens, exported);
+    const code = print(tokens);
+    const banner = `/*! ${entry} ${version}, Apache-2.0 */\n`;
+    files[`${entry}.js`] = `${banner}${code}export{${exported.join(',')}};\n`;
+    files[`${entry}.global.js`] = `${banner}var ${global}=(()=>{"use strict";${code}return{${exported.join(',')}}})();\n`;
+  }
+  return files;
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const isCheck = process.argv.includes('--check');
+  let isStale = false;
+  mkdirSync(join(root, 'dist'), { recursive: true });
+  for (const [name, text] of Object.entries(build())) {
+    const path = join(root, 'dist', name);
+    if (!isCheck) writeFileSync(path, text);
+    else {
+      let have = '';
+      try {
+        have = readFileSync(path, 'utf8');
+      } catch {
+        // Missing is stale.
+      }
+      if (have !== text) {
+        console.error(`dist/${name} is not current: run npm run build`);
+        isStale = true;
+      }
+    }
+  }
+  process.exitCode = isStale ? 1 : 0;
+}

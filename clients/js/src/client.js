@@ -1,0 +1,736 @@
+// The client of a Tidegate gateway: tokens, channels, resume, presence, a heartbeat, and errors that say why.
+
+import { Emitter } from './emitter.js';
+import { Loop, fullJitter, nearSocketLimit } from './loop.js';
+import { GATEWAY_TEXTS, TidegateError, diagnosed, failure, flatten, hintFor, hintForStatus, readServerError } from './error.js';
+import { surroundings } from './environment.js';
+import { checkProtocols, checkUrl, isHopeless, noHeaders } from './checks.js';
+import { clockOffset, retryAfter } from './token.js';
+
+/** Statuses that the same request gets again. */
+const LASTING = [400, 401, 403, 404, 405, 410, 413, 414, 426, 431];
+
+/** Diagnoses that pass by themselves, whatever status they came with. */
+const PASSING = /^(ratelimit|limit|node|integration|store|user\.check|jwt\.jwks)/;
+
+/** Reasons of a 1008 after which another attempt is pointless without a person. */
+const ENDED = ['Session ended', 'Access revoked'];
+
+/** How long `/connect-status` and a dry run may take, in milliseconds. */
+const ASK_WAIT = 5000;
+
+/** A clock that is off by more than this many milliseconds makes token times fail. */
+const CLOCK_LIMIT = 30000;
+
+/** Bounds of what is kept here. */
+const MAX_PENDING = 1000;
+
+const JWT = /^[\w-]+\.([\w-]+)\.[\w-]*$/;
+
+/** When a JWT expires, in milliseconds, or null. Only to explain a refusal: nothing is decided by it. */
+function expiryOf(token) {
+  try {
+    const { exp } = JSON.parse(atob(JWT.exec(token)[1].replace(/-/g, '+').replace(/_/g, '/')));
+    return Number.isFinite(exp) ? exp * 1000 : null;
+  } catch {
+    return null;
+  }
+}
+
+/** A place in a channel: `epoch-position`. */
+function placeOf(id) {
+  const cut = String(id).lastIndexOf('-');
+  return { epoch: String(id).slice(0, cut), position: Number(String(id).slice(cut + 1)) };
+}
+
+const seconds = (value) => value * 1000;
+
+export class Tidegate extends Emitter {
+  #options;
+  #env;
+  #url;
+  #loop;
+  /** Channels that are wanted: name to the last id that was seen, or null. */
+  #channels = new Map();
+  #pending = new Map();
+  #nextRef = 1;
+  #queue = [];
+  #lastToken = null;
+  #statusMissing = false;
+  #offset = null;
+  #clockTold = false;
+  #csp = null;
+  #beat = { timer: null, sentAt: 0, due: 0, off: false, proven: false, lateAt: 0, grace: true };
+  #remove = [];
+  #lastSize = 0;
+  #lastFrameAt = 0;
+
+  constructor(url, options = {}) {
+    super();
+    if (options.headers) throw noHeaders();
+    const aws = !!options.aws;
+    this.#options = {
+      reference: !aws, control: aws ? false : 'tidegate', resume: true, presence: false, tokenParameter: 'ws_token', tokenIn: 'query',
+      channelParameter: 'channel', protocols: [], json: true, serverErrors: true, dryRun: false, whileClosed: 'queue', maxQueue: 1000,
+      maxMessageBytes: 131072, correlation: 'correlationId', replyTimeout: 10, baseDelay: 1, maxDelay: 30, stableAfter: 10,
+      openTimeout: 35, maxAttempts: Infinity, maxRefusals: 3,
+      ...options,
+    };
+    const { heartbeat } = options;
+    const beat = typeof heartbeat === 'number' ? { interval: heartbeat } : heartbeat || {};
+    this.#options.heartbeat = heartbeat === false || (!beat.send && !this.#options.control) ? null : { interval: 25, timeout: 10, ...beat };
+    this.#env = surroundings({ ...(options.WebSocket && { WebSocket: options.WebSocket }), ...options.environment });
+    checkProtocols(this.#options.protocols);
+    // As the browser's own constructor: what cannot work is said at once.
+    if (typeof url !== 'function') checkUrl(url, this.#env.location);
+    this.#url = url;
+    for (const name of [].concat(options.channels || [])) this.#channels.set(name, null);
+    const { openTimeout, maxAttempts, maxRefusals, stableAfter, baseDelay, maxDelay } = this.#options;
+    const rules = {
+      openTimeout: seconds(openTimeout), stableAfter: seconds(stableAfter), maxAttempts, maxRefusals,
+      delay: (n) => fullJitter(this.#env.random, n, seconds(baseDelay), seconds(maxDelay)),
+    };
+    this.#loop = new Loop(this.#env, rules, {
+      prepare: (attempt) => this.#prepare(attempt),
+      opened: (socket, end) => this.#opened(socket, end),
+      message: (event) => this.#received(event.data),
+      failed: () => {},
+      closed: (end) => this.#closed(end),
+      judge: (end) => this.#judge(end),
+      report: (error) => this.#report(error),
+      stopped: (error) => this.#stopped(error),
+      state: (state) => this.deliver('state', { type: 'state', state }),
+    });
+    if (options.autoConnect !== false) this.connect();
+  }
+
+  /** `idle`, `connecting`, `open`, `waiting`, `offline`, `closing` or `stopped`. */
+  get state() { return this.#loop.state; }
+  get attempt() { return this.#loop.attempt; }
+  get lastGoodAt() { return this.#loop.lastGoodAt; }
+  get channels() { return [...this.#channels.keys()]; }
+  /** The server's clock minus this one, in milliseconds, or null while it is unknown. */
+  get clockOffset() { return this.#offset; }
+  get protocol() { return this.#loop.socket ? this.#loop.socket.protocol : ''; }
+
+  /** Calls `listener` for events of a type; returns the function that ends it. */
+  on(type, listener) {
+    this.addEventListener(type, listener);
+    return () => this.removeEventListener(type, listener);
+  }
+
+  connect() {
+    const { document, window } = this.#env;
+    if (this.state !== 'idle' && this.state !== 'stopped') return;
+    const listen = (target, type, run) => {
+      if (!target || !target.addEventListener) return;
+      target.addEventListener(type, run);
+      this.#remove.push(() => target.removeEventListener(type, run));
+    };
+    // Timers of hidden pages are late and sockets of sleeping devices are dead: look, as soon as somebody looks at the page.
+    listen(document, 'visibilitychange', () => document.visibilityState === 'visible' && this.#awake());
+    listen(window, 'pageshow', (event) => event.persisted && this.#awake());
+    listen(window, 'offline', () => this.#awake());
+    listen(document, 'securitypolicyviolation', (event) => {
+      if (/^connect-src|^default-src/.test(event.effectiveDirective)) this.#csp = { uri: String(event.blockedURI), at: this.#env.now() };
+    });
+    this.#loop.start();
+  }
+
+  /** Ends it for good: code 1000, no further attempt. `connect()` begins anew. */
+  disconnect(code = 1000, reason = '') {
+    this.#loop.stop(code, reason);
+    this.#cleanUp(new TidegateError('disconnect() was called.', { phase: 'message' }));
+  }
+
+  // -- sending ------------------------------------------------------------------------------------------------------
+
+  /** Sends a text, bytes, or anything else as JSON. Resolved when the browser has taken it; nothing tells that it arrived. */
+  send(data) {
+    const raw = typeof data === 'string' || data instanceof ArrayBuffer || ArrayBuffer.isView(data) || (typeof Blob !== 'undefined' && data instanceof Blob);
+    const payload = raw ? data : JSON.stringify(data);
+    const size = typeof payload === 'string' ? new TextEncoder().encode(payload).length : payload.size ?? payload.byteLength;
+    const result = new Promise((done, refuse) => {
+      const { maxMessageBytes, maxQueue, whileClosed } = this.#options;
+      if (size > maxMessageBytes) {
+        const sentence = `The message has ${size} bytes, the limit is ${maxMessageBytes}. Send a reference and fetch over HTTPS.`;
+        return refuse(this.#of('message', failure('message.too-large', sentence)));
+      }
+      if (this.state === 'open') {
+        this.#write(payload, size);
+        return done();
+      }
+      if (whileClosed === 'reject' || this.state === 'stopped' || this.state === 'closing') return refuse(this.#plain('The connection is not open.'));
+      if (this.#queue.length >= maxQueue) return refuse(this.#plain(`The queue is full: ${maxQueue} messages wait.`));
+      this.#queue.push({ payload, size, done, refuse });
+    });
+    // Whoever does not look at the result must not be punished by the page's handler for unhandled rejections.
+    result.catch(() => {});
+    return result;
+  }
+
+  /**
+   * Sends an object with a correlation id and waits for the message that has the same one.
+   *
+   * Fails after `timeout` seconds, when the answer is an error, and when the connection ends first.
+   */
+  request(data, { timeout = this.#options.replyTimeout } = {}) {
+    const ref = this.#reference();
+    const answer = this.#expect(ref, timeout, 'No reply');
+    this.send({ ...data, [this.#options.correlation]: ref }).catch((error) => this.#settle(ref, error));
+    return answer;
+  }
+
+  /** Joins a channel, now and after every reconnect. Resolved with `{channel, recovered, replayed}`. */
+  join(channel) {
+    if (!this.#channels.has(channel)) this.#channels.set(channel, null);
+    return this.#whenOpen('join', { channel, ...this.#place(channel) }).then(
+      (answer) => answer,
+      (error) => {
+        if (error.diagnosis) this.#channels.delete(channel);
+        throw error;
+      },
+    );
+  }
+
+  leave(channel) {
+    this.#channels.delete(channel);
+    return this.state === 'open' ? this.#control('leave', { channel }) : Promise.resolve({ channel });
+  }
+
+  /** Leaves all other channels and joins this one. */
+  change(channel) {
+    const last = this.#channels.get(channel) || null;
+    this.#channels.clear();
+    this.#channels.set(channel, last);
+    return this.#whenOpen('change', { channel, ...this.#place(channel) });
+  }
+
+  /** Joins, and calls `listener(data, message)` for the messages of this channel alone; returns the function that ends it. */
+  subscribe(channel, listener) {
+    const off = this.on('message', (message) => (message.channel === channel ? listener(message.data, message) : undefined));
+    this.join(channel).catch((error) => this.#report(error));
+    return () => {
+      off();
+      this.leave(channel).catch(() => {});
+    };
+  }
+
+  publish(channel, data) {
+    return this.#whenOpen('publish', { channel, data });
+  }
+
+  /** Who is in a channel: `{connections, users, userIds}`. */
+  presence(channel) {
+    return this.#whenOpen('presence', { channel });
+  }
+
+  /**
+   * What a channel keeps after the message `after`; `{recovered, messages}`. The gateway sends a message to one
+   * connection only once, so what was received before is not in it.
+   */
+  async history(channel, after) {
+    const messages = [];
+    const off = this.on('kept', (message) => message.channel === channel && messages.push(message));
+    try {
+      const { recovered } = await this.#whenOpen('join', { channel, after });
+      if (!this.#channels.has(channel)) this.#channels.set(channel, null);
+      return { recovered, messages };
+    } finally {
+      off();
+    }
+  }
+
+  /** Asks the gateway for a sign of life; `{time}` is the gateway's clock. */
+  ping() {
+    const sent = this.#env.now();
+    return this.#control('ping', {}, this.#options.heartbeat ? this.#options.heartbeat.timeout : 10).then((answer) => {
+      this.#clock(answer.time - (sent + this.#env.now()) / 2);
+      return answer;
+    });
+  }
+
+  #write(payload, size) {
+    this.#lastSize = size;
+    this.#lastFrameAt = this.#env.now();
+    this.#loop.socket.send(payload);
+  }
+
+  #reference() {
+    return `r${this.#nextRef++}`;
+  }
+
+  #expect(ref, timeout, sentence) {
+    const answer = new Promise((done, refuse) => {
+      if (this.#pending.size >= MAX_PENDING) return refuse(this.#plain(`${MAX_PENDING} answers are waited for already.`));
+      const timer = this.#env.setTimeout(() => this.#settle(ref, this.#plain(`${sentence} within ${timeout} s.`)), seconds(timeout));
+      this.#pending.set(ref, { done, refuse, timer });
+    });
+    answer.catch(() => {});
+    return answer;
+  }
+
+  #settle(ref, error, value) {
+    const waiting = this.#pending.get(ref);
+    if (!waiting) return false;
+    this.#pending.delete(ref);
+    this.#env.clearTimeout(waiting.timer);
+    if (error) waiting.refuse(error);
+    else waiting.done(value);
+    return true;
+  }
+
+  #control(action, members, timeout = this.#options.replyTimeout) {
+    const { control } = this.#options;
+    if (!control) return Promise.reject(this.#plain(`"${action}" needs the gateway's control messages; they are off (control: false).`));
+    if (this.state !== 'open') return Promise.reject(this.#plain('The connection is not open.'));
+    const ref = this.#reference();
+    const text = JSON.stringify({ [control]: { action, ...members, ref } });
+    const size = new TextEncoder().encode(text).length;
+    if (size > this.#options.maxMessageBytes) return Promise.reject(this.#of('message', failure('message.too-large', `The message has ${size} bytes.`)));
+    const answer = this.#expect(ref, timeout, `The gateway did not answer "${action}"`);
+    this.#write(text, size);
+    return answer;
+  }
+
+  /** At once, or as soon as it is open again. A join that waits is done by the joins of the opening itself. */
+  #whenOpen(action, members) {
+    if (this.state === 'open') return this.#control(action, members);
+    if (!this.#options.control || this.state === 'stopped' || this.#options.whileClosed === 'reject') return this.#control(action, members);
+    if (this.#queue.length >= this.#options.maxQueue) return Promise.reject(this.#plain('The queue is full.'));
+    const result = new Promise((done, refuse) => {
+      this.#queue.push({ action, members, done, refuse });
+    });
+    result.catch(() => {});
+    return result;
+  }
+
+  #place(channel) {
+    const last = this.#channels.get(channel);
+    return this.#options.resume && last ? { after: last } : {};
+  }
+
+  // -- an attempt ---------------------------------------------------------------------------------------------------
+
+  async #prepare(attempt, isDry) {
+    const { getToken, tokenIn, tokenParameter, control, channelParameter, resume, reference } = this.#options;
+    const url = checkUrl(typeof this.#url === 'function' ? await this.#url() : this.#url, this.#env.location);
+    const protocols = [...checkProtocols(this.#options.protocols)];
+    const add = (name, value) => {
+      url.search += `${url.search ? '&' : '?'}${encodeURIComponent(name)}=${encodeURIComponent(value)}`;
+    };
+    const plan = { offered: [...protocols], reference: null };
+    if (!control) {
+      for (const [name, last] of this.#channels) {
+        add(channelParameter, name);
+        if (resume && last) add('after', `${name}:${last}`);
+      }
+    }
+    if (getToken) {
+      const token = await getToken({ attempt, onClock: (offset) => this.#clock(offset) });
+      if (typeof token !== 'string' || !token) throw new TidegateError('getToken gave no token.', { attempt });
+      const isRepeated = token === this.#lastToken;
+      // A JWT may open many connections; a one-time token never a second one.
+      if (isRepeated && !JWT.test(token)) {
+        throw failure('token.reused-on-reconnect', 'getToken gave the token of the attempt before. Fetch a fresh one each time.', { attempt, status: 400 });
+      }
+      plan.expiry = expiryOf(token);
+      plan.isRepeated = isRepeated;
+      this.#lastToken = plan.token = token;
+      if (tokenIn === 'subprotocol') protocols.push('tidegate.bearer', token);
+      else add(tokenParameter, token);
+    }
+    // The dry run asks for the same, without a reference: that one belongs to the attempt.
+    plan.checkUrl = url.href.replace(/^ws/, 'http');
+    if (reference && !isDry && !this.#statusMissing && this.#env.crypto) {
+      const bytes = this.#env.crypto.getRandomValues(new Uint8Array(16));
+      plan.reference = btoa(String.fromCharCode(...bytes)).replace(/\+/g, '-').replace(/\//g, '_').slice(0, 22);
+      add('_tgref', plan.reference);
+    }
+    plan.host = url.host;
+    plan.url = url.href;
+    plan.protocols = protocols;
+    const at = new URL(plan.checkUrl);
+    plan.statusUrl = this.#options.statusUrl || `${at.origin}${at.pathname.replace(/\/+$/, '')}/connect-status`;
+    return plan;
+  }
+
+  #opened(socket, end) {
+    if (this.#options.binaryType) socket.binaryType = this.#options.binaryType;
+    const { plan } = end;
+    if (plan.offered.length && !socket.protocol) {
+      this.#warn('subprotocol.not-confirmed', 'The server confirmed none of the offered subprotocols.');
+    }
+    this.#lastFrameAt = this.#env.now();
+    const { heartbeat, control } = this.#options;
+    if (control) {
+      const joining = new Set(this.#queue.filter((item) => item.action === 'join').map((item) => item.members.channel));
+      for (const channel of this.#channels.keys()) {
+        if (joining.has(channel)) continue;
+        this.#control('join', { channel, ...this.#place(channel) }).catch((error) => this.#refusedJoin(channel, error));
+      }
+    }
+    for (const item of this.#queue.splice(0)) {
+      if (!item.action) {
+        this.#write(item.payload, item.size);
+        item.done();
+      } else {
+        // Its place is that of now: more may have come since it was put here.
+        const members = item.action === 'join' && !item.members.after ? { ...item.members, ...this.#place(item.members.channel) } : item.members;
+        this.#control(item.action, members).then(item.done, item.refuse);
+      }
+    }
+    if (heartbeat) this.#tick(true);
+    this.deliver('open', { type: 'open', attempt: end.attempt, protocol: socket.protocol || '' });
+  }
+
+  #refusedJoin(channel, error) {
+    // Refused for good, and not merely unanswered: asking again on each connection would be noise.
+    if (error.diagnosis) this.#channels.delete(channel);
+    if (error.phase === 'message') this.#report(error);
+  }
+
+  #closed(end) {
+    this.#env.clearTimeout(this.#beat.timer);
+    this.#failPending(this.#of('opened', new TidegateError('The connection ended before the answer.', { code: end.code })));
+    const { code, reason, wasClean, phase, attempt } = end;
+    this.deliver('close', { type: 'close', code, reason, wasClean, phase, attempt, hint: hintFor(code) });
+    if (end.isStopping) this.#cleanUp(this.#plain('The connection was closed.'));
+  }
+
+  #failPending(error) {
+    for (const ref of [...this.#pending.keys()]) this.#settle(ref, error);
+  }
+
+  #cleanUp(error) {
+    for (const remove of this.#remove.splice(0)) remove();
+    this.#env.clearTimeout(this.#beat.timer);
+    for (const item of this.#queue.splice(0)) item.refuse(error);
+    if (!this.#loop.socket) this.#failPending(error);
+  }
+
+  #stopped(error) {
+    this.#cleanUp(error || this.#plain('The server ended the connection with 1000.'));
+    this.deliver('stopped', { type: 'stopped', error });
+  }
+
+  // -- why ----------------------------------------------------------------------------------------------------------
+
+  async #judge(end) {
+    const { plan, phase, code, reason, attempt } = end;
+    const facts = { phase, code, reason, attempt, lastGoodAt: this.lastGoodAt, hint: hintFor(code), reference: plan && plan.reference };
+    if (end.error) {
+      const { status, retryAfter: wait } = end.error;
+      Object.assign(end.error, { phase, attempt, lastGoodAt: this.lastGoodAt });
+      const refused = LASTING.includes(status) && wait === null && !PASSING.test(end.error.diagnosis ? end.error.diagnosis.id : '');
+      return { verdict: isHopeless(end.error) ? 'stop' : refused ? 'refused' : 'retry', error: end.error, retryAfter: wait };
+    }
+    if (phase === 'opened' && !(code >= 4400 && code < 4600)) return this.#judgeEnd(end, facts);
+    return this.#judgeRefusal(end, facts);
+  }
+
+  /** An open connection has ended. */
+  async #judgeEnd(end, facts) {
+    const { code, reason } = end;
+    const say = (verdict, sentence, more) => ({ verdict, error: sentence && new TidegateError(sentence, { ...facts, ...more }) });
+    if (code === 1000) return say('stop', `The server ended the connection for good${reason ? `: ${reason}` : ''}.`, { diagnosis: diagnosed('client.no-reconnect', 'Code 1000 means: do not come back.') });
+    const told = { 'Token expired': 'close.token-expired', 'Access revoked': 'close.access-revoked', 'Session ended': 'close.session-ended', 'Too slow': 'conn.slow-consumer', 'Too many messages': 'ratelimit.messages', 'Frame too large': 'message.frame-too-large', 'Message too long': 'message.too-large' };
+    const diagnosis = told[reason] ? diagnosed(told[reason], facts.hint) : end.diagnosis || this.#guess(end);
+    const sentence = `The connection ended with ${code}${reason ? ` "${reason}"` : ''}.`;
+    if (code === 1008 && this.#options.dryRun) {
+      const dryRun = await this.#dryRun();
+      const refused = dryRun && !dryRun.ok && LASTING.includes(dryRun.status);
+      return { ...say(refused ? 'stop' : 'retry', sentence, { diagnosis, dryRun, status: dryRun && dryRun.status }), retryAfter: dryRun && dryRun.retryAfter };
+    }
+    if (code === 1008 && ENDED.includes(reason)) return say('stop', sentence, { diagnosis });
+    // Announced ends that are repaired by coming back are nothing to tell a user.
+    if (code === 1001 || code === 1012) return say('retry', null);
+    return say(code === 4001 ? 'refused' : 'retry', sentence, { diagnosis });
+  }
+
+  /** What the client itself has seen of an end without a word. */
+  #guess(end) {
+    const likely = (id, text) => diagnosed(id, text, 'likely');
+    const now = this.#env.now();
+    if (end.code === 1009) {
+      return this.#lastSize > 131072 ? likely('message.too-large', 'The last message had over 128 KB.')
+        : this.#lastSize > 32768 ? likely('message.frame-too-large', 'The last message had over 32 KB, and browsers send one frame a message.') : null;
+    }
+    if (end.code !== 1006) return null;
+    if (this.#beat.lateAt && now - this.#beat.lateAt < 120000) return likely('client.background-throttle', 'The page was in the background and its heartbeat was late.');
+    if ((!this.#options.heartbeat || this.#beat.off) && now - this.#lastFrameAt >= 50000) {
+      return likely('idle.no-heartbeat', `Nothing was sent for ${Math.round((now - this.#lastFrameAt) / 1000)} s, and there is no heartbeat.`);
+    }
+    return null;
+  }
+
+  /** An attempt never opened, or was opened only to be told so. */
+  async #judgeRefusal(end, facts) {
+    const { plan, code, attempt } = end;
+    const told = code >= 4400 && code < 4600 ? { status: code - 4000, message: facts.reason } : null;
+    const violation = this.#csp && this.#csp.uri.includes(plan.host) ? this.#csp : null;
+    this.#csp = null;
+    if (violation) {
+      const error = failure('browser.csp', "The page's content security policy has not this host in connect-src.", { ...facts, hint: '' });
+      return { verdict: 'stop', error };
+    }
+    const status = told || (plan.reference && (await this.#askStatus(plan)));
+    const dryRun = this.#options.dryRun && !told ? await this.#dryRun(plan) : null;
+    const found = status || (dryRun && !dryRun.ok ? dryRun : null);
+    const wait = dryRun ? dryRun.retryAfter : null;
+    let diagnosis = null;
+    let sentence = end.timedOut ? 'The handshake took too long.' : 'The connection could not be opened.';
+    if (found && found.status === 101) {
+      // The gateway has opened it: what came back did not please the browser.
+      diagnosis = plan.offered.length
+        ? diagnosed('subprotocol.not-confirmed', 'The server accepted, but confirmed none of the offered subprotocols.', 'likely')
+        : diagnosed('proxy.response-stripped', 'The gateway accepted, but its answer did not arrive as it was.', 'likely');
+    } else if (found && found.id) diagnosis = diagnosed(found.id, found.message || '');
+    else if (plan.isRepeated && plan.expiry !== null && plan.expiry < this.#env.now() + (this.#offset || 0)) {
+      diagnosis = diagnosed('client.reuses-expired-jwt', 'getToken gave the same JWT again, and it has expired.', 'likely');
+    } else if (!found && nearSocketLimit(this.#env.WebSocket)) {
+      diagnosis = diagnosed('browser.socket-limit', 'This page has over 200 sockets; a browser opens 255 at most.', 'likely');
+    }
+    if (found && /jwt\.(expired|not-yet)|tls\./.test(found.id || '') && Math.abs(this.#offset || 0) > CLOCK_LIMIT) {
+      facts.hint = `The clock of this device is off by ${Math.round(this.#offset / 1000)} s.`;
+    } else if (found && found.status) facts.hint = hintForStatus(found.status);
+    if (diagnosis) sentence += ` ${diagnosis.message}`;
+    else if (found && found.message) sentence += ` ${found.message}`;
+    const error = new TidegateError(sentence.trim(), {
+      ...facts, attempt, diagnosis, dryRun, retryAfter: wait, status: found ? found.status || null : null, requestId: found ? found.requestId || null : null,
+    });
+    const lasting = !!found && LASTING.includes(found.status) && !PASSING.test(found.id || '');
+    return { verdict: lasting ? 'refused' : 'retry', error, retryAfter: wait };
+  }
+
+  async #get(url, headers) {
+    const { AbortController } = globalThis;
+    const abort = new AbortController();
+    const timer = this.#env.setTimeout(() => abort.abort(), ASK_WAIT);
+    try {
+      const sent = this.#env.now();
+      const answer = await this.#env.fetch(url, { headers, signal: abort.signal, cache: 'no-store', redirect: 'error' });
+      const offset = clockOffset(answer.headers, sent, this.#env.now());
+      if (offset !== null) this.#clock(offset);
+      const body = await answer.json().catch(() => null);
+      return { answer, body: body && typeof body === 'object' ? body : null };
+    } catch {
+      return null;
+    } finally {
+      this.#env.clearTimeout(timer);
+    }
+  }
+
+  /** DX-14: what the gateway says about the attempt with this reference, once. */
+  async #askStatus(plan) {
+    const got = await this.#get(`${plan.statusUrl}?ref=${plan.reference}`);
+    if (!got) return null;
+    const { answer, body } = got;
+    if (answer.ok && body && typeof body.message === 'string') {
+      return { id: typeof body.id === 'string' ? body.id : null, message: body.message, status: Number(body.status) || null, requestId: body.requestId || null };
+    }
+    // Another server: no reference in the next attempts, and nothing is asked again.
+    if (answer.status !== 404 || !body) this.#statusMissing = true;
+    return null;
+  }
+
+  /**
+   * S3-24: the handshake as a plain GET that opens nothing. Without `plan` with a fresh token; a callback that gets none
+   * counts as a refusal. One-time tokens are not tried: looking would spend them.
+   */
+  async #dryRun(plan) {
+    try {
+      plan = plan || (await this.#prepare(this.attempt, true));
+    } catch (error) {
+      return { ok: false, status: error.status, message: error.message, retryAfter: error.retryAfter, requestId: null, id: error.diagnosis && error.diagnosis.id };
+    }
+    const { token } = plan;
+    if (token && !JWT.test(token)) return null;
+    const headers = { 'Tidegate-Check': '1', ...(token && this.#options.tokenIn === 'subprotocol' && { Authorization: `Bearer ${token}` }) };
+    const got = await this.#get(plan.checkUrl, headers);
+    if (!got) return null;
+    const { answer, body } = got;
+    const { message, detail, requestId } = body || {};
+    return { ok: answer.ok, status: answer.status, message: answer.ok ? '' : flatten(message || detail), retryAfter: retryAfter(answer.headers, this.#env.now()), requestId: requestId || null, id: null };
+  }
+
+  #clock(offset) {
+    if (!Number.isFinite(offset)) return;
+    this.#offset = offset;
+    if (Math.abs(offset) <= CLOCK_LIMIT || this.#clockTold) return;
+    this.#clockTold = true;
+    this.#warn('clock.client', `The clock of this device is ${Math.round(Math.abs(offset) / 1000)} s ${offset > 0 ? 'slow' : 'fast'}; token times may fail.`);
+  }
+
+  // -- sign of life -------------------------------------------------------------------------------------------------
+
+  #awake() {
+    this.#loop.kick();
+    if (this.state === 'open' && this.#options.heartbeat && !this.#beat.off) this.#tick(true);
+  }
+
+  /** Asks now and plans the next question. A late timer proves nothing about the connection. */
+  #tick(isFresh) {
+    const beat = this.#beat;
+    const { heartbeat } = this.#options;
+    const { now, setTimeout, clearTimeout, document } = this.#env;
+    clearTimeout(beat.timer);
+    if (!isFresh && now() - beat.due > seconds(heartbeat.interval) && (!document || document.visibilityState === 'hidden')) beat.lateAt = now();
+    if (beat.off || this.state !== 'open') return;
+    beat.sentAt = now();
+    if (heartbeat.send) this.#write(heartbeat.send, heartbeat.send.length);
+    else this.ping().catch(() => {});
+    const expects = !heartbeat.send || heartbeat.expect;
+    const wait = seconds(expects ? heartbeat.timeout : heartbeat.interval);
+    beat.due = now() + wait;
+    beat.timer = setTimeout(() => (expects ? this.#answered() : this.#tick()), wait);
+  }
+
+  #answered() {
+    const beat = this.#beat;
+    const { heartbeat } = this.#options;
+    const { now, setTimeout } = this.#env;
+    // Whatever came since then was a sign of life; the question's own answer proves that there are answers.
+    if (this.lastGoodAt >= beat.sentAt && beat.proven) {
+      beat.grace = true;
+      const wait = seconds(Math.max(heartbeat.interval - heartbeat.timeout, 1));
+      beat.due = now() + wait;
+      beat.timer = setTimeout(() => this.#tick(), wait);
+      return;
+    }
+    if (!beat.proven) {
+      beat.off = true;
+      this.#warn('conn.app-heartbeat-unanswered', 'This server answers no heartbeat; there will be none. Use aws: true, or give heartbeat.send and heartbeat.expect.');
+      return;
+    }
+    // The page slept: the answer may lie behind this timer. Asked once more, with a full wait.
+    if (now() - beat.due > 2000 && beat.grace) {
+      beat.grace = false;
+      if (!this.#env.document || this.#env.document.visibilityState === 'hidden') beat.lateAt = now();
+      return this.#tick(true);
+    }
+    beat.grace = true;
+    this.#loop.drop(4408, 'heartbeat unanswered', diagnosed('conn.half-open-client', `No sign of life for ${heartbeat.timeout} s after a question: the connection was lost unnoticed.`));
+  }
+
+  // -- receiving ----------------------------------------------------------------------------------------------------
+
+  #received(data) {
+    this.#lastFrameAt = this.#env.now();
+    const { heartbeat, control, json, serverErrors, correlation } = this.#options;
+    if (typeof data !== 'string') return this.deliver('message', { type: 'message', data, channel: null, id: null });
+    if (heartbeat && heartbeat.expect && data === heartbeat.expect) {
+      this.#beat.proven = true;
+      return;
+    }
+    let message;
+    let isJson = true;
+    try {
+      message = JSON.parse(data);
+    } catch {
+      isJson = false;
+    }
+    const object = isJson && message && typeof message === 'object' && !Array.isArray(message) ? message : null;
+    if (object && control && object[control] && typeof object[control] === 'object') return this.#told(object[control]);
+    // Without the key the gateway's frames stand alone; only those of channels that were asked for are taken.
+    if (object && !control && this.#channels.has(object.channel) && /^(message|joined|left|removed|join|leave)$/.test(object.type)) return this.#told(object);
+    if (!isJson && json) {
+      const sentence = `A message of ${data.length} characters is not JSON. Give json: false for plain texts.`;
+      this.#report(this.#of('message', failure('push.not-json', sentence)));
+      return this.deliver('text', { type: 'text', data });
+    }
+    if (object && this.#reply(object, correlation)) return;
+    const error = serverErrors && readServerError(object);
+    if (error) return this.#report(this.#serverError(error));
+    this.deliver('message', { type: 'message', data: json ? message : data, channel: null, id: null });
+  }
+
+  #reply(object, correlation) {
+    const ref = object[correlation];
+    if (typeof ref !== 'string' || !this.#pending.has(ref)) return false;
+    const error = readServerError(object);
+    return this.#settle(ref, error && this.#serverError(error), object);
+  }
+
+  #serverError({ code, detail, text, requestId }) {
+    const hint = GATEWAY_TEXTS[text] || hintFor(code);
+    return this.#of('message', new TidegateError(text || 'The server reports an error.', { code, reason: text, detail, requestId, hint }));
+  }
+
+  /** A frame of the gateway's own. */
+  #told(frame) {
+    const { type, channel, id, ref } = frame;
+    this.#beat.proven = true;
+    if (type === 'message') return this.#inChannel(frame);
+    if (type === 'error') {
+      const error = this.#of('message', failure(frame.id || 'control.malformed', frame.message || 'Refused.', { reason: frame.message || '' }));
+      if (!this.#settle(ref, error)) this.#report(error);
+      return;
+    }
+    if (type === 'joined') this.#joined(frame);
+    if (type === 'left' || type === 'removed') {
+      this.#channels.delete(channel);
+      this.deliver('left', { type: 'left', channel, by: type === 'left' ? 'client' : 'gateway', id: id || null, message: frame.message || '' });
+    }
+    if (type === 'presence') this.deliver('presence', { ...frame, type: 'presence', change: null });
+    if (type === 'join' || type === 'leave') this.deliver('presence', { ...frame, type: 'presence', change: type });
+    if (ref !== undefined) this.#settle(ref, null, frame);
+  }
+
+  #joined({ channel, id, recovered, replayed, ref }) {
+    const last = this.#channels.get(channel);
+    // The gateway or the URL may have chosen the channel.
+    if (recovered === false || !last) this.#channels.set(channel, id || null);
+    if (recovered === false && last) {
+      this.deliver('lost', { type: 'lost', channel, message: 'More was missed than is kept: load the state anew.' });
+    } else if (recovered === true) this.deliver('resumed', { type: 'resumed', channel, replayed: replayed || 0 });
+    this.deliver('joined', { type: 'joined', channel, recovered: recovered ?? null, replayed: replayed || 0 });
+    if (this.#options.presence && ref !== undefined) this.presence(channel).catch((error) => this.#report(error));
+  }
+
+  #inChannel({ channel, id, data }) {
+    if (id) {
+      const last = this.#channels.get(channel);
+      const place = placeOf(id);
+      const before = last ? placeOf(last) : null;
+      const message = { type: 'kept', channel, id, data };
+      this.deliver('kept', message);
+      if (before && before.epoch === place.epoch && place.position <= before.position) return;
+      if (this.#channels.has(channel)) this.#channels.set(channel, id);
+    }
+    this.deliver('message', { type: 'message', channel, id: id || null, data });
+  }
+
+  // -- telling ------------------------------------------------------------------------------------------------------
+
+  #plain(sentence) {
+    return this.#of('message', new TidegateError(sentence));
+  }
+
+  #of(phase, error) {
+    return Object.assign(error, { phase, attempt: this.attempt, lastGoodAt: this.lastGoodAt });
+  }
+
+  #report(error) {
+    if (!error) return;
+    this.deliver('error', { type: 'error', error });
+    const { onError } = this.#options;
+    if (!onError) return;
+    try {
+      onError(error);
+    } catch (cause) {
+      this.listenerFailed(cause, 'error');
+    }
+  }
+
+  #warn(id, sentence) {
+    this.deliver('warning', { type: 'warning', error: this.#of('message', failure(id, sentence)) });
+  }
+
+  listenerFailed(cause, type) {
+    // In the console as ever, and an event as well; the connection stays.
+    if (globalThis.reportError) globalThis.reportError(cause);
+    if (type === 'error') return;
+    this.#report(this.#of('message', failure('push.client-handler-error', `A listener of "${type}" failed.`, { cause })));
+  }
+}
