@@ -50,8 +50,13 @@ export class Tidegate extends Emitter {
   #env;
   #url;
   #loop;
-  /** Channels that are wanted: name to the last id that was seen, or null. */
+  /** Channels that are wanted: name to the last id that was seen; '' in an empty channel, null before it was joined. */
   #channels = new Map();
+  /** Messages that wait until those before them were asked for, by channel. */
+  #held = new Map();
+  /** Channels whose messages have ids, and those whose place is not known. */
+  #sure = new Set();
+  #unsure = new Set();
   #pending = new Map();
   #nextRef = 1;
   #queue = [];
@@ -59,7 +64,7 @@ export class Tidegate extends Emitter {
   #statusMissing = false;
   #offset = null;
   #clockTold = false;
-  #csp = null;
+  #host = '';
   #beat = { timer: null, sentAt: 0, due: 0, off: false, proven: false, lateAt: 0, grace: true };
   #remove = [];
   #lastSize = 0;
@@ -131,8 +136,10 @@ export class Tidegate extends Emitter {
     listen(document, 'visibilitychange', () => document.visibilityState === 'visible' && this.#awake());
     listen(window, 'pageshow', (event) => event.persisted && this.#awake());
     listen(window, 'offline', () => this.#awake());
-    listen(document, 'securitypolicyviolation', (event) => {
-      if (/^connect-src|^default-src/.test(event.effectiveDirective)) this.#csp = { uri: String(event.blockedURI), at: this.#env.now() };
+    // Chromium says this, and then neither opens nor closes the socket.
+    listen(document, 'securitypolicyviolation', ({ effectiveDirective, blockedURI }) => {
+      if (this.state !== 'connecting' || effectiveDirective !== 'connect-src' || !String(blockedURI).includes(`//${this.#host}`)) return;
+      this.#loop.drop(4408, '', diagnosed('browser.csp', "The page's content security policy has not this host in connect-src."));
     });
     this.#loop.start();
   }
@@ -347,7 +354,7 @@ export class Tidegate extends Emitter {
       plan.reference = btoa(String.fromCharCode(...bytes)).replace(/\+/g, '-').replace(/\//g, '_').slice(0, 22);
       add('_tgref', plan.reference);
     }
-    plan.host = url.host;
+    this.#host = url.host;
     plan.url = url.href;
     plan.protocols = protocols;
     const at = new URL(plan.checkUrl);
@@ -391,6 +398,7 @@ export class Tidegate extends Emitter {
   }
 
   #closed(end) {
+    this.#held.clear();
     this.#env.clearTimeout(this.#beat.timer);
     this.#failPending(this.#of('opened', new TidegateError('The connection ended before the answer.', { code: end.code })));
     const { code, reason, wasClean, phase, attempt } = end;
@@ -468,12 +476,7 @@ export class Tidegate extends Emitter {
   async #judgeRefusal(end, facts) {
     const { plan, code, attempt } = end;
     const told = code >= 4400 && code < 4600 ? { status: code - 4000, message: facts.reason } : null;
-    const violation = this.#csp && this.#csp.uri.includes(plan.host) ? this.#csp : null;
-    this.#csp = null;
-    if (violation) {
-      const error = failure('browser.csp', "The page's content security policy has not this host in connect-src.", { ...facts, hint: '' });
-      return { verdict: 'stop', error };
-    }
+    if (end.diagnosis) return { verdict: 'stop', error: new TidegateError(end.diagnosis.message, { ...facts, hint: '', diagnosis: end.diagnosis }) };
     const status = told || (plan.reference && (await this.#askStatus(plan)));
     const dryRun = this.#options.dryRun && !told ? await this.#dryRun(plan) : null;
     const found = status || (dryRun && !dryRun.ok ? dryRun : null);
@@ -642,6 +645,7 @@ export class Tidegate extends Emitter {
     if (object && this.#reply(object, correlation)) return;
     const error = serverErrors && readServerError(object);
     if (error) return this.#report(this.#serverError(error));
+    this.#bare();
     this.deliver('message', { type: 'message', data: json ? message : data, channel: null, id: null });
   }
 
@@ -679,22 +683,55 @@ export class Tidegate extends Emitter {
 
   #joined({ channel, id, recovered, replayed, ref }) {
     const last = this.#channels.get(channel);
+    const held = this.#held.get(channel);
+    // It was empty when it was joined, and is not any more: its life began in between, so all of it was missed.
+    if (last === '' && id && this.#options.resume && this.#options.control && !held) {
+      this.#channels.set(channel, `${placeOf(id).epoch}-0`);
+      this.#held.set(channel, { until: placeOf(id).position, messages: [] });
+      this.#control('join', { channel, ...this.#place(channel) }).catch((error) => this.#refusedJoin(channel, error));
+      return;
+    }
+    this.#held.delete(channel);
     // The gateway or the URL may have chosen the channel.
-    if (recovered === false || !last) this.#channels.set(channel, id || null);
+    if (recovered === false || !last) this.#channels.set(channel, id || '');
     if (recovered === false && last) {
-      this.deliver('lost', { type: 'lost', channel, message: 'More was missed than is kept: load the state anew.' });
-    } else if (recovered === true) this.deliver('resumed', { type: 'resumed', channel, replayed: replayed || 0 });
+      this.#lost(channel);
+    } else if (this.#unsure.delete(channel) && id) this.#lost(channel);
+    else if (recovered === true) this.deliver('resumed', { type: 'resumed', channel, replayed: replayed || 0 });
+    if (held) held.messages.forEach((message) => this.#inChannel(message));
     this.deliver('joined', { type: 'joined', channel, recovered: recovered ?? null, replayed: replayed || 0 });
     if (this.#options.presence && ref !== undefined) this.presence(channel).catch((error) => this.#report(error));
   }
 
+  #lost(channel) {
+    this.deliver('lost', { type: 'lost', channel, message: 'More was missed than is kept: load the state anew.' });
+  }
+
+  /**
+   * A message without an envelope may be of any channel. Those whose place is only that of the joining cannot resume
+   * from there: what came since would come twice.
+   */
+  #bare() {
+    for (const [channel, last] of this.#channels) {
+      if (!last || this.#sure.has(channel)) continue;
+      this.#channels.set(channel, null);
+      this.#unsure.add(channel);
+    }
+  }
+
   #inChannel({ channel, id, data }) {
     if (id) {
+      this.#sure.add(channel);
       const last = this.#channels.get(channel);
       const place = placeOf(id);
       const before = last ? placeOf(last) : null;
-      const message = { type: 'kept', channel, id, data };
-      this.deliver('kept', message);
+      const held = this.#held.get(channel);
+      if (held && place.position > held.until) {
+        if (held.messages.length < MAX_PENDING) held.messages.push({ channel, id, data });
+        else this.#lost(channel);
+        return;
+      }
+      this.deliver('kept', { type: 'kept', channel, id, data });
       if (before && before.epoch === place.epoch && place.position <= before.position) return;
       if (this.#channels.has(channel)) this.#channels.set(channel, id);
     }

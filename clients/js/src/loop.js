@@ -148,7 +148,7 @@ export class Loop {
       });
       end.plan = await Promise.race([this.#hooks.prepare(this.attempt), limit]);
     } catch (error) {
-      end.error = error instanceof TidegateError ? error : new TidegateError('The callback for URL or token failed.', { cause: error });
+      end.error = error && error.name === 'TidegateError' ? error : new TidegateError('The callback for URL or token failed.', { cause: error });
     }
     this.#env.clearTimeout(late);
     if (turn !== this.#turn) return;
@@ -164,7 +164,7 @@ export class Loop {
       protocols = checkProtocols(end.plan.protocols);
       socket = protocols.length ? new this.#env.WebSocket(url, protocols) : new this.#env.WebSocket(url);
     } catch (error) {
-      end.error = error instanceof TidegateError ? error : explainConstructor(error, String(url), protocols, this.#env.location, count(this.#env.WebSocket));
+      end.error = error && error.name === 'TidegateError' ? error : explainConstructor(error, String(url), protocols, this.#env.location, count(this.#env.WebSocket));
       return;
     }
     count(this.#env.WebSocket, 1);

@@ -474,9 +474,8 @@ test('browser.csp: the page’s own policy is named', async () => {
   const { world, errors } = start();
   await world.next();
   world.page.fire('securitypolicyviolation', { effectiveDirective: 'connect-src', blockedURI: 'wss://ws.example.com/prod' });
-  world.last.end(1006);
   await assert.rejects(world.next(), /no further attempt/);
-  assert.deepEqual([errors[0].diagnosis.id, world.fetched.length], ['browser.csp', 0]);
+  assert.deepEqual([errors[0].diagnosis.id, errors[0].phase, world.fetched.length], ['browser.csp', 'never-opened', 0]);
   const other = start({ reference: false });
   await other.world.next();
   other.world.page.fire('securitypolicyviolation', { effectiveDirective: 'connect-src', blockedURI: 'https://elsewhere.example.com' });
@@ -654,6 +653,47 @@ test('a loss before the first message resumes from where it joined', async () =>
   world.last.end(1006);
   (await world.next()).accept();
   assert.equal(world.last.control[0].after, '5f3-2');
+});
+
+test('a channel that was empty when it was joined: what came while the client was away is asked for, in order', async () => {
+  const { world, seen } = start({ channels: ['room'], reference: false });
+  (await world.next()).accept();
+  told(world, { type: 'joined', channel: 'room', ref: world.last.control[0].ref });
+  world.last.end(1006);
+  (await world.next()).accept();
+  const [again] = world.last.control;
+  assert.equal(again.after, undefined);
+  told(world, { type: 'joined', channel: 'room', id: '5f3-2', replayed: 0, ref: again.ref });
+  const [, past] = world.last.control;
+  assert.deepEqual([past.action, past.after], ['join', '5f3-0']);
+  inRoom(world, '5f3-3', 'new');
+  inRoom(world, '5f3-1', 'a');
+  inRoom(world, '5f3-2', 'b');
+  told(world, { type: 'joined', channel: 'room', id: '5f3-3', recovered: true, replayed: 2, ref: past.ref });
+  inRoom(world, '5f3-4', 'newer');
+  assert.deepEqual(seen.message.map(({ data }) => data), ['a', 'b', 'new', 'newer']);
+  assert.deepEqual([seen.lost.length, seen.joined.length], [0, 2]);
+  // Still empty: nothing was missed, and nothing is asked.
+  const quiet = start({ channels: ['room'], reference: false });
+  for (let i = 0; i < 2; i++) {
+    (await quiet.world.next()).accept();
+    told(quiet.world, { type: 'joined', channel: 'room', ref: quiet.world.last.control[0].ref });
+    assert.equal(quiet.world.last.control.length, 1);
+    quiet.world.last.end(1006);
+  }
+  assert.equal(quiet.seen.lost.length, 0);
+});
+
+test('a channel with a history but without envelopes does not resume, which would double; it is told as lost', async () => {
+  const { world, seen } = start({ channels: ['room'], reference: false });
+  (await world.next()).accept();
+  told(world, { type: 'joined', channel: 'room', id: '5f3-2', ref: world.last.control[0].ref });
+  world.last.say({ bare: 1 });
+  world.last.end(1006);
+  (await world.next()).accept();
+  assert.equal(world.last.control[0].after, undefined);
+  told(world, { type: 'joined', channel: 'room', id: '5f3-4', ref: world.last.control[0].ref });
+  assert.deepEqual(seen.lost.map(({ channel }) => channel), ['room']);
 });
 
 test('what could not be recovered is told, and the new life of the channel goes on', async () => {
