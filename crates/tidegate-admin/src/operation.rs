@@ -6,6 +6,7 @@ mod connection;
 mod definition;
 mod journal;
 mod node;
+mod probe_ticket;
 mod publish;
 mod session;
 mod token;
@@ -15,8 +16,9 @@ use crate::route::Route;
 use crate::shape::{Member, Shape, optional, required, text};
 
 /// All routes, in the order of the document.
-pub(crate) const ROUTES: [&[Route]; 10] = [
+pub(crate) const ROUTES: [&[Route]; 11] = [
     node::ROUTES,
+    probe_ticket::ROUTES,
     token::ROUTES,
     connection::ROUTES,
     session::ROUTES,

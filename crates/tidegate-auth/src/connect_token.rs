@@ -28,6 +28,16 @@ pub const MAX_TOKEN_KEYS: usize = 8;
 const TOKEN_DOMAIN: &[u8] = b"tidegate connect token 1\0";
 const SESSION_DOMAIN: &[u8] = b"tidegate session cookie 1\0";
 const KEY_ID_DOMAIN: &[u8] = b"tidegate token key id 1\0";
+/// Labels of keys that are derived: no use of one can be turned into a use of another.
+const FINGERPRINT_KEY: &[u8] = b"tidegate fingerprint key 1\0";
+const INSTALLATION: &[u8] = b"tidegate installation id 1\0";
+const PROBE_KEY: &[u8] = b"tidegate probe ticket key 1\0";
+
+/// Bytes of a fingerprint and of an installation id; twice as many digits. Source: DX-9.
+const FINGERPRINT: usize = 8;
+
+/// Bytes of the check value of a probe ticket. Source: our choice.
+const TICKET_CHECK: usize = 16;
 
 /// A one-time token in clear: just made, or just presented.
 ///
@@ -186,6 +196,8 @@ pub struct TokenKeys {
 struct TokenKey {
     id: String,
     key: hmac::Key,
+    fingerprints: hmac::Key,
+    probe: hmac::Key,
 }
 
 impl TokenKeys {
@@ -231,9 +243,43 @@ impl TokenKeys {
             .fold(false, |is_equal, key| is_equal | key.hash(SESSION_DOMAIN, cookie_value).matches(stored))
     }
 
-    fn present(&self, domain: &[u8], text: &str) -> TokenHash {
+    /// By what two presentations of one token are recognized, whatever kind of token it is: 16 hexadecimal digits.
+    ///
+    /// Without the key nobody can test a guess against it. It changes with the present key.
+    pub fn fingerprint(&self, token: &str) -> String {
+        let tag = hmac::sign(&self.first().fingerprints, token.as_bytes());
+        hex::encode(tag.as_ref().get(..FINGERPRINT).unwrap_or_default())
+    }
+
+    /// Tells this installation from others: 16 hexadecimal digits, the same on every node with these keys. Not secret.
+    pub fn installation(&self) -> String {
+        let tag = hmac::sign(&self.first().key, INSTALLATION);
+        hex::encode(tag.as_ref().get(..FINGERPRINT).unwrap_or_default())
+    }
+
+    /// A ticket for the probe endpoint that is good until `expires_at`, in milliseconds since 1970:
+    /// `{12 hexadecimal digits of that time}{32 digits}`. Nothing has to be kept of it.
+    pub fn probe_ticket(&self, expires_at: u64) -> String {
+        format!("{expires_at:012x}{}", self.first().ticket_check(expires_at))
+    }
+
+    /// Whether `ticket` is one of [`TokenKeys::probe_ticket`], under any key, whose time has not come at `now`.
+    pub fn is_probe_ticket(&self, ticket: &str, now: u64) -> bool {
+        let Some((time, check)) = ticket.split_at_checked(12) else { return false };
+        let Ok(expires_at) = u64::from_str_radix(time, 16) else { return false };
+        let is_ours = self.keys.iter().fold(false, |is_ours, key| {
+            is_ours | is_equal(key.ticket_check(expires_at).as_bytes(), check.as_bytes())
+        });
+        is_ours && now < expires_at
+    }
+
+    fn first(&self) -> &TokenKey {
         // `new` has refused an empty ring.
-        self.keys.first().expect("a ring has a key").hash(domain, text)
+        self.keys.first().expect("a ring has a key")
+    }
+
+    fn present(&self, domain: &[u8], text: &str) -> TokenHash {
+        self.first().hash(domain, text)
     }
 }
 
@@ -247,7 +293,13 @@ impl TokenKey {
     fn new(bytes: &[u8]) -> Self {
         let key = hmac::Key::new(hmac::HMAC_SHA256, bytes);
         let id = hex::encode(hmac::sign(&key, KEY_ID_DOMAIN).as_ref().get(..4).unwrap_or_default());
-        Self { id, key }
+        let derive = |label: &[u8]| hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&key, label).as_ref());
+        Self { id, fingerprints: derive(FINGERPRINT_KEY), probe: derive(PROBE_KEY), key }
+    }
+
+    fn ticket_check(&self, expires_at: u64) -> String {
+        let tag = hmac::sign(&self.probe, &expires_at.to_be_bytes());
+        hex::encode(tag.as_ref().get(..TICKET_CHECK).unwrap_or_default())
     }
 
     fn hash(&self, domain: &[u8], text: &str) -> TokenHash {
@@ -288,6 +340,43 @@ mod tests {
             let digits: std::collections::BTreeSet<u8> =
                 tokens.iter().map(|token| token.as_bytes()[position]).collect();
             assert!(digits.len() > 8, "{position}");
+        }
+    }
+
+    // DX-9: 8 bytes of an HMAC under a key of its own.
+    #[test]
+    fn fingerprints_recognize_a_token_and_tell_nothing_else() {
+        let keys = ring(&[&OLD]);
+        let token = "0123456789abcdef".repeat(4);
+        let fingerprint = keys.fingerprint(&token);
+        assert_eq!(fingerprint.len(), 16);
+        assert_eq!(fingerprint, ring(&[&OLD, &NEW]).fingerprint(&token));
+        assert_ne!(fingerprint, keys.fingerprint(&token[1..]));
+        assert_ne!(fingerprint, ring(&[&NEW]).fingerprint(&token));
+        // Neither the key itself nor the stored hash gives it away.
+        let plain = hmac::Key::new(hmac::HMAC_SHA256, &OLD);
+        assert_ne!(fingerprint, hex::encode(&hmac::sign(&plain, token.as_bytes()).as_ref()[..8]));
+        let stored = keys.hash(&ConnectToken::parse(&token).unwrap());
+        assert!(!stored.as_str().contains(&fingerprint));
+    }
+
+    // DX-35: nodes that share their keys are one installation, and take each other's tickets.
+    #[test]
+    fn tickets_hold_until_their_time_and_only_here() {
+        let keys = ring(&[&OLD]);
+        assert_eq!(keys.installation().len(), 16);
+        assert_eq!(keys.installation(), ring(&[&OLD]).installation());
+        assert_ne!(keys.installation(), ring(&[&NEW]).installation());
+        let ticket = keys.probe_ticket(1_000_000);
+        assert!(keys.is_probe_ticket(&ticket, 999_999));
+        assert!(!keys.is_probe_ticket(&ticket, 1_000_000));
+        // After a rotation the old ones are still good.
+        assert!(ring(&[&NEW, &OLD]).is_probe_ticket(&ticket, 0));
+        assert!(!ring(&[&NEW]).is_probe_ticket(&ticket, 0));
+        let later = keys.probe_ticket(2_000_000);
+        let forged = format!("{}{}", &later[..12], &ticket[12..]);
+        for text in [forged.as_str(), "", "\u{e9}", &ticket[..43], &ticket[1..]] {
+            assert!(!keys.is_probe_ticket(text, 0), "{text}");
         }
     }
 

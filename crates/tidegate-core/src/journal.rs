@@ -41,6 +41,11 @@ impl Facts {
         }
     }
 
+    /// Adds those of others behind its own.
+    pub fn extend(&mut self, others: Self) {
+        self.0.extend(others.0);
+    }
+
     /// Looks one up.
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.iter().find(|(known, _)| *known == name).map(|(_, value)| value)

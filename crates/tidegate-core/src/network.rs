@@ -45,6 +45,11 @@ impl Network {
         let mask = if self.prefix == 0 { 0 } else { u128::MAX << (128 - u32::from(self.prefix)) };
         our_width == their_width && ours & mask == theirs & mask
     }
+
+    /// Whether it has more addresses than a network of `ipv4` or `ipv6` leading bits.
+    pub fn is_wider_than(&self, ipv4: u8, ipv6: u8) -> bool {
+        self.prefix < if self.address.is_ipv4() { ipv4 } else { ipv6 }
+    }
 }
 
 /// What counts as one client address: an IPv4 address, or the leading bits of an IPv6 address, because one client

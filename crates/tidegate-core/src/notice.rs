@@ -74,7 +74,7 @@ pub enum Notice {
     HandshakeRefused {
         /// Where, as far as it was known.
         place: Place,
-        /// What the client was told.
+        /// What the client was told; 0 when nothing could be told, 499 when it had left.
         status: u16,
         /// Why.
         code: ErrorCode,

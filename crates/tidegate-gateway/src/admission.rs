@@ -11,13 +11,16 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::header::{COOKIE, HeaderMap, ORIGIN};
-use tidegate_auth::{ApiKey, BEARER_SUBPROTOCOL, find_connect_token};
+use serde_json::Value;
+use tidegate_auth::{ApiKey, BEARER_SUBPROTOCOL, ConnectTokenProblem, find_connect_token};
 use tidegate_core::channel::{ChannelName, Right};
 use tidegate_core::context::SessionFacts;
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::ErrorCode;
 use tidegate_core::identity::{AuthKind, Identity};
+use tidegate_core::journal::{self, Facts};
 use tidegate_core::mapping::query_values;
+use tidegate_core::nearest::nearest;
 use tidegate_core::policy::IdentityCheck;
 use tidegate_core::snapshot::{Stage, StagePolicy};
 
@@ -25,9 +28,16 @@ pub use self::attempts::AttemptRecord;
 pub(crate) use self::attempts::{ATTEMPTS_KEPT, Attempts, Outcome};
 pub(crate) use self::jwt::JwtKeys;
 use crate::connection::handle::Handle;
+use crate::edge::remark;
 use crate::gateway::Gateway;
 use crate::groups::{Key, Kind};
 use crate::tokens::{Presented, Showing, TokenRefusal};
+
+/// Most names that a fact lists. Source: our choice.
+const MAX_LISTED: usize = 20;
+
+/// Most channel rules that a refused name is compared with. Source: our choice; refusals must not cost much.
+const MAX_COMPARED: usize = 200;
 
 /// A handshake as the checks see it. There is no `Debug`: query and headers hold the proofs of identity.
 #[derive(Clone, Copy)]
@@ -40,6 +50,19 @@ pub(crate) struct Handshake<'a> {
     pub(crate) domain: &'a str,
     pub(crate) address: IpAddr,
     pub(crate) now: u64,
+    /// Somebody keeps facts.
+    pub(crate) keeps_facts: bool,
+    /// Nothing is to be used up.
+    pub(crate) is_dry_run: bool,
+}
+
+/// Something that was decided on the way and went well.
+#[derive(Debug)]
+pub(crate) struct Decision {
+    pub(crate) kind: journal::Kind,
+    /// Why it is worth a look.
+    pub(crate) remark: Option<Diagnosis>,
+    pub(crate) facts: Facts,
 }
 
 /// What the checks have established.
@@ -50,6 +73,8 @@ pub(crate) struct Established {
     pub(crate) channels: Vec<ChannelName>,
     /// Subprotocol that carried the proof, to be answered if nobody chooses another.
     pub(crate) subprotocol: Option<&'static str>,
+    /// For operators; none where nobody keeps facts.
+    pub(crate) decisions: Vec<Decision>,
 }
 
 impl Established {
@@ -61,7 +86,7 @@ impl Established {
 }
 
 /// A refusal by one of the checks.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Refused {
     pub(crate) code: ErrorCode,
     pub(crate) diagnosis: Diagnosis,
@@ -73,6 +98,8 @@ pub(crate) struct Refused {
     pub(crate) text: Option<&'static str>,
     /// Seconds.
     pub(crate) retry_after: Option<u64>,
+    /// What the catalogue names as proof.
+    pub(crate) facts: Facts,
 }
 
 impl Refused {
@@ -82,7 +109,8 @@ impl Refused {
         check: &'static str,
         detail: impl Into<String>,
     ) -> Self {
-        Self { code, diagnosis, detail: detail.into(), check, text: None, retry_after: None }
+        let (detail, facts) = (detail.into(), Facts::none());
+        Self { code, diagnosis, detail, check, text: None, retry_after: None, facts }
     }
 
     /// How the log of attempts has it.
@@ -91,8 +119,13 @@ impl Refused {
     }
 
     fn of_token(refusal: TokenRefusal) -> Self {
-        let TokenRefusal { code, diagnosis, detail, retry_after } = refusal;
-        Self { code, diagnosis, detail, check: "token", text: None, retry_after }
+        let TokenRefusal { code, diagnosis, detail, retry_after, facts } = refusal;
+        Self { code, diagnosis, detail, check: "token", text: None, retry_after, facts }
+    }
+
+    fn with(mut self, name: &'static str, value: impl Into<Value>) -> Self {
+        self.facts.add(name, value);
+        self
     }
 }
 
@@ -101,6 +134,7 @@ struct Proof {
     identity: Arc<Identity>,
     presented: Option<Presented>,
     subprotocol: Option<&'static str>,
+    decision: Option<Decision>,
 }
 
 /// Checks that need neither a slot nor an identity.
@@ -127,7 +161,10 @@ pub(crate) fn check_arrival(gateway: &Gateway, handshake: &Handshake<'_>) -> Res
     let arrival = gateway.attempts.on_arrival(handshake);
     if !rules.origins.is_empty() {
         let refuse = |detail: String| {
-            Err(Refused::new(ErrorCode::OriginRejected, Diagnosis::ORIGIN_NOT_ALLOWED, "origin", detail))
+            let origins: Vec<&str> = rules.origins.iter().take(MAX_LISTED).map(String::as_str).collect();
+            let diagnosis = Diagnosis::ORIGIN_NOT_ALLOWED;
+            let refused = Refused::new(ErrorCode::OriginRejected, diagnosis, "origin", detail);
+            Err(refused.with("allowedOrigins", origins))
         };
         match headers.get(ORIGIN).map(|origin| origin.to_str()) {
             None if rules.allow_missing_origin => {}
@@ -168,7 +205,8 @@ pub(crate) async fn establish(
         }
     }
     let channels = channel_names(handshake)?;
-    let Proof { identity, presented, subprotocol } = identify(gateway, handshake)?;
+    let Proof { identity, presented, subprotocol, decision } = identify(gateway, handshake)?;
+    let mut decisions: Vec<Decision> = decision.into_iter().filter(|_| handshake.keeps_facts).collect();
     // Known from here on, so that the log of attempts has the user of a refusal too.
     handle.membership().set_identity(Arc::clone(&identity));
     if let Some(user) = &identity.user {
@@ -189,19 +227,59 @@ pub(crate) async fn establish(
     for channel in &channels {
         let may = gateway.may(policy, handle, &identity, channel, Right::Join).await;
         may.map_err(|refusal| {
-            Refused::new(ErrorCode::ChannelRejected, refusal.diagnosis, "permission", refusal.detail)
+            let code = ErrorCode::ChannelRejected;
+            let refused = Refused::new(code, refusal.diagnosis, "permission", refusal.detail.clone())
+                .with("channel", channel.as_str())
+                .with("rule", refusal.detail);
+            match refusal.diagnosis == Diagnosis::CHANNEL_UNLISTED {
+                true => nearest_channel(policy, channel, refused),
+                false => refused,
+            }
         })?;
     }
-    if let Some(presented) = presented {
+    decisions.extend(cookie_not_available(handshake, &identity));
+    if let Some(presented) = presented
+        && !handshake.is_dry_run
+    {
         let id = handle.facts.connection_id;
         gateway.tokens.spend(&presented, address, id, now).await.map_err(Refused::of_token)?;
     }
-    Ok(Established { identity, channels, subprotocol })
+    Ok(Established { identity, channels, subprotocol, decisions })
+}
+
+/// Adds the listed name that looks most like a channel that is not listed.
+fn nearest_channel(policy: &StagePolicy, channel: &ChannelName, refused: Refused) -> Refused {
+    let rules = policy.channels.rules().iter().take(MAX_COMPARED);
+    match nearest(channel.as_str(), rules.map(|rule| &*rule.pattern)) {
+        Some(nearest) => refused.with("nearest", nearest),
+        None => refused,
+    }
+}
+
+/// A client that goes on as nobody although the stage looks for a session cookie, which did not come.
+fn cookie_not_available(handshake: &Handshake<'_>, identity: &Identity) -> Option<Decision> {
+    let name = &handshake.policy.policy.connect_tokens.cookie;
+    let is_absent = cookie(handshake.headers, name).is_none_or(|value| value.is_empty());
+    if name.is_empty() || identity.user.is_some() || !is_absent || !handshake.keeps_facts {
+        return None;
+    }
+    // A program has no cookies: only of a page is it known that it ought to have one.
+    handshake.headers.get(ORIGIN)?;
+    let (diagnosis, facts) = remark::cookie_missing(handshake.headers, handshake.domain);
+    Some(Decision {
+        kind: journal::Kind::Handshake,
+        remark: Some(diagnosis),
+        facts: facts.with("wantedCookie", name.as_str()),
+    })
 }
 
 fn too_many(code: ErrorCode, what: &str, limit: usize) -> Refused {
     let detail = format!("{what} has {limit} connections already");
+    let of = what.trim_start_matches("the ").to_owned();
     Refused::new(code, Diagnosis::LIMIT_CONNECTIONS, "connections", detail)
+        .with("limit", limit)
+        .with("count", limit)
+        .with("of", of)
 }
 
 fn stage_full(limit: usize) -> Refused {
@@ -257,7 +335,7 @@ fn channel_names(handshake: &Handshake<'_>) -> Result<Vec<ChannelName>, Refused>
 /// The first proof of identity that the handshake carries, in the policy's order.
 fn identify(gateway: &Gateway, handshake: &Handshake<'_>) -> Result<Proof, Refused> {
     let rules = &handshake.policy.policy.admission;
-    let nobody = || Proof { identity: Arc::default(), presented: None, subprotocol: None };
+    let nobody = || Proof { identity: Arc::default(), presented: None, subprotocol: None, decision: None };
     let mut missing = None;
     for check in &rules.checks {
         let proof = match check {
@@ -299,7 +377,13 @@ fn by_token(gateway: &Gateway, handshake: &Handshake<'_>) -> Result<Proof, Refus
     let settings = &policy.policy.connect_tokens;
     let found = find_connect_token(query, headers, &settings.parameter).map_err(|problem| {
         let diagnosis = Diagnosis::find(problem.diagnosis()).unwrap_or(Diagnosis::TOKEN_UNKNOWN);
-        Refused::new(ErrorCode::IdentityRejected, diagnosis, "token", problem.to_string())
+        let refused = Refused::new(ErrorCode::IdentityRejected, diagnosis, "token", problem.to_string())
+            .with("parameter", settings.parameter.as_str());
+        match problem {
+            ConnectTokenProblem::Missing => refused,
+            ConnectTokenProblem::Length { length } => refused.with("length", length),
+            ConnectTokenProblem::Alphabet => refused.with("alphabet", false),
+        }
     })?;
     let cookie = cookie(headers, &settings.cookie);
     let showing = Showing {
@@ -312,10 +396,18 @@ fn by_token(gateway: &Gateway, handshake: &Handshake<'_>) -> Result<Proof, Refus
     let is_connected = |id| gateway.registry.find(id).is_some();
     let presented =
         gateway.tokens.look_up(&found.token, &showing, is_connected).map_err(Refused::of_token)?;
+    let decision = handshake.keeps_facts.then(|| Decision {
+        kind: journal::Kind::Token,
+        remark: presented.identity.user.is_none().then_some(Diagnosis::IDENTITY_TOKEN_ANONYMOUS),
+        facts: Facts::none()
+            .with("fingerprint", gateway.tokens.fingerprint(found.token.expose()))
+            .with("tokenAgeMs", presented.age),
+    });
     Ok(Proof {
         identity: Arc::clone(&presented.identity),
         presented: Some(presented),
         subprotocol: found.answers_bearer.then_some(BEARER_SUBPROTOCOL),
+        decision,
     })
 }
 
@@ -346,7 +438,7 @@ fn by_api_key(handshake: &Handshake<'_>) -> Result<Proof, Refused> {
         roles: known.roles.clone(),
         ..Identity::default()
     };
-    Ok(Proof { identity: Arc::new(identity), presented: None, subprotocol: None })
+    Ok(Proof { identity: Arc::new(identity), presented: None, subprotocol: None, decision: None })
 }
 
 /// Value of a cookie; nothing for an empty name.

@@ -30,6 +30,9 @@ use crate::clock::now_millis;
 use crate::connection::handle::{CloseCause, Handle};
 use crate::connection::unlisted_handlers::UnlistedHandlers;
 use crate::disconnects::Disconnects;
+use crate::edge::client_reference::ClientReferences;
+use crate::edge::probe::Probes;
+use crate::edge::remark::Remarks;
 use crate::groups::Groups;
 use crate::integration::http::Backends;
 use crate::push::idempotency::Idempotency;
@@ -77,6 +80,10 @@ pub struct GatewayConfig {
     pub token_keys: TokenKeys,
     /// Reads the files that policies name.
     pub read_file: ReadFile,
+    /// Clients whose refusals name the diagnosis.
+    pub debug_clients: Vec<Network>,
+    /// The probe endpoint answers.
+    pub probe: bool,
 }
 
 /// Reads a whole file. The data plane opens none itself.
@@ -134,6 +141,9 @@ pub struct Gateway {
     pub(crate) idempotency: Idempotency,
     pub(crate) disconnects: Disconnects,
     pub(crate) unlisted_handlers: UnlistedHandlers,
+    pub(crate) client_references: ClientReferences,
+    pub(crate) remarks: Remarks,
+    pub(crate) probes: Probes,
     /// For work that definitions start; itself, while it lives.
     this: Weak<Self>,
     pub(crate) tasks: TaskTracker,
@@ -170,6 +180,9 @@ impl Gateway {
             idempotency: Idempotency::default(),
             disconnects: Disconnects::new(Arc::clone(&records)),
             unlisted_handlers: UnlistedHandlers::default(),
+            client_references: ClientReferences::default(),
+            remarks: Remarks::default(),
+            probes: Probes::new(config.token_keys.clone()),
             records,
             this: Weak::clone(this),
             registry: Registry::new(config.node),
@@ -277,6 +290,16 @@ impl Gateway {
 
     pub(crate) fn notice(&self, notice: Notice) {
         self.notices.take(notice);
+    }
+
+    /// Does anybody keep facts?
+    pub(crate) fn keeps_facts(&self) -> bool {
+        self.notices.keeps_facts()
+    }
+
+    /// Is the client one that is told why it is refused?
+    pub(crate) fn is_debugged(&self, client: IpAddr) -> bool {
+        self.config.debug_clients.iter().any(|network| network.contains(client))
     }
 
     pub(crate) fn place(&self, handle: &Handle) -> Place {

@@ -31,6 +31,7 @@ pub use administration::{ChannelError, Ended};
 pub use admission::AttemptRecord;
 pub use bans::{Ban, BanError, BanKind};
 pub use clean_up::{CleanUp, CleanedUp};
+pub use edge::probe::ProbeTicket;
 pub use gateway::{Gateway, GatewayConfig, ReadFile, SettingsOf};
 pub use publish::{OnceError, Publish, PushResult, Target};
 pub use sessions::{ConnectionFilter, ConnectionInfo, Cursor, Ending, GroupInfo, Subject};

@@ -15,6 +15,8 @@ use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::ErrorCode;
 use tidegate_core::id::ConnectionId;
 use tidegate_core::identity::{AuthKind, Identity};
+use tidegate_core::journal::Facts;
+use tidegate_core::notice::{Notice, Place};
 use tidegate_core::origin::OriginList;
 use tidegate_core::port::{Record, RecordChange, RecordKind, RecordStore};
 use tidegate_core::sliding_window::{SlidingWindow, Verdict};
@@ -84,7 +86,7 @@ pub struct IssuedToken {
 }
 
 /// Why there is no token, or why one is not taken.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TokenRefusal {
     /// What the client is told.
     pub code: ErrorCode,
@@ -94,15 +96,22 @@ pub struct TokenRefusal {
     pub detail: String,
     /// Seconds.
     pub retry_after: Option<u64>,
+    /// What the catalogue names as proof.
+    pub facts: Facts,
 }
 
 impl TokenRefusal {
     fn new(code: ErrorCode, diagnosis: Diagnosis, detail: impl Into<String>) -> Self {
-        Self { code, diagnosis, detail: detail.into(), retry_after: None }
+        Self { code, diagnosis, detail: detail.into(), retry_after: None, facts: Facts::none() }
     }
 
     fn rejected(diagnosis: Diagnosis, detail: impl Into<String>) -> Self {
         Self::new(ErrorCode::IdentityRejected, diagnosis, detail)
+    }
+
+    fn with(mut self, name: &'static str, value: impl Into<Value>) -> Self {
+        self.facts.add(name, value);
+        self
     }
 }
 
@@ -137,6 +146,9 @@ struct Spent {
 pub(crate) struct Presented {
     hash: Hash,
     pub(crate) identity: Arc<Identity>,
+    /// Milliseconds since it was issued.
+    pub(crate) age: u64,
+    fingerprint: String,
 }
 
 /// What a handshake shows beside the token. There is no `Debug`: the cookie is in it.
@@ -206,7 +218,7 @@ impl Tokens {
         digits.chars().take(32).collect()
     }
 
-    async fn issue(
+    pub(crate) async fn issue(
         &self,
         stage: &Stage,
         request: TokenRequest,
@@ -256,7 +268,11 @@ impl Tokens {
                     detail,
                 );
                 refusal.retry_after = Some(retry_after_ms.div_ceil(1000).max(1));
-                return Err(refusal);
+                return Err(refusal
+                    .with("limit", settings.per_minute)
+                    .with("count", settings.per_minute)
+                    .with("windowSeconds", 60)
+                    .with("resetAt", now.saturating_add(retry_after_ms)));
             }
         }
         let session = request.session.or_else(|| cookie.map(|cookie| self.session_of_cookie(cookie)));
@@ -294,7 +310,7 @@ impl Tokens {
                     "too many unspent tokens",
                 );
                 refusal.retry_after = Some(lifetime);
-                return Err(refusal);
+                return Err(refusal.with("limit", settings.max_unspent).with("count", n_live.unwrap_or(0)));
             }
             known.insert(Arc::clone(&hash), entry.clone());
         }
@@ -317,7 +333,7 @@ impl Tokens {
         showing: &Showing<'_>,
         is_connected: impl Fn(ConnectionId) -> bool,
     ) -> Result<Presented, TokenRefusal> {
-        let rejected = |diagnosis, detail: String| Err(TokenRefusal::rejected(diagnosis, detail));
+        let fingerprint = self.fingerprint(token.expose());
         let candidates = self.keys.candidates(token);
         let found = {
             let known = self.known.lock();
@@ -325,36 +341,54 @@ impl Tokens {
             found.map(|(hash, entry)| (Arc::clone(hash), entry.clone()))
         };
         let Some((hash, entry)) = found else {
-            return rejected(Diagnosis::TOKEN_UNKNOWN, "never issued here, or long ago".to_owned());
+            let refusal = TokenRefusal::rejected(Diagnosis::TOKEN_UNKNOWN, "never issued here, or long ago");
+            return Err(refusal.with("fingerprint", fingerprint));
         };
         let now = showing.now;
+        let age = i64::try_from(now).unwrap_or(i64::MAX).saturating_sub_unsigned(entry.issued_at);
+        let rejected = |diagnosis, detail: String| {
+            let refusal = TokenRefusal::rejected(diagnosis, detail);
+            refusal.with("fingerprint", fingerprint.as_str()).with("tokenAgeMs", age)
+        };
+        let differs = |diagnosis, what: &'static str, detail: &str| {
+            rejected(diagnosis, detail.to_owned()).with("differs", what)
+        };
         if let Some(spent) = &entry.spent {
             let is_open = ConnectionId::parse(&spent.connection_id).is_ok_and(is_connected);
             let diagnosis =
                 if is_open { Diagnosis::TOKEN_REUSED } else { Diagnosis::TOKEN_REUSED_ON_RECONNECT };
-            let age = now.saturating_sub(spent.at) / 1000;
-            return rejected(diagnosis, format!("used {age} s ago from {}", spent.address));
+            let ago = now.saturating_sub(spent.at) / 1000;
+            return Err(rejected(diagnosis, format!("used {ago} s ago from {}", spent.address))
+                .with("firstUsedAt", spent.at)
+                .with("firstUsedFrom", spent.address.to_string())
+                .with("firstConnectionId", spent.connection_id.as_str())
+                .with("firstIsOpen", is_open));
         }
         if now >= entry.expires_at {
-            let age = now.saturating_sub(entry.issued_at) / 1000;
-            return rejected(Diagnosis::TOKEN_EXPIRED, format!("issued {age} s ago"));
+            let detail = format!("issued {} s ago", now.saturating_sub(entry.issued_at) / 1000);
+            let lifetime = entry.expires_at.saturating_sub(entry.issued_at);
+            return Err(rejected(Diagnosis::TOKEN_EXPIRED, detail).with("lifetimeMs", lifetime));
         }
         if now + 1000 < entry.issued_at {
-            return rejected(Diagnosis::TOKEN_CLOCK, "issued in the future".to_owned());
+            return Err(rejected(Diagnosis::TOKEN_CLOCK, "issued in the future".to_owned()));
         }
+        let mismatch = Diagnosis::TOKEN_ORIGIN_MISMATCH;
         if *entry.api_id != *showing.stage.api_id || *entry.stage != *showing.stage.name {
-            return rejected(Diagnosis::TOKEN_ORIGIN_MISMATCH, "issued for another API or stage".to_owned());
+            let what = if *entry.api_id == *showing.stage.api_id { "stage" } else { "api" };
+            return Err(differs(mismatch, what, "issued for another API or stage"));
         }
         if let Some(bound) = &entry.cookie {
             match showing.cookie.filter(|cookie| !cookie.is_empty()) {
-                None => return rejected(Diagnosis::TOKEN_SESSION_MISSING, "no session cookie".to_owned()),
+                None => {
+                    return Err(differs(Diagnosis::TOKEN_SESSION_MISSING, "session", "no session cookie"));
+                }
                 Some(cookie) if !self.keys.is_session(bound, cookie) => {
                     // The same address logged in anew; another one never had that session.
                     let diagnosis = match entry.address {
                         Some(address) if address != showing.address => Diagnosis::TOKEN_OTHER_BROWSER,
                         _ => Diagnosis::TOKEN_SESSION_CHANGED,
                     };
-                    return rejected(diagnosis, "the session cookie is another one".to_owned());
+                    return Err(differs(diagnosis, "session", "the session cookie is another one"));
                 }
                 Some(_) => {}
             }
@@ -364,13 +398,27 @@ impl Tokens {
             let is_same =
                 showing.origin.is_some_and(|origin| list.as_ref().is_ok_and(|list| list.contains(origin)));
             if !is_same {
-                return rejected(Diagnosis::TOKEN_ORIGIN_MISMATCH, "another origin".to_owned());
+                return Err(differs(mismatch, "origin", "another origin").with("expected", bound.as_str()));
             }
         }
         if entry.address.is_some_and(|bound| bound != showing.address) {
-            return rejected(Diagnosis::TOKEN_OTHER_BROWSER, "another client address".to_owned());
+            return Err(differs(Diagnosis::TOKEN_OTHER_BROWSER, "address", "another client address"));
         }
-        Ok(Presented { hash, identity: entry.identity })
+        let age = now.saturating_sub(entry.issued_at);
+        Ok(Presented { hash, identity: entry.identity, age, fingerprint })
+    }
+
+    /// What the journal has of a token that was issued.
+    pub(crate) fn facts_of(&self, issued: &IssuedToken, bindings: Vec<&'static str>) -> Facts {
+        Facts::none()
+            .with("fingerprint", self.fingerprint(issued.token.expose()))
+            .with("lifetimeMs", issued.expires_in * 1000)
+            .with("bindings", bindings)
+    }
+
+    /// By what two presentations of one token are recognized.
+    pub(crate) fn fingerprint(&self, token: &str) -> String {
+        self.keys.fingerprint(token)
     }
 
     /// Spends a token: true for exactly one of any number of callers.
@@ -388,7 +436,9 @@ impl Tokens {
                 Some(entry) => entry,
                 None => {
                     let detail = "used or revoked while this handshake was under way";
-                    return Err(TokenRefusal::rejected(Diagnosis::TOKEN_REUSED, detail));
+                    return Err(TokenRefusal::rejected(Diagnosis::TOKEN_REUSED, detail)
+                        .with("fingerprint", presented.fingerprint.as_str())
+                        .with("tokenAgeMs", presented.age));
                 }
             }
         };
@@ -401,7 +451,9 @@ impl Tokens {
             Ok(true) => Ok(()),
             Ok(false) => {
                 let detail = "another node used it at the same time";
-                Err(TokenRefusal::rejected(Diagnosis::TOKEN_REUSED, detail))
+                Err(TokenRefusal::rejected(Diagnosis::TOKEN_REUSED, detail)
+                    .with("fingerprint", presented.fingerprint.as_str())
+                    .with("tokenAgeMs", presented.age))
             }
             // Nobody knows whether it counts as used, so it does.
             Err(error) => Err(TokenRefusal::new(
@@ -557,6 +609,16 @@ fn record(kind: RecordKind, hash: &Hash, entry: &Entry) -> Record {
     }
 }
 
+/// What a token of this request is bound to.
+pub(crate) fn bindings(request: &TokenRequest) -> Vec<&'static str> {
+    let bindings = [
+        ("session", request.session_cookie.as_ref().is_some_and(|cookie| !cookie.is_empty())),
+        ("origin", request.origin.is_some()),
+        ("address", request.address.is_some()),
+    ];
+    bindings.into_iter().filter_map(|(name, is_bound)| is_bound.then_some(name)).collect()
+}
+
 impl Gateway {
     /// Issues a token for a stage.
     ///
@@ -568,7 +630,20 @@ impl Gateway {
         request: TokenRequest,
         now: u64,
     ) -> Result<IssuedToken, TokenRefusal> {
-        self.tokens.issue(stage, request, now).await
+        let user: Option<Arc<str>> = request.user.as_deref().map(Into::into);
+        let bindings = bindings(&request);
+        let issued = self.tokens.issue(stage, request, now).await?;
+        if self.keeps_facts() {
+            let place = Place {
+                api_id: Arc::clone(&stage.api_id),
+                stage: Arc::clone(&stage.name),
+                user,
+                ..Place::default()
+            };
+            let facts = self.tokens.facts_of(&issued, bindings);
+            self.notice(Notice::TokenRequested { place, refused: None, facts });
+        }
+        Ok(issued)
     }
 }
 

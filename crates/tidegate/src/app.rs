@@ -106,6 +106,8 @@ impl App {
             records: Arc::clone(&records),
             token_keys,
             read_file: ReadFile(Arc::new(|path| std::fs::read(path))),
+            debug_clients: config.debug_clients.clone(),
+            probe: config.probe,
         };
         let observer = Arc::new(Observer::new(Arc::clone(&metrics)));
         let gateway = Gateway::new(gateway_config, observer).context("start the data plane")?;

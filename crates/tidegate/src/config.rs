@@ -50,6 +50,10 @@ pub(crate) struct Config {
     /// Bearer keys of the admin API; `api_key` is one of them.
     pub(crate) admin_keys: AdminKeys,
     pub(crate) trusted_proxies: Vec<Network>,
+    /// Clients whose refusals name the diagnosis.
+    pub(crate) debug_clients: Vec<Network>,
+    /// The probe endpoint of the public listener answers.
+    pub(crate) probe: bool,
     pub(crate) settings: Arc<Settings>,
     pub(crate) settings_by_api: HashMap<String, Arc<Settings>>,
     pub(crate) sigv4: SigV4,
@@ -162,6 +166,8 @@ const TOP_KEYS: &[&str] = &[
     "api_key_file",
     "trusted_proxies",
     "backend_ca",
+    "debug_clients",
+    "probe",
 ];
 
 /// Sections whose keys go to every API, and may stand below `[apis.ID]` too.
@@ -248,8 +254,10 @@ fn apply_environment(
         };
         if TOP_KEYS.contains(&path.as_str()) {
             // Ids and secrets may look like numbers and are text all the same.
-            let is_number =
-                matches!(path.as_str(), "shutdown_timeout" | "max_connections" | "trusted_proxies");
+            let is_number = matches!(
+                path.as_str(),
+                "shutdown_timeout" | "max_connections" | "trusted_proxies" | "debug_clients" | "probe"
+            );
             let value = if is_number { value } else { Value::String(text) };
             origins.insert(path.clone(), (Origin::Environment, value.clone()));
             table.insert(path, value);
@@ -335,6 +343,19 @@ fn check_table(table: &Table, problems: &mut Vec<Problem>) -> Option<Config> {
             Err(error) => check.problem("trusted_proxies", &format!("{proxy}: {error}")),
         }
     }
+    let mut debug_clients: Vec<Network> = Vec::new();
+    for client in check.value::<Vec<String>>("debug_clients").unwrap_or_default() {
+        match client.parse::<Network>() {
+            // Reasons are for developers at their own machines, not for whole networks of strangers.
+            Ok(network) if network.is_wider_than(16, 48) => {
+                let message = format!("{client}: wider than /16 (IPv4) or /48 (IPv6)");
+                check.problem("debug_clients", &message);
+            }
+            Ok(network) => debug_clients.push(network),
+            Err(error) => check.problem("debug_clients", &format!("{client}: {error}")),
+        }
+    }
+    let probe = check.value("probe").unwrap_or(true);
     let credentials = check.credentials();
     let api_key = check.secret("api_key").map(|key| check.bearer_key("api_key", &key));
     let admin_keys = check.admin_keys(api_key.as_ref());
@@ -385,6 +406,8 @@ fn check_table(table: &Table, problems: &mut Vec<Problem>) -> Option<Config> {
         api_keys,
         admin_keys,
         trusted_proxies,
+        debug_clients,
+        probe,
         settings: Arc::new(settings),
         settings_by_api,
         sigv4,
@@ -812,6 +835,22 @@ mod tests {
         let mut problems = Vec::new();
         check_table(&text.parse().expect("TOML"), &mut problems);
         problems.into_iter().map(|problem| format!("{}: {}", problem.path, problem.message)).collect()
+    }
+
+    #[test]
+    fn reasons_are_not_told_to_whole_networks() {
+        // DX-75
+        for (clients, is_fine) in [
+            ("'127.0.0.1', '10.1.0.0/16', '2001:db8:1::/48'", true),
+            ("'10.0.0.0/15'", false),
+            ("'2001:db8::/47'", false),
+            ("'0.0.0.0/0'", false),
+            ("'somewhere'", false),
+        ] {
+            let found = problems(&format!("debug_clients = [{clients}]"));
+            let is_told = found.iter().any(|problem| problem.starts_with("debug_clients: "));
+            assert_eq!(is_told, !is_fine, "{clients}: {found:?}");
+        }
     }
 
     #[test]

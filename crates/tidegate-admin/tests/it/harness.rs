@@ -122,6 +122,8 @@ impl Node {
             records: Arc::clone(&records) as Arc<dyn RecordStore>,
             token_keys: tidegate_auth::TokenKeys::new(&[[7; 32]]).unwrap(),
             read_file: ReadFile(Arc::new(|path| std::fs::read(path))),
+            debug_clients: Vec::new(),
+            probe: true,
         };
         let gateway = Gateway::new(config, Arc::new(NoNotices)).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -59,6 +59,18 @@ pub(crate) struct Limited {
     retry_after_ms: u64,
 }
 
+impl Limited {
+    /// The numbers. What is over a limit is not counted, so the count is the limit.
+    fn facts(&self, handshake: &Handshake<'_>, window: u64) -> Facts {
+        Facts::none()
+            .with("of", self.what)
+            .with("limit", self.limit)
+            .with("count", self.limit)
+            .with("windowSeconds", window)
+            .with("resetAt", handshake.now.saturating_add(self.retry_after_ms))
+    }
+}
+
 /// How a handshake ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Outcome<'a> {
@@ -199,10 +211,11 @@ impl Attempts {
             let place = Place {
                 api_id: Arc::clone(&handshake.stage.api_id),
                 stage: Arc::clone(&handshake.stage.name),
+                address: Some(handshake.address),
                 ..Place::default()
             };
             gateway.notice(Notice::WouldBeLimited {
-                facts: Facts::none(),
+                facts: limited.facts(handshake, settings.window),
                 place,
                 diagnosis: Diagnosis::RATELIMIT_CONNECT,
                 detail,
@@ -212,6 +225,7 @@ impl Attempts {
         let mut refused =
             Refused::new(ErrorCode::AttemptsExceeded, Diagnosis::RATELIMIT_CONNECT, "attempts", detail);
         refused.retry_after = Some(limited.retry_after_ms.div_ceil(1000).max(1));
+        refused.facts = limited.facts(handshake, settings.window);
         Err(refused)
     }
 

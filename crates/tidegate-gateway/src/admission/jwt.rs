@@ -11,17 +11,19 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use futures_util::StreamExt as _;
 use futures_util::stream;
-use tidegate_auth::jwt::{Jwks, JwtRefusal, JwtVerifier, KeySet, KeySource, SourceKeys, find_token};
+use tidegate_auth::jwt::{
+    Jwks, JwtReason, JwtRefusal, JwtVerifier, KeySet, KeySource, SourceKeys, find_token,
+};
 use tidegate_auth::{BEARER_SUBPROTOCOL, Secret};
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::ErrorCode;
-use tidegate_core::journal::Facts;
+use tidegate_core::journal::{self, Facts};
 use tidegate_core::notice::{Notice, Place};
 use tidegate_core::policy::Policy;
 use tidegate_core::snapshot::{Snapshot, Stage};
 use tokio::sync::Notify;
 
-use super::{Handshake, Proof, Refused};
+use super::{Decision, Handshake, Proof, Refused};
 use crate::clock::now_millis;
 use crate::gateway::{Gateway, ReadFile};
 
@@ -249,13 +251,14 @@ fn not_fetched((api_id, stage): &StageName, diagnosis: Diagnosis, detail: String
 
 /// Verifies the token of a handshake.
 pub(super) fn check(gateway: &Gateway, handshake: &Handshake<'_>) -> Result<Proof, Refused> {
+    // A stage that wants tokens and has nothing to verify them with.
     let broken = |detail: String| {
-        Refused::new(ErrorCode::IdentityUnavailable, Diagnosis::CONFIG_INVALID_VALUE, "jwt", detail)
+        Refused::new(ErrorCode::IdentityUnavailable, Diagnosis::AUTH_NOT_CONFIGURED, "jwt", detail)
     };
     let Some(options) = &handshake.policy.policy.jwt else {
         return Err(broken("the policy has no [jwt]".to_owned()));
     };
-    let refuse = |refusal: JwtRefusal| {
+    let refuse = |refusal: JwtRefusal, token: Option<&Secret>| {
         let code = match refusal.status() {
             503 => ErrorCode::IdentityUnavailable,
             _ => ErrorCode::IdentityRejected,
@@ -263,9 +266,15 @@ pub(super) fn check(gateway: &Gateway, handshake: &Handshake<'_>) -> Result<Proo
         let diagnosis = Diagnosis::find(refusal.diagnosis()).unwrap_or(Diagnosis::JWT_MALFORMED);
         let mut refused = Refused::new(code, diagnosis, "jwt", refusal.to_string());
         refused.text = (code == ErrorCode::IdentityRejected).then(|| refusal.client_text());
+        if handshake.keeps_facts {
+            refused.facts = facts(&refusal, handshake.now);
+            let fingerprint = token.map(|token| gateway.tokens.fingerprint(token.expose()));
+            refused.facts.add_some("fingerprint", fingerprint);
+        }
         refused
     };
-    let found = find_token(handshake.query, handshake.headers, options).map_err(refuse)?;
+    let found =
+        find_token(handshake.query, handshake.headers, options).map_err(|refusal| refuse(refusal, None))?;
     let keys = gateway.jwt.of(handshake.stage);
     let Some(keys) = keys else { return Err(broken("no keys for the stage yet".to_owned())) };
     let Some(verifier) = keys.verifier.load_full() else { return Err(broken(keys.problem.clone())) };
@@ -273,12 +282,71 @@ pub(super) fn check(gateway: &Gateway, handshake: &Handshake<'_>) -> Result<Proo
         if refusal.needs_refresh() {
             keys.want(&gateway.jwt.due);
         }
-        refuse(refusal)
+        refuse(refusal, Some(&found.token))
     })?;
     let mut identity = verified.into_identity();
+    let decision = handshake.keeps_facts.then(|| {
+        let mut facts = Facts::none()
+            .with("fingerprint", gateway.tokens.fingerprint(found.token.expose()))
+            .with("place", found.place.to_string())
+            .with("now", handshake.now);
+        facts.add_some("exp", identity.expires_at);
+        Decision { kind: journal::Kind::Jwt, remark: None, facts }
+    });
     if !options.close_on_expiry {
         identity.expires_at = None;
     }
     let subprotocol = found.answers_bearer.then_some(BEARER_SUBPROTOCOL);
-    Ok(Proof { identity: Arc::new(identity), presented: None, subprotocol })
+    Ok(Proof { identity: Arc::new(identity), presented: None, subprotocol, decision })
+}
+
+/// What proves a refusal, by the names of the journal. Times are milliseconds since 1970, `leeway` is milliseconds.
+fn facts(refusal: &JwtRefusal, now: u64) -> Facts {
+    let mut facts = Facts::none();
+    let mut leeway_used = None;
+    match &refusal.reason {
+        JwtReason::Missing
+        | JwtReason::Signature
+        | JwtReason::AlgorithmNotAllowed
+        | JwtReason::JwksUnreachable => {}
+        JwtReason::WrongPlace(place) => facts.add("place", place.to_string()),
+        JwtReason::Ambiguous { first, second } => {
+            facts.add("places", vec![first.to_string(), second.to_string()]);
+        }
+        JwtReason::TooLong { length } => {
+            facts.add("length", *length);
+            facts.add("limit", tidegate_auth::jwt::MAX_TOKEN);
+        }
+        JwtReason::Malformed { part, hint } => {
+            facts.add("part", part.to_string());
+            facts.add_some("hint", hint.as_ref().map(ToString::to_string));
+        }
+        JwtReason::UnknownKey { fetched_at } => facts.add_some("keysFetchedAt", *fetched_at),
+        JwtReason::Expired { leeway, .. } => leeway_used = Some(*leeway),
+        JwtReason::NotYetValid { claim, from, leeway, .. } => {
+            leeway_used = Some(*leeway);
+            facts.add("claim", *claim);
+            facts.add("aheadMs", from.saturating_sub(i64::try_from(now).unwrap_or(i64::MAX)));
+        }
+        JwtReason::Issuer { expected } => {
+            facts.add("claim", "iss");
+            facts.add("expected", expected.as_str());
+        }
+        JwtReason::Audience { expected } => {
+            facts.add("claim", "aud");
+            facts.add("expected", expected.as_str());
+        }
+        JwtReason::ClaimsMissing { names } => facts.add("missing", names.clone()),
+    }
+    facts.add("now", now);
+    facts.add_some("leeway", leeway_used);
+    if let Some(token) = &refusal.token {
+        facts.add("alg", token.algorithm.as_str());
+        facts.add_some("kid", token.kid.as_deref());
+        facts.add_some("exp", token.exp);
+        facts.add_some("nbf", token.nbf);
+        facts.add_some("iat", token.iat);
+        facts.add("claimNames", token.claim_names.clone());
+    }
+    facts
 }

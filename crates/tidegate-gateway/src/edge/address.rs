@@ -8,7 +8,7 @@ use tidegate_core::settings::ExtraPath;
 use tidegate_core::snapshot::{Snapshot, Stage};
 
 /// Prefix of the path form.
-const PATH_FORM: &str = "/_aws/execute-api/";
+pub(super) const PATH_FORM: &str = "/_aws/execute-api/";
 
 /// What stands behind an address.
 #[derive(Debug)]
@@ -80,10 +80,7 @@ pub(crate) struct Unresolved {
 
 /// Finds API, stage and endpoint. `host` is as the client sent it, `path` still encoded.
 pub(crate) fn resolve(snapshot: &Snapshot, host: &str, path: &str) -> Result<Address, Unresolved> {
-    let name = host
-        .rsplit_once(':')
-        .map_or(host, |(name, port)| if port.bytes().all(|b| b.is_ascii_digit()) { name } else { host });
-    let name = name.to_ascii_lowercase();
+    let name = host_name(host);
     let first_label = name.split('.').next().unwrap_or_default();
 
     if let Some(api) = snapshot.apis.get(first_label) {
@@ -108,6 +105,14 @@ pub(crate) fn resolve(snapshot: &Snapshot, host: &str, path: &str) -> Result<Add
         is_on_domain: false,
         is_management: is_management(path),
     })
+}
+
+/// A host without its port, in lower case.
+pub(super) fn host_name(host: &str) -> String {
+    let name = host
+        .rsplit_once(':')
+        .map_or(host, |(name, port)| if port.bytes().all(|b| b.is_ascii_digit()) { name } else { host });
+    name.to_ascii_lowercase()
 }
 
 fn by_stage(

@@ -61,7 +61,7 @@ impl ClientAddress {
 }
 
 /// One entry of `X-Forwarded-For`: a bare address, also when it came with a port, brackets or a zone.
-fn parse_forwarded(entry: &str) -> Option<IpAddr> {
+pub(super) fn parse_forwarded(entry: &str) -> Option<IpAddr> {
     let entry = entry.trim().trim_matches('"');
     if let Ok(address) = entry.parse::<IpAddr>() {
         return Some(address.to_canonical());

@@ -7,7 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -15,14 +15,17 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::ErrorCode;
-use tidegate_core::journal::Facts;
 use tidegate_core::limits;
 use tidegate_core::notice::Notice;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
-use super::service::{self, Opened, Peer};
+use super::attempt::Attempt;
+use super::refusal;
+use super::service::{self, Opened, Opening, Peer, TlsFacts, Via};
+use super::watched::Watched;
 use crate::connection::socket::Socket;
 use crate::gateway::Gateway;
 
@@ -32,11 +35,21 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often a failing accept is reported.
 const ACCEPT_REPORT: Duration = Duration::from_secs(1);
 
+/// Bytes of a TLS handshake that are looked at: record, message and the version that the client names first.
+const HELLO_HEAD: usize = 11;
+
+/// Bytes of a request that nobody reads which are taken all the same, so that its sender sees the answer and no reset.
+const MAX_DISCARDED: usize = 256 * 1024;
+
+/// How long they are waited for.
+const DISCARD_TIMEOUT: Duration = Duration::from_millis(500);
+
 /// Accepts connections until the gateway stops. With `tls`, each begins with a TLS handshake.
 pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener, tls: Option<TlsAcceptor>) {
     let port = listener.local_addr().map_or(0, |address| address.port());
     let stop = gateway.stop_accepting.clone();
     let mut reported: Option<Instant> = None;
+    let via = if tls.is_some() { Via::Tls } else { Via::Plain };
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
@@ -44,14 +57,14 @@ pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener, tls: Option<Tls
         };
         match accepted {
             Ok((stream, address)) => {
-                let connection = handle(Arc::clone(&gateway), stream, address, port, tls.clone());
+                let connection = handle(Arc::clone(&gateway), stream, address, port, (via, tls.clone()));
                 gateway.tasks.spawn(connection);
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
                 if reported.is_none_or(|reported| reported.elapsed() >= ACCEPT_REPORT) {
                     reported = Some(Instant::now());
-                    let diagnosis = Diagnosis::LIMIT_FILE_DESCRIPTORS;
+                    let diagnosis = diagnose(&error);
                     gateway.notice(Notice::AcceptFailed { error: error.to_string(), diagnosis });
                 }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -66,14 +79,17 @@ pub(super) async fn handle(
     stream: TcpStream,
     address: SocketAddr,
     listener_port: u16,
-    tls: Option<TlsAcceptor>,
+    way: (Via, Option<TlsAcceptor>),
 ) {
     // Small frames must not wait for each other. A socket that refuses the option works all the same.
     let _ = stream.set_nodelay(true);
     // Boxed: the HTTP phase is large and over soon, what follows it is small and long.
-    let http_phase = Box::pin(http_phase(Arc::clone(&gateway), stream, address, listener_port, tls));
-    if let Some((opened, socket, early)) = http_phase.await {
-        opened.run(socket, early).await;
+    let http_phase = Box::pin(http_phase(Arc::clone(&gateway), stream, address, listener_port, way));
+    if let Some((opening, socket, early)) = http_phase.await {
+        match opening {
+            Opening::Connection(opened) => opened.run(socket, early).await,
+            Opening::Probe(opened) => Box::pin(opened.run(socket, early)).await,
+        }
     }
 }
 
@@ -83,34 +99,70 @@ async fn http_phase(
     stream: TcpStream,
     address: SocketAddr,
     listener_port: u16,
-    tls: Option<TlsAcceptor>,
-) -> Option<(super::upgrade::OpenConnection, Socket, bytes::Bytes)> {
-    let is_tls = tls.is_some();
-    // 0x16 opens a TLS handshake, and no HTTP method.
+    (via, tls): (Via, Option<TlsAcceptor>),
+) -> Option<(Opening, Socket, bytes::Bytes)> {
     let stop = gateway.stop_accepting.clone();
     // Nobody who has not asked for anything yet holds up a drain.
-    let speaks_tls = stop.run_until_cancelled(first_byte(&stream)).await?? == 0x16;
+    let hello = stop.run_until_cancelled(first_bytes(&stream)).await??;
+    // 0x16 opens a TLS handshake, and no HTTP method.
+    let speaks_tls = hello.first() == Some(&0x16);
+    let mut peer = Peer { address, listener: via, tls: None, listener_port, n_asked: AtomicUsize::new(0) };
     let socket = match tls {
         None if speaks_tls => {
+            let mut attempt = Attempt::unread(&gateway, &peer);
+            attempt.note("offeredTlsVersion", offered_version(&hello));
             let detail = "a TLS handshake came to a listener without TLS";
-            refuse(&gateway, ErrorCode::BadHandshake, Diagnosis::HANDSHAKE_TLS_ON_PLAIN, detail);
+            refusal::tell(
+                &gateway,
+                attempt,
+                ErrorCode::BadHandshake,
+                Diagnosis::HANDSHAKE_TLS_ON_PLAIN,
+                detail,
+                0,
+            );
             return None;
         }
         None => Socket::Plain(stream),
         Some(_) if !speaks_tls => {
+            let mut attempt = Attempt::unread(&gateway, &peer);
+            attempt.note("tls", false);
             let detail = "a request without TLS came to a TLS listener";
-            refuse(&gateway, ErrorCode::BadHandshake, Diagnosis::HANDSHAKE_PLAIN_ON_TLS, detail);
-            let answer = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
-            let mut stream = stream;
-            let _ = tokio::time::timeout(limits::CLOSE_TIMEOUT, stream.write_all(answer)).await;
+            let answer = refusal::refuse(
+                &gateway,
+                attempt,
+                ErrorCode::BadHandshake,
+                Some(Diagnosis::HANDSHAKE_PLAIN_ON_TLS),
+                detail,
+            );
+            write_last(Socket::Plain(stream), answer).await;
             return None;
         }
         Some(acceptor) => {
             let handshake = tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, acceptor.accept(stream));
-            Socket::Tls(Box::new(stop.run_until_cancelled(handshake).await?.ok()?.ok()?))
+            match stop.run_until_cancelled(handshake).await?.ok()? {
+                Ok(stream) => {
+                    peer.tls = Some(tls_facts(&stream));
+                    Socket::Tls(Box::new(stream))
+                }
+                Err(error) => {
+                    if let Some(reason) = no_common_version(&error) {
+                        let mut attempt = Attempt::unread(&gateway, &peer);
+                        attempt.note("offeredTlsVersion", offered_version(&hello));
+                        refusal::tell(
+                            &gateway,
+                            attempt,
+                            ErrorCode::BadHandshake,
+                            Diagnosis::TLS_NO_COMMON_VERSION,
+                            &reason,
+                            0,
+                        );
+                    }
+                    return None;
+                }
+            }
         }
     };
-    let peer = Arc::new(Peer { address, is_tls, listener_port, has_asked: AtomicBool::new(false) });
+    let peer = Arc::new(peer);
     let opened = Opened::default();
     let service = {
         let (gateway, peer, opened) = (Arc::clone(&gateway), Arc::clone(&peer), Arc::clone(&opened));
@@ -128,7 +180,8 @@ async fn http_phase(
         .max_headers(limits::MAX_HEADERS)
         .keep_alive(true)
         .title_case_headers(false);
-    let mut connection = builder.serve_connection(TokioIo::new(socket), service);
+    let watched = Watched::new(socket, Arc::clone(&peer));
+    let mut connection = builder.serve_connection(TokioIo::new(watched), service);
     let mut stopped = pin!(stop.cancelled());
     let mut is_stopping = false;
     // The first head has less time than an idle caller who has shown what it wants.
@@ -141,7 +194,7 @@ async fn http_phase(
         let polled = connection.poll_without_shutdown(context).map(Some);
         // A head that was complete has been seen by now; the first one has no claim on a drain before that.
         if polled.is_pending()
-            && !peer.has_asked.load(Ordering::Relaxed)
+            && peer.n_asked.load(Ordering::Relaxed) == 0
             && (is_stopping || first_head.as_mut().poll(context).is_ready())
         {
             return Poll::Ready(None);
@@ -149,40 +202,124 @@ async fn http_phase(
         polled
     });
     let result = ended.await?;
-    if let Err(error) = &result
-        && error.is_parse()
-    {
-        // The HTTP library has answered already; here it gets its reason.
-        let code = if error.is_parse_too_large() { ErrorCode::HeadTooLarge } else { ErrorCode::BadHandshake };
-        refuse(&gateway, code, code.row().diagnosis, "the request head cannot be read");
-    }
     let accepted = opened.lock().take();
-    result.ok()?;
-    let accepted = accepted?;
     let parts = connection.into_parts();
-    Some((accepted, parts.io.into_inner(), parts.read_buf))
+    let watched = parts.io.into_inner();
+    match result {
+        Ok(()) => Some((accepted?, watched.into_socket(), parts.read_buf)),
+        Err(error) => {
+            let is_h2 = watched.is_h2() && peer.n_asked.load(Ordering::Relaxed) == 0;
+            if error.is_parse() || is_h2 {
+                refuse_unread(&gateway, &peer, watched, is_h2).await;
+            }
+            None
+        }
+    }
 }
 
-/// The first byte of a connection, left where it is.
-async fn first_byte(stream: &TcpStream) -> Option<u8> {
-    let mut byte = [0];
-    match tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, stream.peek(&mut byte)).await {
-        Ok(Ok(1)) => Some(byte[0]),
+/// Answers a head that the HTTP library could not read.
+async fn refuse_unread(gateway: &Gateway, peer: &Peer, watched: Watched, is_h2: bool) {
+    let mut attempt = Attempt::unread(gateway, peer);
+    attempt.note("headBytes", watched.n_read());
+    let (code, diagnosis, detail) = match watched.own_answer() {
+        _ if is_h2 => {
+            attempt.note("httpVersion", "2");
+            (ErrorCode::BadHandshake, Diagnosis::PROXY_H2_UPSTREAM, "the preface of HTTP/2")
+        }
+        Some(431) => {
+            attempt.note("limit", limits::MAX_HEAD_BYTES);
+            (ErrorCode::HeadTooLarge, Diagnosis::HANDSHAKE_URL_TOO_LONG, "the request head is too large")
+        }
+        Some(414) => {
+            attempt.note("limit", limits::MAX_URL_LENGTH);
+            (ErrorCode::UrlTooLong, Diagnosis::HANDSHAKE_URL_TOO_LONG, "the request target is too long")
+        }
+        _ => (ErrorCode::BadHandshake, Diagnosis::HANDSHAKE_MALFORMED, "the request head cannot be read"),
+    };
+    let answer = refusal::refuse(gateway, attempt, code, Some(diagnosis), detail);
+    write_last(watched.into_socket(), answer).await;
+}
+
+/// Writes an answer that is the last thing on a connection. Whoever is still sending gets some time to stop: bytes that
+/// are left unread would take the answer with them.
+async fn write_last(mut socket: Socket, answer: super::Reply) {
+    let bytes = refusal::on_the_wire(&answer);
+    let write = async {
+        socket.write_all(&bytes).await?;
+        socket.shutdown().await
+    };
+    if !matches!(tokio::time::timeout(limits::CLOSE_TIMEOUT, write).await, Ok(Ok(()))) {
+        return;
+    }
+    let discard = async {
+        let mut buffer = vec![0; 8 * 1024];
+        let mut n_left = MAX_DISCARDED;
+        while n_left > 0 {
+            match socket.read(&mut buffer).await {
+                Ok(0) | Err(_) => return,
+                Ok(n_read) => n_left = n_left.saturating_sub(n_read),
+            }
+        }
+    };
+    let _ = tokio::time::timeout(DISCARD_TIMEOUT, discard).await;
+}
+
+/// The first bytes of a connection, left where they are; as many as came at once.
+async fn first_bytes(stream: &TcpStream) -> Option<Vec<u8>> {
+    let mut bytes = [0; HELLO_HEAD];
+    match tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, stream.peek(&mut bytes)).await {
+        Ok(Ok(n_bytes)) if n_bytes > 0 => bytes.get(..n_bytes).map(<[u8]>::to_vec),
         _ => None,
     }
 }
 
-/// A refusal that no request handler has seen.
-fn refuse(gateway: &Gateway, code: ErrorCode, diagnosis: Diagnosis, detail: &str) {
-    gateway.notice(Notice::HandshakeRefused {
-        facts: Facts::none(),
-        place: Default::default(),
-        status: code.row().status,
-        code,
-        diagnosis,
-        detail: detail.to_owned(),
-        duration: Duration::ZERO,
-    });
+/// What was agreed in a TLS handshake.
+fn tls_facts(stream: &TlsStream<TcpStream>) -> TlsFacts {
+    let (_, session) = stream.get_ref();
+    TlsFacts {
+        version: match session.protocol_version() {
+            Some(rustls::ProtocolVersion::TLSv1_3) => "1.3",
+            Some(rustls::ProtocolVersion::TLSv1_2) => "1.2",
+            _ => "unknown",
+        },
+        server_name: session.server_name().map(str::to_owned),
+        alpn: session.alpn_protocol().map(|name| String::from_utf8_lossy(name).into_owned()),
+    }
+}
+
+/// The highest version that a ClientHello names outside of its extensions. From TLS 1.2 on that is all it tells.
+/// Source: RFC 8446, section 4.1.2.
+fn offered_version(hello: &[u8]) -> &'static str {
+    match hello.get(9..HELLO_HEAD) {
+        Some([3, 0]) => "SSL 3.0",
+        Some([3, 1]) => "1.0",
+        Some([3, 2]) => "1.1",
+        Some([3, 3 | 4]) => "1.2 or later",
+        _ => "unknown",
+    }
+}
+
+/// Why client and gateway have no version or cipher in common; nothing for other faults.
+fn no_common_version(error: &io::Error) -> Option<String> {
+    use rustls::AlertDescription::{HandshakeFailure, InsufficientSecurity, ProtocolVersion};
+    match error.get_ref()?.downcast_ref::<rustls::Error>()? {
+        rustls::Error::PeerIncompatible(reason) => Some(format!("{reason:?}")),
+        rustls::Error::AlertReceived(alert @ (HandshakeFailure | InsufficientSecurity | ProtocolVersion)) => {
+            Some(format!("the client sent the alert {alert:?}"))
+        }
+        _ => None,
+    }
+}
+
+/// Why nothing can be accepted. Source: `accept(2)`.
+fn diagnose(error: &io::Error) -> Diagnosis {
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    match error.raw_os_error() {
+        Some(ENFILE | EMFILE) => Diagnosis::LIMIT_FILE_DESCRIPTORS,
+        _ if error.kind() == io::ErrorKind::OutOfMemory => Diagnosis::LIMIT_MEMORY,
+        _ => Diagnosis::INTERNAL,
+    }
 }
 
 fn is_of_one_connection(error: &io::Error) -> bool {
@@ -190,4 +327,17 @@ fn is_of_one_connection(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_lack_of_files_is_told_as_one() {
+        // limit.file-descriptors
+        assert_eq!(diagnose(&io::Error::from_raw_os_error(24)), Diagnosis::LIMIT_FILE_DESCRIPTORS);
+        assert_eq!(diagnose(&io::Error::from_raw_os_error(23)), Diagnosis::LIMIT_FILE_DESCRIPTORS);
+        assert_ne!(diagnose(&io::Error::from_raw_os_error(1)), Diagnosis::LIMIT_FILE_DESCRIPTORS);
+    }
 }

@@ -11,6 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 use super::listener;
+use super::service::Via;
 use crate::gateway::Gateway;
 
 /// Longest request head that the proxy reads, in bytes.
@@ -32,7 +33,7 @@ pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener, tls: TlsAccepto
                     let opened = tokio::time::timeout(limits::HANDSHAKE_TIMEOUT, open_tunnel(&mut stream));
                     let opened = gateway.stop_accepting.run_until_cancelled(opened).await;
                     if matches!(opened, Some(Ok(true))) {
-                        listener::handle(gateway, stream, address, 443, Some(tls)).await;
+                        listener::handle(gateway, stream, address, 443, (Via::Proxy, Some(tls))).await;
                     }
                 });
             }

@@ -31,3 +31,11 @@ pub(crate) fn aws_error(code: ErrorCode, message: Option<&str>) -> Reply {
     headers.insert("x-amzn-errortype", HeaderValue::from_static(row.aws_name));
     reply
 }
+
+/// An answer in JSON.
+pub(crate) fn json(status: u16, body: &serde_json::Value) -> Reply {
+    let mut reply = empty(status);
+    *reply.body_mut() = Full::new(Bytes::from(body.to_string()));
+    reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    reply
+}

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, ALLOW, CACHE_CONTROL, CONTENT_TYPE, COOKIE,
-    HeaderMap, HeaderName, HeaderValue, ORIGIN, REFERER, RETRY_AFTER, USER_AGENT, VARY,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, ALLOW, CACHE_CONTROL, COOKIE, HeaderMap, HeaderName,
+    HeaderValue, ORIGIN, REFERER, RETRY_AFTER, USER_AGENT, VARY,
 };
 use http::{Method, Request};
 use http_body_util::Full;
@@ -18,18 +18,20 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::ErrorCode;
-use tidegate_core::notice::Place;
+use tidegate_core::journal::Facts;
+use tidegate_core::notice::Notice;
 use tidegate_core::origin::OriginList;
 use tidegate_core::policy::TokenEndpoint;
 use tidegate_core::snapshot::{Stage, StagePolicy};
 
+use super::attempt::Attempt;
 use super::client_address::ClientAddress;
-use super::service::{Peer, refuse};
-use super::{Reply, empty};
+use super::refusal::set_request_id;
+use super::{Reply, aws_error, empty};
 use crate::admission::cookie;
 use crate::clock::now_millis;
 use crate::gateway::Gateway;
-use crate::tokens::{TokenRefusal, TokenRequest};
+use crate::tokens::{self, TokenRefusal, TokenRequest};
 
 /// What the backend says about a user.
 #[derive(Debug, Deserialize)]
@@ -46,38 +48,66 @@ struct User {
     channels: Option<Vec<String>>,
 }
 
+/// Tells operators that there is no token, and words the answer.
+fn refuse(
+    gateway: &Gateway,
+    mut attempt: Attempt,
+    code: ErrorCode,
+    diagnosis: Diagnosis,
+    detail: &str,
+    more: Facts,
+) -> Reply {
+    let row = code.row();
+    let mut reply = aws_error(code, None);
+    set_request_id(gateway, &attempt, &mut reply);
+    let body = json!({ "message": row.message, "requestId": attempt.request_id().to_string() });
+    *reply.body_mut() = Full::new(Bytes::from(body.to_string()));
+    attempt.note("status", row.status);
+    attempt.note_all(more);
+    if !detail.is_empty() {
+        attempt.note("detail", detail);
+    }
+    if attempt.tells_diagnosis {
+        super::refusal::add_diagnosis(&mut reply, code, diagnosis);
+    }
+    let Attempt { place, facts, .. } = attempt;
+    gateway.notice(Notice::TokenRequested { place, refused: Some(diagnosis), facts });
+    reply
+}
+
 /// Answers a token request, or the browser's question whether it may make one.
 pub(super) async fn serve(
     gateway: &Arc<Gateway>,
-    peer: &Peer,
+    client: &ClientAddress,
     stage: &Arc<Stage>,
     host: &str,
     request: Request<Incoming>,
+    mut attempt: Attempt,
 ) -> Reply {
-    let started = std::time::Instant::now();
     let (head, _) = request.into_parts();
-    let place =
-        Place { api_id: Arc::clone(&stage.api_id), stage: Arc::clone(&stage.name), ..Place::default() };
-    let refuse =
-        |code, diagnosis, detail: &str| refuse(gateway, &place, code, Some(diagnosis), detail, started);
+    if let Some((_, endpoint)) = settings_of(stage) {
+        // Which of the wanted names came is half of the proof of most refusals.
+        let wanted: Vec<&str> = endpoint.headers.iter().take(20).map(String::as_str).collect();
+        attempt.note("wantedHeaders", wanted);
+    }
+    let cookie_name = stage.policy.as_ref().map_or("", |policy| &policy.policy.connect_tokens.cookie);
+    if !cookie_name.is_empty() {
+        attempt.note("wantedCookie", cookie_name);
+    }
+    let refuse_with = |code, diagnosis, detail: &str, facts: Facts| {
+        refuse(gateway, attempt.clone(), code, diagnosis, detail, facts)
+    };
+    let refuse = |code, diagnosis, detail: &str| refuse_with(code, diagnosis, detail, Facts::none());
     if let Some(problem) = stage.policy.as_ref().and_then(|policy| policy.broken.as_deref()) {
         return refuse(ErrorCode::PolicyBroken, Diagnosis::CONFIG_INVALID_VALUE, problem);
     }
-    let Some((policy, endpoint)) = stage
-        .policy
-        .as_ref()
-        .and_then(|policy| Some((policy, policy.policy.connect_tokens.endpoint.as_ref()?)))
-    else {
+    let Some((policy, endpoint)) = settings_of(stage) else {
         return refuse(
             ErrorCode::Forbidden,
             Diagnosis::TOKENREQ_WRONG_URL,
             "the stage has no token endpoint",
         );
     };
-    let client =
-        ClientAddress::new(peer.address.ip(), peer.is_tls, peer.listener_port, &head.headers, |address| {
-            gateway.is_trusted(address)
-        });
     let Some(origin) = head.headers.get(ORIGIN) else {
         // Browsers send it with every POST; without it nobody knows whose page asks.
         return refuse(ErrorCode::OriginRejected, Diagnosis::ORIGIN_NOT_ALLOWED, "no Origin");
@@ -117,8 +147,7 @@ pub(super) async fn serve(
         let reply = refuse(ErrorCode::TokenRequestRejected, Diagnosis::TOKENREQ_COOKIES_NOT_SENT, "");
         return with_cors(reply);
     }
-    let cookie_name = policy.policy.connect_tokens.cookie.as_str();
-    let passed = passed_on(endpoint, &head.headers, &client);
+    let passed = passed_on(endpoint, &head.headers, client);
     let user = match gateway.backends.post_json(&endpoint.url, &Value::Null, &passed).await {
         Ok((200..=299, body)) => serde_json::from_slice::<User>(&body),
         Ok((status, body)) => {
@@ -148,7 +177,7 @@ pub(super) async fn serve(
         _ => return anonymous("no user in the backend's answer"),
     };
     let request = TokenRequest {
-        user: Some(id),
+        user: Some(id.clone()),
         session: user.session.filter(|session| !session.is_empty()),
         roles: user.roles,
         claims: user.claims,
@@ -158,22 +187,35 @@ pub(super) async fn serve(
         lifetime: None,
         session_cookie: cookie(&head.headers, cookie_name),
     };
-    match gateway.issue_token(stage, request, now_millis()).await {
+    let bindings = tokens::bindings(&request);
+    match gateway.tokens.issue(stage, request, now_millis()).await {
         Ok(issued) => {
-            let mut reply = empty(200);
             let body = json!({ "token": issued.token.expose(), "expires_in": issued.expires_in });
-            *reply.body_mut() = Full::new(Bytes::from(body.to_string()));
-            reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            let mut reply = super::json(200, &body);
+            set_request_id(gateway, &attempt, &mut reply);
+            if attempt.keeps_facts {
+                attempt.facts.extend(gateway.tokens.facts_of(&issued, bindings));
+            }
+            attempt.note("status", 200);
+            let Attempt { mut place, facts, .. } = attempt;
+            place.user = Some(id.into());
+            gateway.notice(Notice::TokenRequested { place, refused: None, facts });
             with_cors(reply)
         }
-        Err(TokenRefusal { code, diagnosis, detail, retry_after }) => {
-            let mut reply = refuse(code, diagnosis, &detail);
+        Err(TokenRefusal { code, diagnosis, detail, retry_after, facts }) => {
+            let mut reply = refuse_with(code, diagnosis, &detail, facts);
             if let Some(seconds) = retry_after {
                 reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
             }
             with_cors(reply)
         }
     }
+}
+
+/// The policy of a stage with a token endpoint, and the endpoint.
+fn settings_of(stage: &Stage) -> Option<(&Arc<StagePolicy>, &TokenEndpoint)> {
+    let policy = stage.policy.as_ref()?;
+    Some((policy, policy.policy.connect_tokens.endpoint.as_ref()?))
 }
 
 fn is_allowed(

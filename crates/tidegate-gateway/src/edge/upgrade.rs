@@ -5,6 +5,7 @@
 //! `$connect` has said yes, and nothing is accepted twice.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -12,23 +13,28 @@ use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCK
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
+use serde_json::Map;
 use tidegate_auth::{BEARER_SUBPROTOCOL, offered_subprotocols};
 use tidegate_core::context::{ConnectionFacts, Event, EventKind, error_body};
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::ErrorCode;
 use tidegate_core::id::RequestId;
-use tidegate_core::journal::Facts;
+use tidegate_core::journal::{self, Facts};
 use tidegate_core::mapping::query_values;
-use tidegate_core::notice::{Notice, Place};
+use tidegate_core::notice::Notice;
 use tidegate_core::settings::{PendingPosts, Switch};
 use tidegate_core::snapshot::{Authorization, Deployment, Route, Stage, StagePolicy};
 use tidegate_ws::{CloseCode, CloseFrame, DeflateParams, extension, handshake};
 
-use super::Reply;
 use super::address::Address;
+use super::attempt::{Attempt, is_token_shaped, offered, without_token};
 use super::client_address::ClientAddress;
-use super::service::{Opened, Peer, refuse};
-use crate::admission::{self, Established, Handshake, Outcome as AttemptOutcome, Refused};
+use super::client_reference::{self, Ended as EndedAttempt};
+use super::refusal::{self, refuse, set_retry_after};
+use super::remark;
+use super::service::{Opened, Opening};
+use super::{Reply, json};
+use crate::admission::{self, Decision, Established, Handshake, Outcome as AttemptOutcome, Refused};
 use crate::clock::now_millis;
 use crate::connection::handle::Handle;
 use crate::connection::socket::Socket;
@@ -50,6 +56,40 @@ struct UpgradeRequest {
     /// Subprotocols that may be answered: without the pair that carries a token, where somebody looks for one.
     offered: Vec<String>,
     has_bearer: bool,
+    attempt: Attempt,
+    progress: Arc<Progress>,
+}
+
+/// How far a handshake has come, for whoever is left when its task or its client is gone.
+#[derive(Debug, Default)]
+struct Progress {
+    /// Milliseconds after which the client left, plus one; 0 = it is there.
+    left_after: AtomicU64,
+    /// Its identity is being established.
+    is_authenticating: AtomicBool,
+}
+
+impl Progress {
+    /// Milliseconds that the client waited before it left.
+    fn left_after(&self) -> Option<u64> {
+        self.left_after.load(Ordering::Relaxed).checked_sub(1)
+    }
+}
+
+/// Notes when the client leaves: the HTTP library then drops the future that waits for the answer.
+struct Waiting {
+    progress: Arc<Progress>,
+    started: Instant,
+    is_answered: bool,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            let waited = self.started.elapsed().as_millis() as u64;
+            self.progress.left_after.store(waited + 1, Ordering::Relaxed);
+        }
+    }
 }
 
 /// A handshake that limits and identity allow; it has its connection id.
@@ -72,7 +112,8 @@ pub(crate) struct OpenConnection {
     /// Set when the connection exists only to tell a page why it was refused.
     refusal: Option<CloseFrame>,
     deflate: Option<DeflateParams>,
-    started: Instant,
+    attempt: Attempt,
+    progress: Arc<Progress>,
 }
 
 /// The answer and, when it is a 101, the connection.
@@ -81,20 +122,22 @@ type Outcome = Result<(Reply, OpenConnection), Reply>;
 /// Answers a handshake. The accepted connection is left in `opened` for the owner of the socket.
 pub(crate) async fn serve(
     gateway: &Arc<Gateway>,
-    peer: &Peer,
     opened: &Opened,
     address: Address,
+    client: ClientAddress,
     request: Request<Incoming>,
-    started: Instant,
+    attempt: Attempt,
 ) -> Reply {
-    let upgrade = match UpgradeRequest::parse(gateway, peer, address, request, started) {
+    let upgrade = match UpgradeRequest::parse(gateway, address, client, request, attempt) {
         Ok(upgrade) => upgrade,
         Err(reply) => return reply,
     };
-    let admitted = match upgrade.admit(gateway, started) {
+    let admitted = match upgrade.admit(gateway) {
         Ok(admitted) => admitted,
         Err(refused) => return deliver(opened, *refused),
     };
+    let attempt = admitted.request.attempt.without_facts();
+    let progress = Arc::clone(&admitted.request.progress);
     // A task of its own: when the client leaves, the HTTP library drops this future, but a `$connect` that has
     // begun runs to its end. What it opened is then dropped, and the backend hears of that.
     let run = {
@@ -102,23 +145,57 @@ pub(crate) async fn serve(
         let unfinished = Unfinished { gateway: Arc::clone(&gateway), handle: Arc::clone(&admitted.handle) };
         async move {
             let _unfinished = unfinished;
-            match admitted.establish(&gateway, started).await {
-                Ok(identified) => identified.accept(gateway, started).await,
+            match admitted.establish(&gateway).await {
+                Ok(identified) => identified.accept(gateway).await,
                 Err(refused) => *refused,
             }
         }
     };
+    let mut waiting =
+        Waiting { progress: Arc::clone(&progress), started: attempt.started, is_answered: false };
     let accept = gateway.tasks.spawn(run);
-    match accept.await {
+    let ended = accept.await;
+    waiting.is_answered = true;
+    match ended {
         Ok(outcome) => deliver(opened, outcome),
-        Err(_) => refuse(
-            gateway,
-            &Default::default(),
-            ErrorCode::Internal,
-            None,
-            "the handshake task failed",
-            started,
-        ),
+        Err(_) => {
+            let detail = match progress.is_authenticating.load(Ordering::Relaxed) {
+                true => "the handshake task failed while the identity was established",
+                false => "the handshake task failed",
+            };
+            refuse(gateway, attempt, ErrorCode::Internal, None, detail)
+        }
+    }
+}
+
+/// Says what a handshake like this would come to, without one: the same checks with the same limits, but no token is
+/// spent, no backend is asked to connect, and nothing opens.
+pub(crate) async fn check(
+    gateway: &Arc<Gateway>,
+    address: Address,
+    client: ClientAddress,
+    request: Request<Incoming>,
+    attempt: Attempt,
+) -> Reply {
+    let admitted = match UpgradeRequest::parse(gateway, address, client, request, attempt) {
+        Ok(upgrade) => upgrade.admit(gateway),
+        Err(reply) => return reply,
+    };
+    let refused = match admitted {
+        Ok(admitted) => {
+            let _unfinished =
+                Unfinished { gateway: Arc::clone(gateway), handle: Arc::clone(&admitted.handle) };
+            match admitted.establish(gateway).await {
+                Ok(identified) => return identified.pass(gateway),
+                Err(refused) => refused,
+            }
+        }
+        Err(refused) => refused,
+    };
+    match *refused {
+        Err(reply) => reply,
+        // A refusal of a check is never told as a close.
+        Ok((reply, _)) => reply,
     }
 }
 
@@ -126,7 +203,7 @@ pub(crate) async fn serve(
 fn deliver(opened: &Opened, outcome: Outcome) -> Reply {
     match outcome {
         Ok((reply, connection)) => {
-            *opened.lock() = Some(connection);
+            *opened.lock() = Some(Opening::Connection(connection));
             reply
         }
         Err(reply) => reply,
@@ -160,44 +237,39 @@ fn release(gateway: &Gateway, handle: &Arc<Handle>) {
 impl UpgradeRequest {
     fn parse(
         gateway: &Gateway,
-        peer: &Peer,
         address: Address,
+        client: ClientAddress,
         request: Request<Incoming>,
-        started: Instant,
+        mut attempt: Attempt,
     ) -> Result<Self, Reply> {
         let (head, _) = request.into_parts();
-        let place = place_of(&address.stage);
-        let refuse =
-            |code, diagnosis, detail: &str| Err(refuse(gateway, &place, code, diagnosis, detail, started));
         if gateway.is_draining() {
-            return refuse(ErrorCode::Draining, None, "");
+            return Err(refuse(gateway, attempt, ErrorCode::Draining, None, ""));
         }
         let Some(deployment) = address.stage.deployment.clone() else {
-            return refuse(ErrorCode::Forbidden, Some(Diagnosis::STAGE_NOT_DEPLOYED), "");
+            let diagnosis = Some(Diagnosis::STAGE_NOT_DEPLOYED);
+            return Err(refuse(gateway, attempt, ErrorCode::Forbidden, diagnosis, ""));
         };
         let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
-        if text("sec-websocket-version") != Some("13") {
-            let mut reply =
-                match refuse(ErrorCode::UpgradeRequired, Some(Diagnosis::HANDSHAKE_MALFORMED), "version") {
-                    Err(reply) => reply,
-                    Ok(never) => return Ok(never),
-                };
-            reply.headers_mut().insert("upgrade", HeaderValue::from_static("websocket"));
-            reply.headers_mut().insert("sec-websocket-version", HeaderValue::from_static("13"));
-            return Err(reply);
+        let mut accept_key = String::new();
+        if !attempt.is_dry_run {
+            if text("sec-websocket-version") != Some("13") {
+                attempt.note("check", "version");
+                let diagnosis = Some(Diagnosis::HANDSHAKE_MALFORMED);
+                let mut reply = refuse(gateway, attempt, ErrorCode::UpgradeRequired, diagnosis, "version");
+                reply.headers_mut().insert("upgrade", HeaderValue::from_static("websocket"));
+                reply.headers_mut().insert("sec-websocket-version", HeaderValue::from_static("13"));
+                return Err(reply);
+            }
+            let keys = head.headers.get_all("sec-websocket-key").iter().count();
+            let Some(key) = text("sec-websocket-key").filter(|key| keys == 1 && handshake::is_valid_key(key))
+            else {
+                attempt.note("check", "key");
+                return Err(refuse(gateway, attempt, ErrorCode::BadHandshake, None, "Sec-WebSocket-Key"));
+            };
+            accept_key = handshake::accept_key(key);
         }
-        let keys = head.headers.get_all("sec-websocket-key").iter().count();
-        let Some(key) = text("sec-websocket-key").filter(|key| keys == 1 && handshake::is_valid_key(key))
-        else {
-            return refuse(ErrorCode::BadHandshake, None, "Sec-WebSocket-Key");
-        };
-        let client = ClientAddress::new(
-            peer.address.ip(),
-            peer.is_tls,
-            peer.listener_port,
-            &head.headers,
-            |address| gateway.is_trusted(address),
-        );
+        remark::on_deployment(gateway, &attempt, &deployment);
         let (offered, has_bearer) = match &address.stage.policy {
             // Nobody looks for a token: the names are the client's and the backend's own.
             None => (list(&head.headers, "sec-websocket-protocol"), false),
@@ -209,13 +281,15 @@ impl UpgradeRequest {
         Ok(Self {
             offered,
             has_bearer,
-            accept_key: handshake::accept_key(key),
+            accept_key,
             stage: address.stage,
             deployment,
-            query: head.uri.query().unwrap_or_default().to_owned(),
+            query: client_reference::strip(head.uri.query().unwrap_or_default()),
             headers: head.headers,
             client,
             domain_name: address.domain_name,
+            attempt,
+            progress: Arc::default(),
         })
     }
 
@@ -229,37 +303,51 @@ impl UpgradeRequest {
             domain: &self.domain_name,
             address: self.client.ip,
             now,
+            keeps_facts: self.attempt.keeps_facts,
+            is_dry_run: self.attempt.is_dry_run,
         }
     }
 
     /// Limits that need no identity. No byte has been answered yet.
-    fn admit(self, gateway: &Arc<Gateway>, started: Instant) -> Result<Admitted, Box<Outcome>> {
+    fn admit(mut self, gateway: &Arc<Gateway>) -> Result<Admitted, Box<Outcome>> {
         let now = now_millis();
-        let place = place_of(&self.stage);
-        let refuse_early =
-            |code, detail: &str| Err(Box::new(Err(refuse(gateway, &place, code, None, detail, started))));
-        if gateway.n_connections() >= gateway.config.max_connections {
-            return refuse_early(ErrorCode::ConnectionsExhausted, "");
+        let n_connections = gateway.n_connections();
+        if n_connections >= gateway.config.max_connections {
+            self.attempt.note("limit", gateway.config.max_connections);
+            self.attempt.note("count", n_connections);
+            self.attempt.note("of", "node");
+            let code = ErrorCode::ConnectionsExhausted;
+            return Err(Box::new(Err(refuse(gateway, self.attempt, code, None, ""))));
         }
         if !gateway.throttles.admit(&self.stage, "$connect", now) {
-            return refuse_early(ErrorCode::Throttled, "");
+            if let Some(throttle) = self.stage.throttle("$connect") {
+                self.attempt.note("limit", throttle.rate);
+                self.attempt.note("burst", throttle.burst);
+                self.attempt.note("windowSeconds", 1);
+            }
+            return Err(Box::new(Err(refuse(gateway, self.attempt, ErrorCode::Throttled, None, ""))));
         }
         if let Some(policy) = &self.stage.policy {
             let handshake = self.handshake(policy, now);
             if let Err(refused) = admission::check_arrival(gateway, &handshake) {
                 let row = refused.code.row();
                 gateway.attempts.on_end(&handshake, &refused.outcome(row.status), gateway.next_random());
-                let detail = refused.detail.as_str();
+                self.attempt.note("check", refused.check);
+                self.attempt.note_all(refused.facts);
+                let light = self.attempt.without_facts();
+                let attempt = std::mem::replace(&mut self.attempt, light);
+                let more = Map::from_iter([("check".to_owned(), refused.check.into())]);
+                let diagnosis = Some(refused.diagnosis);
                 let mut reply =
-                    refuse(gateway, &place, refused.code, Some(refused.diagnosis), detail, started);
-                let text = serde_json::json!({ "message": row.message, "check": refused.check });
-                *reply.body_mut() = Full::new(Bytes::from(text.to_string()));
+                    refusal::refuse_as(gateway, attempt, refused.code, diagnosis, &refused.detail, more);
                 set_retry_after(reply.headers_mut(), refused.retry_after);
-                return Err(Box::new(self.refused(gateway.request_id(now), reply, started)));
+                return Err(Box::new(self.refused(reply)));
             }
         }
         let Some(reservation) = gateway.registry.reserve(now) else {
-            return refuse_early(ErrorCode::ConnectionsExhausted, "no slot is free");
+            self.attempt.note("of", "node");
+            let code = ErrorCode::ConnectionsExhausted;
+            return Err(Box::new(Err(refuse(gateway, self.attempt, code, None, "no slot is free"))));
         };
         let settings = &self.stage.settings;
         let facts = Arc::new(ConnectionFacts {
@@ -284,7 +372,8 @@ impl UpgradeRequest {
             .data_plane
             .age()
             .map_or(u64::MAX, |age| now + (age.as_millis() as u64).saturating_sub(jitter).max(1));
-        let accepts_pending = settings.management.pending_posts == PendingPosts::Queue;
+        let accepts_pending =
+            !self.attempt.is_dry_run && settings.management.pending_posts == PendingPosts::Queue;
         let mut kept = kept_headers(&self.headers, &settings.integration.forward_handshake);
         if self.has_bearer
             && let Some(kept) = &mut kept
@@ -299,7 +388,9 @@ impl UpgradeRequest {
         if gateway.stage(&self.stage.api_id, &self.stage.name).is_none() {
             handle.close(going_away("Going away", Diagnosis::API_BEING_DELETED));
         }
-        Ok(Admitted { request: self, handle, request_id: gateway.request_id(now) })
+        self.attempt.place.connection_id = Some(handle.facts.connection_id);
+        let request_id = self.attempt.request_id();
+        Ok(Admitted { request: self, handle, request_id })
     }
 
     /// Leaves the offered subprotocols without the token that came among them: nobody behind the gateway needs it.
@@ -352,8 +443,8 @@ impl UpgradeRequest {
     }
 
     /// The answer to a refused handshake: `reply`, or a connection that ends with its status.
-    fn refused(&self, request_id: RequestId, reply: Reply, started: Instant) -> Outcome {
-        if !self.stage.settings.connect.reject_as_close {
+    fn refused(&self, reply: Reply) -> Outcome {
+        if !self.stage.settings.connect.reject_as_close || self.attempt.is_dry_run {
             return Err(reply);
         }
         // Browsers hide status and body of a refused handshake; a close code they show. But they end a connection
@@ -364,46 +455,71 @@ impl UpgradeRequest {
             .own_subprotocol()
             .or(self.has_bearer.then_some(BEARER_SUBPROTOCOL))
             .or(self.offered.first().map(String::as_str));
-        let (reply, _) = self.switching_protocols(request_id, None, subprotocol);
+        let (reply, _) = self.switching_protocols(self.attempt.request_id(), None, subprotocol);
         let refusal = Some(CloseFrame::new(close, status.canonical_reason().unwrap_or("Refused")));
-        Ok((reply, OpenConnection { inner: None, refusal, deflate: None, started }))
+        let (attempt, progress) = (self.attempt.without_facts(), Arc::clone(&self.progress));
+        Ok((reply, OpenConnection { inner: None, refusal, deflate: None, attempt, progress }))
     }
 }
 
 impl Admitted {
     /// Whose handshake it is, and whether they may. Without a policy nobody is asked.
-    async fn establish(self, gateway: &Gateway, started: Instant) -> Result<Identified, Box<Outcome>> {
+    async fn establish(mut self, gateway: &Gateway) -> Result<Identified, Box<Outcome>> {
         let Some(policy) = self.request.stage.policy.clone() else {
             return Ok(Identified { admitted: self, established: Established::default() });
         };
+        let started = Instant::now();
+        self.request.progress.is_authenticating.store(true, Ordering::Relaxed);
         let handshake = self.request.handshake(&policy, now_millis());
-        match admission::establish(gateway, &handshake, &self.handle).await {
-            Ok(established) => Ok(Identified { admitted: self, established }),
-            Err(refused) => Err(Box::new(self.reject(gateway, Rejection::Native(refused), started))),
+        let established = admission::establish(gateway, &handshake, &self.handle).await;
+        self.request.progress.is_authenticating.store(false, Ordering::Relaxed);
+        self.request.attempt.note("tokenMs", milliseconds(started));
+        match established {
+            Ok(mut established) => {
+                let attempt = &mut self.request.attempt;
+                attempt.place.user = established.identity.user.clone();
+                for Decision { kind, remark, facts } in std::mem::take(&mut established.decisions) {
+                    gateway.notice(Notice::Decided { place: attempt.place.clone(), kind, remark, facts });
+                }
+                Ok(Identified { admitted: self, established })
+            }
+            Err(refused) => Err(Box::new(self.reject(gateway, Rejection::Native(refused)))),
         }
     }
 }
 
 impl Identified {
+    /// Nothing refuses: the answer to a check. Whatever was joined for it is left.
+    fn pass(self, gateway: &Gateway) -> Reply {
+        let Self { admitted, .. } = self;
+        release(gateway, &admitted.handle);
+        let attempt = admitted.request.attempt;
+        let mut reply = json(200, &serde_json::json!({ "ok": true }));
+        refusal::set_request_id(gateway, &attempt, &mut reply);
+        let Attempt { place, facts, .. } = attempt;
+        gateway.notice(Notice::Decided { place, kind: journal::Kind::Handshake, remark: None, facts });
+        reply
+    }
+
     /// Asks `$connect` and prepares the answer.
-    async fn accept(self, gateway: Arc<Gateway>, started: Instant) -> Outcome {
+    async fn accept(self, gateway: Arc<Gateway>) -> Outcome {
         let Self { mut admitted, established } = self;
         if admitted.request.has_bearer {
             let mut headers = std::mem::take(&mut admitted.request.headers);
             admitted.request.strip_token(&mut headers);
             admitted.request.headers = headers;
         }
-        admitted.accept(gateway, established, started).await
+        admitted.accept(gateway, established).await
     }
 }
 
 impl Admitted {
-    async fn accept(self, gateway: Arc<Gateway>, established: Established, started: Instant) -> Outcome {
+    async fn accept(mut self, gateway: Arc<Gateway>, established: Established) -> Outcome {
         let connect = self.request.deployment.routes.get("$connect").cloned();
         if let Err(diagnosis) = gateway.note_for_disconnect(&self.handle).await {
             let failure =
                 Failure::new(ErrorCode::IdentityUnavailable, diagnosis, "the connection cannot be noted");
-            return self.reject(&gateway, route_failure(failure, None), started);
+            return self.reject(&gateway, route_failure(failure, None));
         }
         let answer = match &connect {
             None => None,
@@ -411,7 +527,7 @@ impl Admitted {
                 if let Err((code, detail)) = check_route(route, &self.request) {
                     let failure = Failure::new(code, code.row().diagnosis, detail.clone());
                     let message = (code == ErrorCode::MissingParameters).then_some(detail);
-                    return self.reject(&gateway, route_failure(failure, message), started);
+                    return self.reject(&gateway, route_failure(failure, message));
                 }
                 let event = Event {
                     connection: Arc::clone(&self.handle.facts),
@@ -430,24 +546,42 @@ impl Admitted {
                     is_json: false,
                     forwarded_for: self.request.client.forwarded_for.as_deref(),
                 };
-                match integration::call(&gateway, &route.integration, &call).await {
+                let called = Instant::now();
+                let answer = integration::call(&gateway, &route.integration, &call).await;
+                self.request.attempt.note("integrationMs", milliseconds(called));
+                if let Ok(answer) = &answer {
+                    self.request.attempt.note("integrationStatus", answer.status);
+                }
+                match answer {
                     Ok(answer) if (200..300).contains(&answer.status) => Some(answer),
-                    Ok(answer) => return self.reject(&gateway, Rejection::Backend(answer), started),
-                    Err(failure) => return self.reject(&gateway, route_failure(failure, None), started),
+                    Ok(answer) => return self.reject(&gateway, Rejection::Backend(answer)),
+                    Err(failure) => return self.reject(&gateway, route_failure(failure, None)),
                 }
             }
         };
         // The backend has said yes, so from here on it hears of the end, whatever happens.
         let inner = Some((Arc::clone(&gateway), Arc::clone(&self.handle)));
-        let mut connection = OpenConnection { inner, refusal: None, deflate: None, started };
+        let light = self.request.attempt.without_facts();
+        let attempt = std::mem::replace(&mut self.request.attempt, light);
+        let progress = Arc::clone(&self.request.progress);
+        let mut connection = OpenConnection { inner, refusal: None, deflate: None, attempt, progress };
         let chosen = match &answer {
             Some(answer) => self.backend_subprotocol(&gateway, answer, established.subprotocol),
-            None => self.request.own_subprotocol(),
+            None => {
+                let chosen = self.request.own_subprotocol();
+                if chosen.is_none() && established.subprotocol.is_none() {
+                    self.note_subprotocol(&gateway, &[], None);
+                }
+                chosen
+            }
         };
         // The one that carried the proof of identity is confirmed when nobody has chosen another.
         let chosen = chosen.or(established.subprotocol);
         let answered = answer.as_ref().map(|answer| &answer.headers);
         let (reply, deflate) = self.request.switching_protocols(self.request_id, answered, chosen);
+        if let Some(chosen) = chosen {
+            connection.attempt.note("chosenSubprotocol", without_token(chosen));
+        }
         // Addressable before the 101 is visible: whoever has seen the 101 may push. Until the socket is handed
         // over, pushes wait in the outbox.
         self.handle.open(deflate);
@@ -481,25 +615,55 @@ impl Admitted {
         named.retain(|name| Some(name.as_str()) != of_proof);
         let chosen = named.iter().find_map(|name| offered.iter().find(|offered| *offered == name));
         let chosen = chosen.map(String::as_str);
-        let diagnosis = match (named.len(), chosen, offered.is_empty()) {
-            (0, _, false) if of_proof.is_none() => Diagnosis::SUBPROTOCOL_NOT_CONFIRMED,
-            (1.., None, _) => Diagnosis::SUBPROTOCOL_NOT_OFFERED,
-            (2.., Some(_), _) => Diagnosis::SUBPROTOCOL_SEVERAL,
-            _ => return chosen,
-        };
-        let mut place = gateway.place(&self.handle);
-        place.request_id = Some(self.request_id);
-        gateway.notice(Notice::SubprotocolTrouble { facts: Facts::none(), place, diagnosis });
+        if named.is_empty() && of_proof.is_some() {
+            return chosen;
+        }
+        self.note_subprotocol(gateway, &named, chosen);
         chosen
     }
 
+    /// Tells operators of a choice that will not please the client. `named` is what the backend wants.
+    fn note_subprotocol(&self, gateway: &Gateway, named: &[String], chosen: Option<&str>) {
+        let offered_names = &self.request.offered;
+        let diagnosis = match (named.len(), chosen) {
+            (0, _) if offered_names.is_empty() => return,
+            (0, _) => match offered_names.as_slice() {
+                // What a script makes of a value that is not there.
+                [only] if ["null", "undefined", "[object Object]"].contains(&only.as_str()) => {
+                    Diagnosis::SUBPROTOCOL_NULL
+                }
+                names if names.iter().any(|name| is_token_shaped(name)) => Diagnosis::SUBPROTOCOL_TOKEN,
+                _ => Diagnosis::SUBPROTOCOL_NOT_CONFIRMED,
+            },
+            (1.., None) => Diagnosis::SUBPROTOCOL_NOT_OFFERED,
+            (2.., Some(_)) => Diagnosis::SUBPROTOCOL_SEVERAL,
+            (1, Some(_)) => return,
+        };
+        let mut place = self.request.attempt.place.clone();
+        place.route_key = Some("$connect".into());
+        let mut facts = Facts::none();
+        if self.request.attempt.keeps_facts {
+            facts.add("offeredSubprotocols", offered(&self.request.headers));
+            let named: Vec<String> = named.iter().take(10).map(|name| without_token(name)).collect();
+            facts.add("answeredSubprotocols", named);
+            facts.add_some("chosenSubprotocol", chosen.map(without_token));
+        }
+        gateway.notice(Notice::SubprotocolTrouble { facts, place, diagnosis });
+    }
+
     /// Frees the id and words the refusal.
-    fn reject(self, gateway: &Gateway, rejection: Rejection, started: Instant) -> Outcome {
+    fn reject(mut self, gateway: &Gateway, rejection: Rejection) -> Outcome {
         let facts = &self.handle.facts;
         release(gateway, &self.handle);
-        let mut place = gateway.place(&self.handle);
-        place.request_id = Some(self.request_id);
-        place.route_key = Some("$connect".into());
+        let light = self.request.attempt.without_facts();
+        let mut attempt = std::mem::replace(&mut self.request.attempt, light);
+        attempt.place.route_key = Some("$connect".into());
+        attempt.place.user =
+            self.handle.membership_if_any().and_then(|membership| membership.identity().user.clone());
+        if let Some(waited) = self.request.progress.left_after() {
+            // Nobody hears the answer any more.
+            attempt.note("clientLeftMs", waited);
+        }
         let (reply, code, diagnosis, detail) = match rejection {
             Rejection::Backend(answer) => {
                 let detail = format!("the backend answered {}", answer.status);
@@ -528,6 +692,8 @@ impl Admitted {
                 let json = HeaderValue::from_static("application/json; charset=UTF-8");
                 reply.headers_mut().insert(CONTENT_TYPE, json);
                 set_retry_after(reply.headers_mut(), refused.retry_after);
+                attempt.note("check", refused.check);
+                attempt.note_all(refused.facts);
                 (reply, refused.code, refused.diagnosis, refused.detail)
             }
         };
@@ -545,16 +711,8 @@ impl Admitted {
             let handshake = self.request.handshake(policy, self.handle.facts.connected_at);
             gateway.attempts.on_end(&handshake, &outcome, gateway.next_random());
         }
-        gateway.notice(Notice::HandshakeRefused {
-            facts: Facts::none(),
-            place,
-            status,
-            code,
-            diagnosis,
-            detail,
-            duration: started.elapsed(),
-        });
-        self.request.refused(self.request_id, reply, started)
+        refusal::report(gateway, attempt, &mut reply, code, diagnosis, detail);
+        self.request.refused(reply)
     }
 }
 
@@ -568,8 +726,8 @@ enum Rejection {
     Native(Refused),
 }
 
-fn place_of(stage: &Stage) -> Place {
-    Place { api_id: Arc::clone(&stage.api_id), stage: Arc::clone(&stage.name), ..Place::default() }
+fn milliseconds(since: Instant) -> u64 {
+    since.elapsed().as_millis() as u64
 }
 
 fn route_failure(failure: Failure, message: Option<String>) -> Rejection {
@@ -605,11 +763,16 @@ impl OpenConnection {
         }
         let Some((gateway, handle)) = self.inner.take() else { return };
         gateway.wheel.schedule(handle.facts.connection_id, Kind::Limits, gateway.first_deadline(&handle));
-        gateway.notice(Notice::ConnectionOpened {
-            facts: Facts::none(),
-            place: gateway.place(&handle),
-            duration: self.started.elapsed(),
-        });
+        let light = self.attempt.without_facts();
+        let mut attempt = std::mem::replace(&mut self.attempt, light);
+        attempt.note("status", 101);
+        if let Some(reference) = &attempt.place.client_ref {
+            let ended = EndedAttempt { request_id: attempt.place.request_id, diagnosis: None, status: 101 };
+            gateway.client_references.note(reference, ended, now_millis());
+        }
+        let duration = attempt.started.elapsed();
+        let Attempt { place, facts, .. } = attempt;
+        gateway.notice(Notice::ConnectionOpened { facts, place, duration });
         if handle.stage.settings.connect.announce_id {
             let text = format!(r#"{{"connectionId": "{}"}}"#, handle.facts.connection_id);
             let _ = handle.push(&tidegate_ws::OutboundMessage::text(Bytes::from(text)), now_millis());
@@ -628,17 +791,14 @@ impl Drop for OpenConnection {
         gateway.leave_all(&handle);
         gateway.registry.remove(handle.facts.connection_id, Diagnosis::GONE_NEVER_ESTABLISHED, 1006, now);
         gateway.handshake_over.notify_waiters();
-        let mut place = gateway.place(&handle);
-        place.route_key = Some("$connect".into());
-        gateway.notice(Notice::HandshakeRefused {
-            facts: Facts::none(),
-            place,
-            status: 499,
-            code: ErrorCode::Gone,
-            diagnosis: Diagnosis::HANDSHAKE_CLIENT_GAVE_UP,
-            detail: "the client left before the 101, or the handshake failed".to_owned(),
-            duration: self.started.elapsed(),
-        });
+        let light = self.attempt.without_facts();
+        let mut attempt = std::mem::replace(&mut self.attempt, light);
+        attempt.place.route_key = Some("$connect".into());
+        let waited = self.progress.left_after().unwrap_or_else(|| milliseconds(attempt.started));
+        attempt.note("waitedMs", waited);
+        let detail = "the client left before the 101, or the handshake failed";
+        let diagnosis = Diagnosis::HANDSHAKE_CLIENT_GAVE_UP;
+        refusal::tell(&gateway, attempt, ErrorCode::Gone, diagnosis, detail, 499);
         let tasks = gateway.tasks.clone();
         tasks.spawn(async move {
             integration::disconnect(&gateway, &handle, 1006, "Connection closed abnormally").await;
@@ -661,12 +821,6 @@ fn is_passed_on(name: &HeaderName) -> bool {
     !is_hop_by_hop(name.as_str())
         && !name.as_str().starts_with("sec-websocket-")
         && !matches!(name.as_str(), "content-length" | "date" | "server" | "location")
-}
-
-fn set_retry_after(headers: &mut HeaderMap, seconds: Option<u64>) {
-    if let Some(seconds) = seconds {
-        headers.insert(http::header::RETRY_AFTER, HeaderValue::from(seconds));
-    }
 }
 
 fn set_ids(headers: &mut HeaderMap, request_id: &str) {

@@ -54,6 +54,10 @@ impl NoticeSink for Notices {
         assert!(!panics_after_connect || !is_after_connect, "a planned fault");
         self.record.push(notice);
     }
+
+    fn keeps_facts(&self) -> bool {
+        true
+    }
 }
 
 /// What a test wants otherwise than it is.
@@ -64,6 +68,7 @@ pub(crate) struct Setup {
     /// In memory unless it has to outlive the gateway.
     pub(crate) records: Arc<dyn RecordStore>,
     pub(crate) max_connections: usize,
+    pub(crate) debug_clients: Vec<Network>,
 }
 
 impl Default for Setup {
@@ -74,6 +79,7 @@ impl Default for Setup {
             trusted_proxies: Vec::new(),
             records: Arc::new(tidegate_store::SqliteRecords::open_in_memory().unwrap()),
             max_connections: 10_000,
+            debug_clients: Vec::new(),
         }
     }
 }
@@ -160,7 +166,7 @@ impl Plane {
 
     /// With anything that can be otherwise.
     pub(crate) async fn start_from(setup: Setup) -> Self {
-        let Setup { settings, credentials, trusted_proxies, records, max_connections } = setup;
+        let Setup { settings, credentials, trusted_proxies, records, max_connections, debug_clients } = setup;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = GatewayConfig {
             node: 0,
@@ -182,6 +188,8 @@ impl Plane {
             records,
             token_keys: tidegate_auth::TokenKeys::new(&[[7; 32]]).unwrap(),
             read_file: ReadFile(Arc::new(|path| std::fs::read(path))),
+            debug_clients,
+            probe: true,
         };
         let notices = Arc::new(Notices::default());
         let gateway = Gateway::new(config, Arc::clone(&notices) as Arc<dyn NoticeSink>).unwrap();

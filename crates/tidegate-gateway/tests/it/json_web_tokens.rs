@@ -127,7 +127,8 @@ async fn a_secret_may_be_in_a_file() {
     std::fs::remove_file(&file).unwrap();
     let running = plane.run_session_layer();
     plane.deploy(&Deployed::with_policy(jwt_policy(in_file)));
-    let refusal = plane.refused(&query(&token), "", "config.invalid-value").await;
+    // auth.not-configured
+    let refusal = plane.refused(&query(&token), "", "auth.not-configured").await;
     assert_eq!(refusal.status, 503);
     assert!(refusal.detail.contains("jwt.keys[0]"), "{refusal:?}");
     let is_told = |notice: &_| matches!(notice, tidegate_core::notice::Notice::KeySetNotFetched { detail, .. } if detail.contains("jwt.keys[0]"));

@@ -116,6 +116,20 @@ impl Plane {
         last.expect("a refusal")
     }
 
+    /// The last refusal of a connect token, as operators see it.
+    pub(crate) fn last_token_refusal(&self) -> Refusal {
+        let all = self.notices.record.all();
+        let last = all.iter().rev().find_map(|notice| match notice {
+            Notice::TokenRequested { refused: Some(diagnosis), facts, .. } => Some(Refusal {
+                status: facts.get("status").and_then(Value::as_u64).unwrap() as u16,
+                diagnosis: diagnosis.as_str(),
+                detail: facts.get("detail").and_then(Value::as_str).unwrap_or_default().to_owned(),
+            }),
+            _ => None,
+        });
+        last.expect("a refusal")
+    }
+
     /// How many handshakes were refused with this diagnosis.
     pub(crate) fn n_refused(&self, diagnosis: &str) -> usize {
         let is_it = |notice: &Notice| matches!(notice, Notice::HandshakeRefused { diagnosis: known, .. } if known.as_str() == diagnosis);

@@ -129,7 +129,7 @@ async fn only_listed_origins_get_an_answer() {
         for method in ["OPTIONS", "POST"] {
             let reply = ask(&plane, method, &format!("{headers}{COOKIE}")).await;
             assert_eq!(cors(&reply), (403, [const { String::new() }; 4]), "{method} {headers}");
-            assert_eq!(plane.last_refusal().diagnosis, "origin.not-allowed");
+            assert_eq!(plane.last_token_refusal().diagnosis, "origin.not-allowed");
         }
     }
     assert_eq!(asked(&plane).len(), n_asked, "nobody else is asked for them");
@@ -183,7 +183,7 @@ async fn operators_hear_why_there_is_no_token() {
     ] {
         answer_with(&plane, status, body);
         let reply = ask_as_page(&plane, "").await;
-        let refusal = plane.last_refusal();
+        let refusal = plane.last_token_refusal();
         assert_eq!((reply.status, refusal.diagnosis), (code, diagnosis), "{status} {body}");
         // The page can read why, as far as it may know: status and the text of all such refusals.
         assert_eq!(reply.value("access-control-allow-origin"), PAGE);
@@ -192,12 +192,12 @@ async fn operators_hear_why_there_is_no_token() {
     let page = format!("Origin: {PAGE}\r\n");
     answer_with(&plane, 403, csrf_page);
     assert_eq!(ask(&plane, "POST", &format!("{page}{COOKIE}")).await.status, 403);
-    assert_eq!(plane.last_refusal().diagnosis, "tokenreq.csrf-missing");
+    assert_eq!(plane.last_token_refusal().diagnosis, "tokenreq.csrf-missing");
     answer_with(&plane, 401, "");
     assert_eq!(ask(&plane, "POST", &format!("{page}Cookie: theme=dark\r\n")).await.status, 403);
-    assert_eq!(plane.last_refusal().diagnosis, "tokenreq.no-session-cookie");
+    assert_eq!(plane.last_token_refusal().diagnosis, "tokenreq.no-session-cookie");
     assert_eq!(ask(&plane, "POST", &page).await.status, 403);
-    assert_eq!(plane.last_refusal().diagnosis, "tokenreq.cookies-not-sent");
+    assert_eq!(plane.last_token_refusal().diagnosis, "tokenreq.cookies-not-sent");
     plane.assert_untold(&["s3ss10n-0f-ada", "c00k1e-0f-csrf", "t0ken-0f-csrf"]);
     plane.end().await;
 }
@@ -210,7 +210,7 @@ async fn a_backend_that_is_down_is_told_as_such() {
     drop(gone);
     let plane = start_at(&url, json!([PAGE])).await;
     let reply = ask_as_page(&plane, "").await;
-    assert_eq!((reply.status, plane.last_refusal().diagnosis), (503, "integration.refused"));
+    assert_eq!((reply.status, plane.last_token_refusal().diagnosis), (503, "integration.refused"));
     plane.end().await;
 }
 
@@ -223,7 +223,7 @@ async fn a_user_gets_so_many_tokens_a_minute() {
         assert_eq!(ask_as_page(&plane, "").await.status, 200);
     }
     let reply = ask_as_page(&plane, "").await;
-    assert_eq!((reply.status, plane.last_refusal().diagnosis), (429, "ratelimit.token-requests"));
+    assert_eq!((reply.status, plane.last_token_refusal().diagnosis), (429, "ratelimit.token-requests"));
     assert!(reply.value("retry-after").parse::<u64>().unwrap() > 0);
     assert_eq!(reply.value("access-control-allow-origin"), PAGE);
     answer_with(&plane, 200, r#"{"user":"eve"}"#);
@@ -235,7 +235,7 @@ async fn a_user_gets_so_many_tokens_a_minute() {
 async fn a_stage_without_an_endpoint_has_none() {
     let plane = Plane::start_with_policy(unlimited(json!({ "admission": { "checks": ["token"] } }))).await;
     let reply = ask_as_page(&plane, "").await;
-    assert_eq!((reply.status, plane.last_refusal().diagnosis), (403, "tokenreq.wrong-url"));
+    assert_eq!((reply.status, plane.last_token_refusal().diagnosis), (403, "tokenreq.wrong-url"));
     assert_eq!(plane.backend.requests.all().len(), 0);
     plane.end().await;
 }
