@@ -530,7 +530,8 @@ export class Tidegate extends Emitter {
     if (!got) return null;
     const { answer, body } = got;
     if (answer.ok && body && typeof body.message === 'string') {
-      return { id: typeof body.id === 'string' ? body.id : null, message: body.message, status: Number(body.status) || null, requestId: body.requestId || null };
+      // Without an id it was opened, as far as the gateway knows.
+      return { id: body.id || null, message: body.message, status: Number(body.status) || (body.id ? null : 101), requestId: body.requestId || null };
     }
     // Another server: no reference in the next attempts, and nothing is asked again.
     if (answer.status !== 404 || !body) this.#statusMissing = true;
