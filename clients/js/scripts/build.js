@@ -22,6 +22,16 @@ const KEYWORDS = new Set(
     'instanceof let new null of return set static super switch this throw true false try typeof undefined void while with yield arguments constructor').split(' '),
 );
 
+/**
+ * Members that only this source knows, and that are shortened everywhere. None is a name of the platform or of what
+ * pages see.
+ */
+const INTERNAL = new Set(
+  ('nFailures timedOut openedAt isStopping plan offered checkUrl isRepeated expiry prepare opened closed judge report failed verdict ' +
+    'sentAt due off proven lateAt grace listenerFailed drop kick delay refuse done timer payload members until ask ' +
+    '').split(' '),
+);
+
 const WORD = /[\w$]/;
 
 /** Splits source into tokens `{kind, text}`; kinds are word, private, number, string, template, regex, mark. */
@@ -129,7 +139,7 @@ function shorten(tokens, keep) {
     const inside = stack[stack.length - 1];
     const isMember = before.text === '.' || before.text === '?.' || inside === 'class';
     const isKey = inside === '{' && (before.text === '{' || before.text === ',') && [',', '}', '=', ':', '('].includes(after.text);
-    if (isMember || isKey || token.text in globalThis) fixed.add(token.text);
+    if ((isMember || isKey || token.text in globalThis) && !INTERNAL.has(token.text)) fixed.add(token.text);
     else counts.set(token.text, (counts.get(token.text) || 0) + 1);
   });
   const short = new Map();
@@ -146,7 +156,7 @@ function shorten(tokens, keep) {
   }
   tokens.forEach((token, index) => {
     const before = tokens[index - 1];
-    const isMember = before && (before.text === '.' || before.text === '?.') && token.kind === 'word';
+    const isMember = before && (before.text === '.' || before.text === '?.') && token.kind === 'word' && !INTERNAL.has(token.text);
     if (!isMember && (token.kind === 'word' || token.kind === 'private') && short.has(token.text)) token.text = short.get(token.text);
   });
 }

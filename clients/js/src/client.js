@@ -5,7 +5,7 @@ import { Loop, fullJitter, nearSocketLimit } from './loop.js';
 import { GATEWAY_TEXTS, TidegateError, diagnosed, failure, flatten, hintFor, hintForStatus, readServerError } from './error.js';
 import { surroundings } from './environment.js';
 import { checkProtocols, checkUrl, isHopeless, noHeaders } from './checks.js';
-import { clockOffset, retryAfter } from './token.js';
+import { clockOffset, retryAfter } from './headers.js';
 
 /** Statuses that the same request gets again. */
 const LASTING = [400, 401, 403, 404, 405, 410, 413, 414, 426, 431];

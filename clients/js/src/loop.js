@@ -164,7 +164,7 @@ export class Loop {
       protocols = checkProtocols(end.plan.protocols);
       socket = protocols.length ? new this.#env.WebSocket(url, protocols) : new this.#env.WebSocket(url);
     } catch (error) {
-      end.error = error && error.name === 'TidegateError' ? error : explainConstructor(error, String(url), protocols, this.#env.location, count(this.#env.WebSocket));
+      end.error = error && error.name === 'TidegateError' ? error : explainConstructor(error, url, this.#env.location, count(this.#env.WebSocket));
       return;
     }
     count(this.#env.WebSocket, 1);

@@ -318,7 +318,7 @@ test('a refusal as close frame (4403) counts as a refusal', async () => {
   for (let i = 0; i < 3; i++) (await world.next()).accept().end(4403, 'Forbidden');
   await assert.rejects(world.next(), /no further attempt/);
   assert.equal(errors[0].status, 403);
-  assert.match(errors[0].hint, /token, origin or permission/);
+  assert.match(errors[0].hint, /Token, origin or permission/);
   assert.equal(world.fetched.length, 0, 'the close frame has said it');
   assert.equal(seen.stopped.length, 1);
 });
