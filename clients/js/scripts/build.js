@@ -161,9 +161,28 @@ function shorten(tokens, keep) {
   });
 }
 
+/** `const a = 1; const b = 2;` as one statement. */
+function joinConstants(tokens) {
+  const isConstant = [false];
+  tokens.forEach((token, index) => {
+    const { kind, text } = token;
+    if ((kind === 'mark' && '([{'.includes(text)) || (kind === 'template' && text.endsWith('${') && text.startsWith('`'))) isConstant.push(false);
+    else if ((kind === 'mark' && ')]}'.includes(text)) || (kind === 'template' && !text.startsWith('`') && text.endsWith('`'))) isConstant.pop();
+    else if (text === 'const') isConstant[isConstant.length - 1] = true;
+    else if (text === ';') {
+      const next = tokens[index + 1];
+      if (isConstant[isConstant.length - 1] && next && next.text === 'const') {
+        token.text = ',';
+        next.text = '';
+      } else isConstant[isConstant.length - 1] = false;
+    }
+  });
+  return tokens.filter(({ text }) => text !== '');
+}
+
 function print(tokens) {
   let text = '';
-  for (const token of tokens) {
+  for (const token of joinConstants(tokens)) {
     const end = text[text.length - 1] || '';
     const begin = token.text[0];
     const needsBlank = (WORD.test(end) && (WORD.test(begin) || begin === '#')) || (/[+-]/.test(end) && end === begin);

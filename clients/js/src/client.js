@@ -3,7 +3,7 @@
 import { Emitter } from './emitter.js';
 import { Loop, fullJitter, nearSocketLimit } from './loop.js';
 import { GATEWAY_TEXTS, TidegateError, diagnosed, failure, flatten, hintFor, hintForStatus, readServerError } from './error.js';
-import { surroundings } from './environment.js';
+import { listen, surroundings } from './environment.js';
 import { checkProtocols, checkUrl, isHopeless, noHeaders } from './checks.js';
 import { clockOffset, retryAfter } from './headers.js';
 
@@ -13,11 +13,16 @@ const LASTING = [400, 401, 403, 404, 405, 410, 413, 414, 426, 431];
 /** Diagnoses that pass by themselves, whatever status they came with. */
 const PASSING = /^(ratelimit|limit|node|integration|store|user\.check|jwt\.jwks)/;
 
+const isLasting = (status, id) => LASTING.includes(status) && !PASSING.test(id);
+
 /** Reasons of a 1008 after which another attempt is pointless without a person. */
 const ENDED = ['Session ended', 'Access revoked'];
 
 /** How long `/connect-status` and a dry run may take, in milliseconds. */
 const ASK_WAIT = 5000;
+
+/** A dry run of which nothing is known. */
+const UNKNOWN = { ok: false, status: null, message: '', retryAfter: null, requestId: null, id: null };
 
 /** A clock that is off by more than this many milliseconds makes token times fail. */
 const CLOCK_LIMIT = 30000;
@@ -45,6 +50,15 @@ function placeOf(id) {
 
 const seconds = (value) => value * 1000;
 
+/** Bytes of a text or of something binary. */
+const sizeOf = (data) => (typeof data === 'string' ? new TextEncoder().encode(data).length : data.size ?? data.byteLength);
+
+/** Whoever does not look at a result must not be punished by the page's handler for unhandled rejections. */
+function quiet(promise) {
+  promise.catch(() => {});
+  return promise;
+}
+
 export class Tidegate extends Emitter {
   #options;
   #env;
@@ -65,7 +79,7 @@ export class Tidegate extends Emitter {
   #offset = null;
   #clockTold = false;
   #host = '';
-  #beat = { timer: null, sentAt: 0, due: 0, off: false, proven: false, lateAt: 0, grace: true };
+  #beat = { lateAt: 0, grace: true };
   #remove = [];
   #lastSize = 0;
   #lastFrameAt = 0;
@@ -90,9 +104,11 @@ export class Tidegate extends Emitter {
     if (typeof url !== 'function') checkUrl(url, this.#env.location);
     this.#url = url;
     for (const name of [].concat(options.channels || [])) this.#channels.set(name, null);
-    const { openTimeout, maxAttempts, maxRefusals, stableAfter, baseDelay, maxDelay } = this.#options;
+    const { openTimeout, stableAfter, baseDelay, maxDelay } = this.#options;
     const rules = {
-      openTimeout: seconds(openTimeout), stableAfter: seconds(stableAfter), maxAttempts, maxRefusals,
+      ...this.#options,
+      openTimeout: seconds(openTimeout),
+      stableAfter: seconds(stableAfter),
       delay: (n) => fullJitter(this.#env.random, n, seconds(baseDelay), seconds(maxDelay)),
     };
     this.#loop = new Loop(this.#env, rules, {
@@ -104,7 +120,7 @@ export class Tidegate extends Emitter {
       judge: (end) => this.#judge(end),
       report: (error) => this.#report(error),
       stopped: (error) => this.#stopped(error),
-      state: (state) => this.deliver('state', { type: 'state', state }),
+      state: (state) => this.#tell('state', { state }),
     });
     if (options.autoConnect !== false) this.connect();
   }
@@ -127,17 +143,12 @@ export class Tidegate extends Emitter {
   connect() {
     const { document, window } = this.#env;
     if (this.state !== 'idle' && this.state !== 'stopped') return;
-    const listen = (target, type, run) => {
-      if (!target || !target.addEventListener) return;
-      target.addEventListener(type, run);
-      this.#remove.push(() => target.removeEventListener(type, run));
-    };
     // Timers of hidden pages are late and sockets of sleeping devices are dead: look, as soon as somebody looks at the page.
-    listen(document, 'visibilitychange', () => document.visibilityState === 'visible' && this.#awake());
-    listen(window, 'pageshow', (event) => event.persisted && this.#awake());
-    listen(window, 'offline', () => this.#awake());
+    listen(this.#remove, document, 'visibilitychange', () => document.visibilityState === 'visible' && this.#awake());
+    listen(this.#remove, window, 'pageshow', (event) => event.persisted && this.#awake());
+    listen(this.#remove, window, 'offline', () => this.#awake());
     // Chromium says this, and then neither opens nor closes the socket.
-    listen(document, 'securitypolicyviolation', ({ effectiveDirective, blockedURI }) => {
+    listen(this.#remove, document, 'securitypolicyviolation', ({ effectiveDirective, blockedURI }) => {
       if (this.state !== 'connecting' || effectiveDirective !== 'connect-src' || !String(blockedURI).includes(`//${this.#host}`)) return;
       this.#loop.drop(4408, '', diagnosed('browser.csp', "The page's content security policy has not this host in connect-src."));
     });
@@ -154,26 +165,8 @@ export class Tidegate extends Emitter {
 
   /** Sends a text, bytes, or anything else as JSON. Resolved when the browser has taken it; nothing tells that it arrived. */
   send(data) {
-    const raw = typeof data === 'string' || data instanceof ArrayBuffer || ArrayBuffer.isView(data) || (typeof Blob !== 'undefined' && data instanceof Blob);
-    const payload = raw ? data : JSON.stringify(data);
-    const size = typeof payload === 'string' ? new TextEncoder().encode(payload).length : payload.size ?? payload.byteLength;
-    const result = new Promise((done, refuse) => {
-      const { maxMessageBytes, maxQueue, whileClosed } = this.#options;
-      if (size > maxMessageBytes) {
-        const sentence = `The message has ${size} bytes, the limit is ${maxMessageBytes}. Send a reference and fetch over HTTPS.`;
-        return refuse(this.#of('message', failure('message.too-large', sentence)));
-      }
-      if (this.state === 'open') {
-        this.#write(payload, size);
-        return done();
-      }
-      if (whileClosed === 'reject' || this.state === 'stopped' || this.state === 'closing') return refuse(this.#plain('The connection is not open.'));
-      if (this.#queue.length >= maxQueue) return refuse(this.#plain(`The queue is full: ${maxQueue} messages wait.`));
-      this.#queue.push({ payload, size, done, refuse });
-    });
-    // Whoever does not look at the result must not be punished by the page's handler for unhandled rejections.
-    result.catch(() => {});
-    return result;
+    const isRaw = typeof data === 'string' || data instanceof ArrayBuffer || ArrayBuffer.isView(data) || (globalThis.Blob && data instanceof Blob);
+    return quiet(this.#put({ payload: isRaw ? data : JSON.stringify(data) }));
   }
 
   /**
@@ -183,7 +176,7 @@ export class Tidegate extends Emitter {
    */
   request(data, { timeout = this.#options.replyTimeout } = {}) {
     const ref = this.#reference();
-    const answer = this.#expect(ref, timeout, 'No reply');
+    const answer = quiet(this.#expect(ref, timeout, 'No reply'));
     this.send({ ...data, [this.#options.correlation]: ref }).catch((error) => this.#settle(ref, error));
     return answer;
   }
@@ -191,18 +184,14 @@ export class Tidegate extends Emitter {
   /** Joins a channel, now and after every reconnect. Resolved with `{channel, recovered, replayed}`. */
   join(channel) {
     if (!this.#channels.has(channel)) this.#channels.set(channel, null);
-    return this.#whenOpen('join', { channel, ...this.#place(channel) }).then(
-      (answer) => answer,
-      (error) => {
-        if (error.diagnosis) this.#channels.delete(channel);
-        throw error;
-      },
-    );
+    const answer = this.#whenOpen('join', { channel });
+    answer.catch((error) => error.diagnosis && this.#channels.delete(channel));
+    return answer;
   }
 
   leave(channel) {
     this.#channels.delete(channel);
-    return this.state === 'open' ? this.#control('leave', { channel }) : Promise.resolve({ channel });
+    return this.state === 'open' ? this.#whenOpen('leave', { channel }) : Promise.resolve({ channel });
   }
 
   /** Leaves all other channels and joins this one. */
@@ -210,7 +199,7 @@ export class Tidegate extends Emitter {
     const last = this.#channels.get(channel) || null;
     this.#channels.clear();
     this.#channels.set(channel, last);
-    return this.#whenOpen('change', { channel, ...this.#place(channel) });
+    return this.#whenOpen('change', { channel });
   }
 
   /** Joins, and calls `listener(data, message)` for the messages of this channel alone; returns the function that ends it. */
@@ -219,7 +208,7 @@ export class Tidegate extends Emitter {
     this.join(channel).catch((error) => this.#report(error));
     return () => {
       off();
-      this.leave(channel).catch(() => {});
+      this.leave(channel);
     };
   }
 
@@ -251,16 +240,31 @@ export class Tidegate extends Emitter {
   /** Asks the gateway for a sign of life; `{time}` is the gateway's clock. */
   ping() {
     const sent = this.#env.now();
-    return this.#control('ping', {}, this.#options.heartbeat ? this.#options.heartbeat.timeout : 10).then((answer) => {
-      this.#clock(answer.time - (sent + this.#env.now()) / 2);
-      return answer;
-    });
+    const answer = this.#whenOpen('ping', {});
+    answer.then(({ time }) => this.#clock(time - (sent + this.#env.now()) / 2), () => {});
+    return answer;
   }
 
-  #write(payload, size) {
-    this.#lastSize = size;
+  #write(payload) {
+    this.#lastSize = sizeOf(payload);
     this.#lastFrameAt = this.#env.now();
     this.#loop.socket.send(payload);
+  }
+
+  /** Does it now, or as soon as it is open again, in order. */
+  async #put(item) {
+    const { maxMessageBytes, maxQueue, whileClosed, control } = this.#options;
+    const size = sizeOf(item.payload || JSON.stringify(item.members));
+    if (size > maxMessageBytes) throw this.#of('message', failure('message.too-large', `The message has ${size} bytes, the limit is ${maxMessageBytes}.`));
+    if (item.action && !control) throw this.#plain(`"${item.action}" needs control messages, which are off.`);
+    if (this.state === 'open') return this.#now(item);
+    if (whileClosed === 'reject' || /^(stopped|closing)$/.test(this.state)) throw this.#plain('The connection is not open.');
+    if (this.#queue.length >= maxQueue) throw this.#plain(`The queue is full: ${maxQueue} wait.`);
+    return new Promise((done, refuse) => this.#queue.push({ ...item, done, refuse }));
+  }
+
+  #now({ payload, action, members }) {
+    return action ? this.#control(action, members) : this.#write(payload);
   }
 
   #reference() {
@@ -268,13 +272,11 @@ export class Tidegate extends Emitter {
   }
 
   #expect(ref, timeout, sentence) {
-    const answer = new Promise((done, refuse) => {
+    return new Promise((done, refuse) => {
       if (this.#pending.size >= MAX_PENDING) return refuse(this.#plain(`${MAX_PENDING} answers are waited for already.`));
       const timer = this.#env.setTimeout(() => this.#settle(ref, this.#plain(`${sentence} within ${timeout} s.`)), seconds(timeout));
       this.#pending.set(ref, { done, refuse, timer });
     });
-    answer.catch(() => {});
-    return answer;
   }
 
   #settle(ref, error, value) {
@@ -287,29 +289,17 @@ export class Tidegate extends Emitter {
     return true;
   }
 
-  #control(action, members, timeout = this.#options.replyTimeout) {
-    const { control } = this.#options;
-    if (!control) return Promise.reject(this.#plain(`"${action}" needs the gateway's control messages; they are off (control: false).`));
-    if (this.state !== 'open') return Promise.reject(this.#plain('The connection is not open.'));
+  /** Asks the gateway, which is open. Joins go on from the last message that was seen. */
+  #control(action, members) {
     const ref = this.#reference();
-    const text = JSON.stringify({ [control]: { action, ...members, ref } });
-    const size = new TextEncoder().encode(text).length;
-    if (size > this.#options.maxMessageBytes) return Promise.reject(this.#of('message', failure('message.too-large', `The message has ${size} bytes.`)));
-    const answer = this.#expect(ref, timeout, `The gateway did not answer "${action}"`);
-    this.#write(text, size);
+    const answer = quiet(this.#expect(ref, this.#options.replyTimeout, `No answer to "${action}"`));
+    const place = /^(join|change)$/.test(action) ? this.#place(members.channel) : {};
+    this.#write(JSON.stringify({ [this.#options.control]: { action, ...place, ...members, ref } }));
     return answer;
   }
 
-  /** At once, or as soon as it is open again. A join that waits is done by the joins of the opening itself. */
   #whenOpen(action, members) {
-    if (this.state === 'open') return this.#control(action, members);
-    if (!this.#options.control || this.state === 'stopped' || this.#options.whileClosed === 'reject') return this.#control(action, members);
-    if (this.#queue.length >= this.#options.maxQueue) return Promise.reject(this.#plain('The queue is full.'));
-    const result = new Promise((done, refuse) => {
-      this.#queue.push({ action, members, done, refuse });
-    });
-    result.catch(() => {});
-    return result;
+    return quiet(this.#put({ action, members }));
   }
 
   #place(channel) {
@@ -339,7 +329,7 @@ export class Tidegate extends Emitter {
       const isRepeated = token === this.#lastToken;
       // A JWT may open many connections; a one-time token never a second one.
       if (isRepeated && !JWT.test(token)) {
-        throw failure('token.reused-on-reconnect', 'getToken gave the token of the attempt before. Fetch a fresh one each time.', { attempt, status: 400 });
+        throw failure('token.reused-on-reconnect', 'getToken gave the token of the attempt before.', { attempt, status: 400 });
       }
       plan.expiry = expiryOf(token);
       plan.isRepeated = isRepeated;
@@ -369,32 +359,23 @@ export class Tidegate extends Emitter {
       this.#warn('subprotocol.not-confirmed', 'The server confirmed none of the offered subprotocols.');
     }
     this.#lastFrameAt = this.#env.now();
-    const { heartbeat, control } = this.#options;
-    if (control) {
-      const joining = new Set(this.#queue.filter((item) => item.action === 'join').map((item) => item.members.channel));
+    const queue = this.#queue.splice(0);
+    if (this.#options.control) {
       for (const channel of this.#channels.keys()) {
-        if (joining.has(channel)) continue;
-        this.#control('join', { channel, ...this.#place(channel) }).catch((error) => this.#refusedJoin(channel, error));
+        if (!queue.some((item) => item.action === 'join' && item.members.channel === channel)) this.#rejoin(channel);
       }
     }
-    for (const item of this.#queue.splice(0)) {
-      if (!item.action) {
-        this.#write(item.payload, item.size);
-        item.done();
-      } else {
-        // Its place is that of now: more may have come since it was put here.
-        const members = item.action === 'join' && !item.members.after ? { ...item.members, ...this.#place(item.members.channel) } : item.members;
-        this.#control(item.action, members).then(item.done, item.refuse);
-      }
-    }
-    if (heartbeat) this.#tick(true);
-    this.deliver('open', { type: 'open', attempt: end.attempt, protocol: socket.protocol || '' });
+    for (const item of queue) Promise.resolve(this.#now(item)).then(item.done, item.refuse);
+    if (this.#options.heartbeat) this.#tick(true);
+    this.#tell('open', { attempt: end.attempt, protocol: socket.protocol || '' });
   }
 
-  #refusedJoin(channel, error) {
-    // Refused for good, and not merely unanswered: asking again on each connection would be noise.
-    if (error.diagnosis) this.#channels.delete(channel);
-    if (error.phase === 'message') this.#report(error);
+  #rejoin(channel) {
+    this.#control('join', { channel }).catch((error) => {
+      // Refused for good, and not merely unanswered: asking again on each connection would be noise.
+      if (error.diagnosis) this.#channels.delete(channel);
+      if (error.phase === 'message') this.#report(error);
+    });
   }
 
   #closed(end) {
@@ -402,7 +383,7 @@ export class Tidegate extends Emitter {
     this.#env.clearTimeout(this.#beat.timer);
     this.#failPending(this.#of('opened', new TidegateError('The connection ended before the answer.', { code: end.code })));
     const { code, reason, wasClean, phase, attempt } = end;
-    this.deliver('close', { type: 'close', code, reason, wasClean, phase, attempt, hint: hintFor(code) });
+    this.#tell('close', { code, reason, wasClean, phase, attempt, hint: hintFor(code) });
     if (end.isStopping) this.#cleanUp(this.#plain('The connection was closed.'));
   }
 
@@ -419,7 +400,7 @@ export class Tidegate extends Emitter {
 
   #stopped(error) {
     this.#cleanUp(error || this.#plain('The server ended the connection with 1000.'));
-    this.deliver('stopped', { type: 'stopped', error });
+    this.#tell('stopped', { error });
   }
 
   // -- why ----------------------------------------------------------------------------------------------------------
@@ -430,7 +411,7 @@ export class Tidegate extends Emitter {
     if (end.error) {
       const { status, retryAfter: wait } = end.error;
       Object.assign(end.error, { phase, attempt, lastGoodAt: this.lastGoodAt });
-      const refused = LASTING.includes(status) && wait === null && !PASSING.test(end.error.diagnosis ? end.error.diagnosis.id : '');
+      const refused = !wait && isLasting(status, (end.error.diagnosis || {}).id);
       return { verdict: isHopeless(end.error) ? 'stop' : refused ? 'refused' : 'retry', error: end.error, retryAfter: wait };
     }
     if (phase === 'opened' && !(code >= 4400 && code < 4600)) return this.#judgeEnd(end, facts);
@@ -441,14 +422,14 @@ export class Tidegate extends Emitter {
   async #judgeEnd(end, facts) {
     const { code, reason } = end;
     const say = (verdict, sentence, more) => ({ verdict, error: sentence && new TidegateError(sentence, { ...facts, ...more }) });
-    if (code === 1000) return say('stop', `The server ended the connection for good${reason ? `: ${reason}` : ''}.`, { diagnosis: diagnosed('client.no-reconnect', 'Code 1000 means: do not come back.') });
+    if (code === 1000) return say('stop', `The server ended the connection for good${reason ? `: ${reason}` : ''}.`, { diagnosis: diagnosed('client.no-reconnect', facts.hint) });
     const told = { 'Token expired': 'close.token-expired', 'Access revoked': 'close.access-revoked', 'Session ended': 'close.session-ended', 'Too slow': 'conn.slow-consumer', 'Too many messages': 'ratelimit.messages', 'Frame too large': 'message.frame-too-large', 'Message too long': 'message.too-large' };
     const diagnosis = told[reason] ? diagnosed(told[reason], facts.hint) : end.diagnosis || this.#guess(end);
     const sentence = `The connection ended with ${code}${reason ? ` "${reason}"` : ''}.`;
     if (code === 1008 && this.#options.dryRun) {
       const dryRun = await this.#dryRun();
-      const refused = dryRun && !dryRun.ok && LASTING.includes(dryRun.status);
-      return { ...say(refused ? 'stop' : 'retry', sentence, { diagnosis, dryRun, status: dryRun && dryRun.status }), retryAfter: dryRun && dryRun.retryAfter };
+      const { ok, status, retryAfter: wait = null } = dryRun || {};
+      return { ...say(!ok && isLasting(status) ? 'stop' : 'retry', sentence, { diagnosis, dryRun, status: status || null }), retryAfter: wait };
     }
     if (code === 1008 && ENDED.includes(reason)) return say('stop', sentence, { diagnosis });
     // Announced ends that are repaired by coming back are nothing to tell a user.
@@ -479,35 +460,26 @@ export class Tidegate extends Emitter {
     if (end.diagnosis) return { verdict: 'stop', error: new TidegateError(end.diagnosis.message, { ...facts, hint: '', diagnosis: end.diagnosis }) };
     const status = told || (plan.reference && (await this.#askStatus(plan)));
     const dryRun = this.#options.dryRun && !told ? await this.#dryRun(plan) : null;
-    const found = status || (dryRun && !dryRun.ok ? dryRun : null);
-    const wait = dryRun ? dryRun.retryAfter : null;
-    let diagnosis = null;
-    let sentence = end.timedOut ? 'The handshake took too long.' : 'The connection could not be opened.';
-    if (found && found.status === 101) {
-      // The gateway has opened it: what came back did not please the browser.
-      diagnosis = plan.offered.length
-        ? diagnosed('subprotocol.not-confirmed', 'The server accepted, but confirmed none of the offered subprotocols.', 'likely')
-        : diagnosed('proxy.response-stripped', 'The gateway accepted, but its answer did not arrive as it was.', 'likely');
-    } else if (found && found.id) diagnosis = diagnosed(found.id, found.message || '');
-    else if (plan.isRepeated && plan.expiry !== null && plan.expiry < this.#env.now() + (this.#offset || 0)) {
-      diagnosis = diagnosed('client.reuses-expired-jwt', 'getToken gave the same JWT again, and it has expired.', 'likely');
-    } else if (!found && nearSocketLimit(this.#env.WebSocket)) {
-      diagnosis = diagnosed('browser.socket-limit', 'This page has over 200 sockets; a browser opens 255 at most.', 'likely');
-    }
-    if (found && /jwt\.(expired|not-yet)|tls\./.test(found.id || '') && Math.abs(this.#offset || 0) > CLOCK_LIMIT) {
-      facts.hint = `The clock of this device is off by ${Math.round(this.#offset / 1000)} s.`;
-    } else if (found && found.status) facts.hint = hintForStatus(found.status);
-    if (diagnosis) sentence += ` ${diagnosis.message}`;
-    else if (found && found.message) sentence += ` ${found.message}`;
-    const error = new TidegateError(sentence.trim(), {
-      ...facts, attempt, diagnosis, dryRun, retryAfter: wait, status: found ? found.status || null : null, requestId: found ? found.requestId || null : null,
-    });
-    const lasting = !!found && LASTING.includes(found.status) && !PASSING.test(found.id || '');
-    return { verdict: lasting ? 'refused' : 'retry', error, retryAfter: wait };
+    const found = status || (dryRun && !dryRun.ok && dryRun) || { id: '' };
+    const wait = dryRun && dryRun.retryAfter;
+    const likely = (id, text) => diagnosed(id, text, 'likely');
+    const diagnosis =
+      found.status === 101
+        ? plan.offered.length
+          ? likely('subprotocol.not-confirmed', 'The server accepted, but confirmed none of the subprotocols.')
+          : likely('proxy.response-stripped', 'The gateway accepted, but its answer did not arrive as it was.')
+        : found.id ? diagnosed(found.id, found.message)
+        : plan.isRepeated && plan.expiry && plan.expiry < this.#env.now() + this.#offset ? likely('client.reuses-expired-jwt', 'getToken gave the same JWT again, and it has expired.')
+        : found.status === undefined && nearSocketLimit(this.#env.WebSocket) ? likely('browser.socket-limit', 'This page has over 200 sockets; a browser opens 255.')
+        : null;
+    if (found.status) facts.hint = hintForStatus(found.status);
+    if (/jwt\.(expired|not-yet)/.test(found.id) && Math.abs(this.#offset) > CLOCK_LIMIT) facts.hint = this.#clockSentence();
+    const sentence = `${end.timedOut ? 'The handshake took too long.' : 'The connection could not be opened.'} ${(diagnosis || found).message || ''}`;
+    const error = new TidegateError(sentence.trim(), { ...facts, diagnosis, dryRun, retryAfter: wait, status: found.status || null, requestId: found.requestId || null });
+    return { verdict: isLasting(found.status, found.id) ? 'refused' : 'retry', error, retryAfter: wait };
   }
 
   async #get(url, headers) {
-    const { AbortController } = globalThis;
     const abort = new AbortController();
     const timer = this.#env.setTimeout(() => abort.abort(), ASK_WAIT);
     try {
@@ -529,10 +501,8 @@ export class Tidegate extends Emitter {
     const got = await this.#get(`${plan.statusUrl}?ref=${plan.reference}`);
     if (!got) return null;
     const { answer, body } = got;
-    if (answer.ok && body && typeof body.message === 'string') {
-      // Without an id it was opened, as far as the gateway knows.
-      return { id: body.id || null, message: body.message, status: Number(body.status) || (body.id ? null : 101), requestId: body.requestId || null };
-    }
+    // Without an id it was opened, as far as the gateway knows.
+    if (answer.ok && body && typeof body.message === 'string') return { ...body, status: body.status || (body.id ? null : 101) };
     // Another server: no reference in the next attempts, and nothing is asked again.
     if (answer.status !== 404 || !body) this.#statusMissing = true;
     return null;
@@ -546,7 +516,7 @@ export class Tidegate extends Emitter {
     try {
       plan = plan || (await this.#prepare(this.attempt, true));
     } catch (error) {
-      return { ok: false, status: error.status, message: error.message, retryAfter: error.retryAfter, requestId: null, id: error.diagnosis && error.diagnosis.id };
+      return { ...UNKNOWN, status: error.status, message: error.message, retryAfter: error.retryAfter, id: error.diagnosis && error.diagnosis.id };
     }
     const { token } = plan;
     if (token && !JWT.test(token)) return null;
@@ -554,8 +524,8 @@ export class Tidegate extends Emitter {
     const got = await this.#get(plan.checkUrl, headers);
     if (!got) return null;
     const { answer, body } = got;
-    const { message, detail, requestId } = body || {};
-    return { ok: answer.ok, status: answer.status, message: answer.ok ? '' : flatten(message || detail), retryAfter: retryAfter(answer.headers, this.#env.now()), requestId: requestId || null, id: null };
+    const { message, detail, requestId = null } = body || {};
+    return { ...UNKNOWN, ok: answer.ok, status: answer.status, message: flatten(message || detail), retryAfter: retryAfter(answer.headers, this.#env.now()), requestId };
   }
 
   #clock(offset) {
@@ -563,7 +533,11 @@ export class Tidegate extends Emitter {
     this.#offset = offset;
     if (Math.abs(offset) <= CLOCK_LIMIT || this.#clockTold) return;
     this.#clockTold = true;
-    this.#warn('clock.client', `The clock of this device is ${Math.round(Math.abs(offset) / 1000)} s ${offset > 0 ? 'slow' : 'fast'}; token times may fail.`);
+    this.#warn('clock.client', this.#clockSentence());
+  }
+
+  #clockSentence() {
+    return `The clock of this device is ${Math.round(Math.abs(this.#offset) / 1000)} s ${this.#offset > 0 ? 'slow' : 'fast'}; token times may fail.`;
   }
 
   // -- sign of life -------------------------------------------------------------------------------------------------
@@ -576,45 +550,46 @@ export class Tidegate extends Emitter {
   /** Asks now and plans the next question. A late timer proves nothing about the connection. */
   #tick(isFresh) {
     const beat = this.#beat;
-    const { heartbeat } = this.#options;
-    const { now, setTimeout, clearTimeout, document } = this.#env;
-    clearTimeout(beat.timer);
-    if (!isFresh && now() - beat.due > seconds(heartbeat.interval) && (!document || document.visibilityState === 'hidden')) beat.lateAt = now();
+    const { interval, timeout, send, expect } = this.#options.heartbeat;
+    if (!isFresh && this.#env.now() - beat.due > seconds(interval)) this.#late();
     if (beat.off || this.state !== 'open') return;
-    beat.sentAt = now();
-    if (heartbeat.send) this.#write(heartbeat.send, heartbeat.send.length);
-    else this.ping().catch(() => {});
-    const expects = !heartbeat.send || heartbeat.expect;
-    const wait = seconds(expects ? heartbeat.timeout : heartbeat.interval);
-    beat.due = now() + wait;
-    beat.timer = setTimeout(() => (expects ? this.#answered() : this.#tick()), wait);
+    beat.sentAt = this.#env.now();
+    if (send) this.#write(send);
+    else this.ping();
+    if (send && !expect) this.#later(interval, () => this.#tick());
+    else this.#later(timeout, () => this.#answered());
+  }
+
+  #later(wait, run) {
+    this.#env.clearTimeout(this.#beat.timer);
+    this.#beat.due = this.#env.now() + seconds(wait);
+    this.#beat.timer = this.#env.setTimeout(run, seconds(wait));
+  }
+
+  /** A timer of a page that nobody sees was late. */
+  #late() {
+    const { document, now } = this.#env;
+    if (!document || document.visibilityState === 'hidden') this.#beat.lateAt = now();
   }
 
   #answered() {
     const beat = this.#beat;
-    const { heartbeat } = this.#options;
-    const { now, setTimeout } = this.#env;
-    // Whatever came since then was a sign of life; the question's own answer proves that there are answers.
-    if (this.lastGoodAt >= beat.sentAt && beat.proven) {
-      beat.grace = true;
-      const wait = seconds(Math.max(heartbeat.interval - heartbeat.timeout, 1));
-      beat.due = now() + wait;
-      beat.timer = setTimeout(() => this.#tick(), wait);
-      return;
-    }
+    const { interval, timeout } = this.#options.heartbeat;
     if (!beat.proven) {
       beat.off = true;
-      this.#warn('conn.app-heartbeat-unanswered', 'This server answers no heartbeat; there will be none. Use aws: true, or give heartbeat.send and heartbeat.expect.');
-      return;
+      return this.#warn('conn.app-heartbeat-unanswered', 'This server answers no heartbeat; there will be none.');
     }
+    // Whatever came since then is a sign of life.
+    const isAlive = this.lastGoodAt >= beat.sentAt;
     // The page slept: the answer may lie behind this timer. Asked once more, with a full wait.
-    if (now() - beat.due > 2000 && beat.grace) {
-      beat.grace = false;
-      if (!this.#env.document || this.#env.document.visibilityState === 'hidden') beat.lateAt = now();
+    const isLate = !isAlive && beat.grace && this.#env.now() - beat.due > 2000;
+    beat.grace = !isLate;
+    if (isAlive) return this.#later(Math.max(interval - timeout, 1), () => this.#tick());
+    if (isLate) {
+      this.#late();
       return this.#tick(true);
     }
-    beat.grace = true;
-    this.#loop.drop(4408, 'heartbeat unanswered', diagnosed('conn.half-open-client', `No sign of life for ${heartbeat.timeout} s after a question: the connection was lost unnoticed.`));
+    this.#loop.drop(4408, 'heartbeat unanswered', diagnosed('conn.half-open-client', `No sign of life for ${timeout} s: the connection was lost unnoticed.`));
   }
 
   // -- receiving ----------------------------------------------------------------------------------------------------
@@ -622,7 +597,7 @@ export class Tidegate extends Emitter {
   #received(data) {
     this.#lastFrameAt = this.#env.now();
     const { heartbeat, control, json, serverErrors, correlation } = this.#options;
-    if (typeof data !== 'string') return this.deliver('message', { type: 'message', data, channel: null, id: null });
+    if (typeof data !== 'string') return this.#tell('message', { data, channel: null, id: null });
     if (heartbeat && heartbeat.expect && data === heartbeat.expect) {
       this.#beat.proven = true;
       return;
@@ -639,15 +614,15 @@ export class Tidegate extends Emitter {
     // Without the key the gateway's frames stand alone; only those of channels that were asked for are taken.
     if (object && !control && this.#channels.has(object.channel) && /^(message|joined|left|removed|join|leave)$/.test(object.type)) return this.#told(object);
     if (!isJson && json) {
-      const sentence = `A message of ${data.length} characters is not JSON. Give json: false for plain texts.`;
+      const sentence = `A message of ${data.length} characters is not JSON.`;
       this.#report(this.#of('message', failure('push.not-json', sentence)));
-      return this.deliver('text', { type: 'text', data });
+      return this.#tell('text', { data });
     }
     if (object && this.#reply(object, correlation)) return;
     const error = serverErrors && readServerError(object);
     if (error) return this.#report(this.#serverError(error));
     this.#bare();
-    this.deliver('message', { type: 'message', data: json ? message : data, channel: null, id: null });
+    this.#tell('message', { data: json ? message : data, channel: null, id: null });
   }
 
   #reply(object, correlation) {
@@ -675,10 +650,9 @@ export class Tidegate extends Emitter {
     if (type === 'joined') this.#joined(frame);
     if (type === 'left' || type === 'removed') {
       this.#channels.delete(channel);
-      this.deliver('left', { type: 'left', channel, by: type === 'left' ? 'client' : 'gateway', id: id || null, message: frame.message || '' });
+      this.#tell('left', { channel, by: type === 'left' ? 'client' : 'gateway', id: id || null, message: frame.message || '' });
     }
-    if (type === 'presence') this.deliver('presence', { ...frame, type: 'presence', change: null });
-    if (type === 'join' || type === 'leave') this.deliver('presence', { ...frame, type: 'presence', change: type });
+    if (/^(presence|join|leave)$/.test(type)) this.#tell('presence', { ...frame, change: type === 'presence' ? null : type });
     if (ref !== undefined) this.#settle(ref, null, frame);
   }
 
@@ -689,8 +663,7 @@ export class Tidegate extends Emitter {
     if (last === '' && id && this.#options.resume && this.#options.control && !held) {
       this.#channels.set(channel, `${placeOf(id).epoch}-0`);
       this.#held.set(channel, { until: placeOf(id).position, messages: [] });
-      this.#control('join', { channel, ...this.#place(channel) }).catch((error) => this.#refusedJoin(channel, error));
-      return;
+      return this.#rejoin(channel);
     }
     this.#held.delete(channel);
     // The gateway or the URL may have chosen the channel.
@@ -698,14 +671,14 @@ export class Tidegate extends Emitter {
     if (recovered === false && last) {
       this.#lost(channel);
     } else if (this.#unsure.delete(channel) && id) this.#lost(channel);
-    else if (recovered === true) this.deliver('resumed', { type: 'resumed', channel, replayed: replayed || 0 });
+    else if (recovered === true) this.#tell('resumed', { channel, replayed: replayed || 0 });
     if (held) held.messages.forEach((message) => this.#inChannel(message));
-    this.deliver('joined', { type: 'joined', channel, recovered: recovered ?? null, replayed: replayed || 0 });
+    this.#tell('joined', { channel, recovered: recovered ?? null, replayed: replayed || 0 });
     if (this.#options.presence && ref !== undefined) this.presence(channel).catch((error) => this.#report(error));
   }
 
   #lost(channel) {
-    this.deliver('lost', { type: 'lost', channel, message: 'More was missed than is kept: load the state anew.' });
+    this.#tell('lost', { channel, message: 'More was missed than is kept: load the state anew.' });
   }
 
   /**
@@ -732,11 +705,15 @@ export class Tidegate extends Emitter {
         else this.#lost(channel);
         return;
       }
-      this.deliver('kept', { type: 'kept', channel, id, data });
+      this.#tell('kept', { channel, id, data });
       if (before && before.epoch === place.epoch && place.position <= before.position) return;
       if (this.#channels.has(channel)) this.#channels.set(channel, id);
     }
-    this.deliver('message', { type: 'message', channel, id: id || null, data });
+    this.#tell('message', { channel, id: id || null, data });
+  }
+
+  #tell(type, facts) {
+    this.deliver(type, { ...facts, type });
   }
 
   // -- telling ------------------------------------------------------------------------------------------------------
@@ -751,7 +728,7 @@ export class Tidegate extends Emitter {
 
   #report(error) {
     if (!error) return;
-    this.deliver('error', { type: 'error', error });
+    this.#tell('error', { error });
     const { onError } = this.#options;
     if (!onError) return;
     try {
@@ -762,7 +739,7 @@ export class Tidegate extends Emitter {
   }
 
   #warn(id, sentence) {
-    this.deliver('warning', { type: 'warning', error: this.#of('message', failure(id, sentence)) });
+    this.#tell('warning', { error: this.#of('message', failure(id, sentence)) });
   }
 
   listenerFailed(cause, type) {

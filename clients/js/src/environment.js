@@ -1,20 +1,17 @@
 // What the host gives: a browser's window, or Node with a WebSocket of its choice.
 
-/** What the host gives. Replaced as a whole or in part by `environment`. */
-export function surroundings(given = {}) {
+/** The host's own things; `given` replaces parts of it. */
+export function surroundings(given) {
   const host = globalThis;
-  return {
-    WebSocket: host.WebSocket,
-    fetch: host.fetch && host.fetch.bind(host),
-    setTimeout: (run, ms) => host.setTimeout(run, ms),
-    clearTimeout: (timer) => host.clearTimeout(timer),
-    now: () => Date.now(),
-    random: () => Math.random(),
-    crypto: host.crypto,
-    document: host.document,
-    location: host.location,
-    navigator: host.navigator,
-    window: host.document ? host : undefined,
-    ...given,
-  };
+  const env = { now: Date.now, random: Math.random, window: host.document && host };
+  for (const name of ['WebSocket', 'crypto', 'document', 'location', 'navigator']) env[name] = host[name];
+  for (const name of ['fetch', 'setTimeout', 'clearTimeout']) env[name] = host[name] && host[name].bind(host);
+  return Object.assign(env, given);
+}
+
+/** Listens where there is something to listen to; what ends it goes into `ends`. */
+export function listen(ends, target, type, run) {
+  if (!target || !target.addEventListener) return;
+  target.addEventListener(type, run);
+  ends.push(() => target.removeEventListener(type, run));
 }

@@ -1,6 +1,7 @@
 // The one place that opens sockets, and opens them again. Knows nothing of tokens, channels or old packages' options.
 
 import { TidegateError, failure } from './error.js';
+import { listen } from './environment.js';
 import { checkProtocols, explainConstructor } from './checks.js';
 
 /** Sockets that are connecting or open through this module, by the class that made them: a page has one. */
@@ -13,8 +14,14 @@ const MANY = 200;
 
 export const nearSocketLimit = (Class) => count(Class) >= MANY;
 
+/** An end that nobody announced. */
+const GONE = { code: 1006, reason: '', wasClean: false };
+
 /** Time that a socket gets for its closing handshake, in milliseconds. */
 const CLOSE_WAIT = 3000;
+
+/** By name: the class may be that of another bundle of this package. */
+const ours = (error) => error && error.name === 'TidegateError' && error;
 
 /** Full jitter: anywhere between nothing and the doubled, capped base. Spreads clients that lost one gateway. */
 export function fullJitter(random, nFailures, base, cap) {
@@ -58,14 +65,8 @@ export class Loop {
     if (this.state !== 'idle' && this.state !== 'stopped') return;
     this.#stopping = false;
     this.attempt = this.nFailures = this.#nRefusals = 0;
-    const { window } = this.#env;
-    const listen = (type, run) => {
-      if (!window) return;
-      window.addEventListener(type, run);
-      this.#remove.push(() => window.removeEventListener(type, run));
-    };
     // Spread a little: a whole office gets its network back at one moment.
-    listen('online', () => this.#hurry(this.#env.random() * 1000));
+    listen(this.#remove, this.#env.window, 'online', () => this.#hurry(this.#env.random() * 1000));
     this.#next();
   }
 
@@ -89,7 +90,7 @@ export class Loop {
     this.#turn++;
     this.#clear();
     // A peer that is gone answers no close frame.
-    this.#timer = this.#env.setTimeout(() => this.#lost(socket, { code: 1006, reason: '', wasClean: false }), CLOSE_WAIT);
+    this.#timer = this.#env.setTimeout(() => this.#lost(socket, GONE), CLOSE_WAIT);
     this.#set('closing');
     socket.close(code, reason);
   }
@@ -103,7 +104,7 @@ export class Loop {
     } catch {
       // It is given up anyway.
     }
-    this.#lost(socket, { code: 1006, reason: '', wasClean: false }, diagnosis);
+    this.#lost(socket, GONE, diagnosis);
   }
 
   #set(state) {
@@ -139,7 +140,7 @@ export class Loop {
     const { navigator, window } = this.#env;
     if (window && navigator && navigator.onLine === false) return void this.#set('offline');
     this.attempt++;
-    const end = { phase: 'never-opened', code: 1006, reason: '', wasClean: false, attempt: this.attempt, plan: null, error: null };
+    const end = { phase: 'never-opened', ...GONE, attempt: this.attempt };
     let late;
     try {
       // The URL may come from a server as well, that never answers.
@@ -148,7 +149,7 @@ export class Loop {
       });
       end.plan = await Promise.race([this.#hooks.prepare(this.attempt), limit]);
     } catch (error) {
-      end.error = error && error.name === 'TidegateError' ? error : new TidegateError('The callback for URL or token failed.', { cause: error });
+      end.error = ours(error) || new TidegateError('The callback for URL or token failed.', { cause: error });
     }
     this.#env.clearTimeout(late);
     if (turn !== this.#turn) return;
@@ -164,7 +165,7 @@ export class Loop {
       protocols = checkProtocols(end.plan.protocols);
       socket = protocols.length ? new this.#env.WebSocket(url, protocols) : new this.#env.WebSocket(url);
     } catch (error) {
-      end.error = error && error.name === 'TidegateError' ? error : explainConstructor(error, url, this.#env.location, count(this.#env.WebSocket));
+      end.error = ours(error) || explainConstructor(error, url, this.#env.location, count(this.#env.WebSocket));
       return;
     }
     count(this.#env.WebSocket, 1);
@@ -212,7 +213,7 @@ export class Loop {
     if (turn !== this.#turn) return;
     this.#set('waiting');
     // Only what lasted counts as success: a server that accepts and closes at once would be asked for ever.
-    if (end.openedAt !== undefined && now() - end.openedAt >= this.#rules.stableAfter) this.nFailures = this.#nRefusals = 0;
+    if (now() - end.openedAt >= this.#rules.stableAfter) this.nFailures = this.#nRefusals = 0;
     const { verdict, error, retryAfter } = await this.#hooks.judge(end);
     if (turn !== this.#turn) return;
     this.nFailures++;
@@ -235,7 +236,7 @@ export class Loop {
       return;
     }
     if (verdict === 'stop') return this.#hooks.stopped(error);
-    const facts = { ...error, attempt: end.attempt, lastGoodAt: this.lastGoodAt, final, cause: error || undefined };
+    const facts = { ...error, attempt: end.attempt, lastGoodAt: this.lastGoodAt, final, cause: error };
     if (refused) return this.#hooks.stopped(new TidegateError(`Stopped after ${this.#nRefusals} refusals in a row.`, facts));
     this.#hooks.stopped(failure('client.gave-up', `Gave up after ${this.nFailures} attempts in a row.`, facts));
   }
