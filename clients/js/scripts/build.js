@@ -107,58 +107,93 @@ function gather(name, seen = new Map()) {
 
 const exportsOf = (name) => [...readFileSync(join(root, 'src', `${name}.js`), 'utf8').matchAll(/^export \{([^}]*)\} from/gm)].flatMap(([, list]) => list.split(',').map((item) => item.trim())).filter(Boolean);
 
-/** Short names, most used first: a to z, then two letters. */
-function* names() {
-  const letters = 'abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ';
+/** Short names out of these letters: one letter, then two. */
+function* names(letters) {
   yield* letters;
   for (const first of letters) for (const second of letters) yield first + second;
 }
 
-function shorten(tokens, keep) {
-  const counts = new Map();
-  const fixed = new Set([...keep, ...KEYWORDS]);
+const UPPER = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ';
+const LOWER = 'abcdefghijklmnopqrstuvwxyz';
+
+/**
+ * What each word is: a `variable` or its `shorthand` in an object, else nothing; and its unit, the function of the module
+ * or member of a class that it is in. A name that the module does not declare is local to its unit, and free in others.
+ */
+function classify(tokens) {
   const stack = [];
+  const top = new Set();
+  let unit = 0;
   let classAhead = false;
   tokens.forEach((token, index) => {
-    const before = tokens[index - 1] || { text: '' };
-    const after = tokens[index + 1] || { text: '' };
+    const before = (tokens[index - 1] || { text: '' }).text;
+    const after = (tokens[index + 1] || { text: '' }).text;
+    token.unit = unit;
     if (token.kind === 'template') {
-      if (!token.text.startsWith('`') ) stack.pop();
+      if (!token.text.startsWith('`')) stack.pop();
       if (token.text.endsWith('${')) stack.push('${');
-    }
-    if (token.kind === 'mark') {
+    } else if (token.kind === 'mark') {
       if ('([{'.includes(token.text)) {
         stack.push(token.text === '{' && classAhead ? 'class' : token.text);
         if (token.text === '{') classAhead = false;
       } else if (')]}'.includes(token.text)) stack.pop();
-      return;
+      const inside = stack[stack.length - 1];
+      if ((token.text === ';' || token.text === '}') && (inside === undefined || inside === 'class')) unit++;
+    } else if (token.kind === 'word') {
+      const inside = stack[stack.length - 1];
+      const isMember = before === '.' || before === '?.';
+      if (token.text === 'class' && !isMember) classAhead = true;
+      if (!stack.length && /^(const|let|function|class)$/.test(before)) top.add(token.text);
+      const startsPart = inside === '{' && (before === '{' || before === ',');
+      if (isMember || KEYWORDS.has(token.text)) token.role = null;
+      else if (inside === 'class') token.role = 'fixed';
+      else if (startsPart && after === ':') token.role = null;
+      else if (startsPart && [',', '}', '='].includes(after)) token.role = 'shorthand';
+      else token.role = 'variable';
     }
-    if (token.text === 'class' && before.text !== '.') classAhead = true;
-    if (token.kind === 'private') counts.set(token.text, (counts.get(token.text) || 0) + 1);
-    if (token.kind !== 'word') return;
-    const inside = stack[stack.length - 1];
-    const isMember = before.text === '.' || before.text === '?.' || inside === 'class';
-    const isKey = inside === '{' && (before.text === '{' || before.text === ',') && [',', '}', '=', ':', '('].includes(after.text);
-    if ((isMember || isKey || token.text in globalThis) && !INTERNAL.has(token.text)) fixed.add(token.text);
-    else counts.set(token.text, (counts.get(token.text) || 0) + 1);
   });
-  const short = new Map();
-  const sorted = [...counts].sort(([a, n], [b, m]) => m - n || (a < b ? -1 : 1)).map(([name]) => name);
-  const forPrivate = names();
-  for (const name of sorted.filter((text) => text.startsWith('#'))) short.set(name, `#${forPrivate.next().value}`);
-  const forWords = names();
-  const taken = new Set([...fixed, ...sorted]);
-  for (const name of sorted.filter((text) => !text.startsWith('#') && !fixed.has(text) && text.length > 1)) {
-    let candidate;
-    do candidate = forWords.next().value;
-    while (taken.has(candidate));
-    if (candidate.length < name.length) short.set(name, candidate);
+  return top;
+}
+
+/** Gives names their short form, in place. */
+function shorten(tokens, keep) {
+  const top = classify(tokens);
+  const isOurs = (text) => text.length > 1 && !(text in globalThis) && !keep.includes(text) && !KEYWORDS.has(text);
+  const ranked = (list) => {
+    const counts = new Map();
+    for (const text of list) counts.set(text, (counts.get(text) || 0) + 1);
+    return [...counts].sort(([a, n], [b, m]) => m - n || (a < b ? -1 : 1)).map(([text]) => text);
+  };
+  const fixed = new Set(tokens.filter(({ role, text }) => role === 'fixed' || (role === 'shorthand' && top.has(text))).map(({ text }) => text));
+  const isGlobal = ({ kind, role, text }) => kind === 'word' && isOurs(text) && (INTERNAL.has(text) || ((role === 'variable' || role === 'shorthand') && top.has(text) && !fixed.has(text)));
+  const assign = (list, letters, taken) => {
+    const short = new Map();
+    const free = names(letters);
+    for (const text of list) {
+      let candidate;
+      do candidate = free.next().value;
+      while (taken.has(candidate) || candidate in globalThis || KEYWORDS.has(candidate));
+      short.set(text, candidate);
+    }
+    return short;
+  };
+  const words = new Set(tokens.filter(({ kind }) => kind === 'word').map(({ text }) => text));
+  const privates = assign(ranked(tokens.filter(({ kind }) => kind === 'private').map(({ text }) => text)), LOWER + UPPER, new Set());
+  const globals = assign(ranked(tokens.filter(isGlobal).map(({ text }) => text)), UPPER, words);
+  const locals = new Map();
+  const units = new Map();
+  for (const token of tokens) units.set(token.unit, [...(units.get(token.unit) || []), token]);
+  for (const [unit, list] of units) {
+    const shorthand = new Set(list.filter(({ role }) => role === 'shorthand').map(({ text }) => text));
+    const own = list.filter((token) => token.role === 'variable' && isOurs(token.text) && !isGlobal(token) && !top.has(token.text) && !shorthand.has(token.text) && !fixed.has(token.text));
+    const stay = new Set(list.filter((token) => token.kind === 'word' && !own.includes(token)).map(({ text }) => text));
+    locals.set(unit, assign([...new Set(own.map(({ text }) => text))], LOWER, stay));
   }
-  tokens.forEach((token, index) => {
-    const before = tokens[index - 1];
-    const isMember = before && (before.text === '.' || before.text === '?.') && token.kind === 'word' && !INTERNAL.has(token.text);
-    if (!isMember && (token.kind === 'word' || token.kind === 'private') && short.has(token.text)) token.text = short.get(token.text);
-  });
+  for (const token of tokens) {
+    if (token.kind === 'private') token.text = `#${privates.get(token.text)}`;
+    else if (isGlobal(token)) token.text = globals.get(token.text);
+    else if (token.role === 'variable') token.text = locals.get(token.unit).get(token.text) || token.text;
+  }
 }
 
 /** `const a = 1; const b = 2;` as one statement. */
