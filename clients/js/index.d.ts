@@ -173,7 +173,7 @@ export class Tidegate {
   readonly clockOffset: number | null;
   readonly protocol: string;
   on<K extends keyof TidegateEvents>(type: K, listener: (event: TidegateEvents[K]) => void): Off;
-  addEventListener<K extends keyof TidegateEvents>(type: K, listener: (event: TidegateEvents[K]) => void, options?: AddEventListenerOptions): void;
+  addEventListener<K extends keyof TidegateEvents>(type: K, listener: (event: TidegateEvents[K]) => void): void;
   removeEventListener<K extends keyof TidegateEvents>(type: K, listener: (event: TidegateEvents[K]) => void): void;
   connect(): void;
   disconnect(code?: number, reason?: string): void;
@@ -303,9 +303,7 @@ export function flatten(detail: unknown): string;
 /** What a close code means. */
 export function hintFor(code: number): string;
 
-/** Ready-made options. */
-export const presets: {
-  django: ReconnectingSocketOptions;
-  alerts: TidegateOptions;
-  aws: TidegateOptions;
-};
+/** Ready-made options: those for alerts. */
+export const presets: { alerts: TidegateOptions };
+/** What the Django package advises its pages. */
+export const djangoOptions: ReconnectingSocketOptions;

@@ -27,7 +27,7 @@ const KEYWORDS = new Set(
  * pages see.
  */
 const INTERNAL = new Set(
-  ('nFailures timedOut openedAt isStopping plan offered checkUrl isRepeated expiry prepare opened closed judge report failed verdict ' +
+  ('nFailures timedOut openedAt isStopping plan offered checkUrl isRepeated expiry prepare opened closed judge report failed verdict explain ' +
     'sentAt due off proven lateAt grace listenerFailed drop kick delay refuse done timer payload members until ask ' +
     '').split(' '),
 );
@@ -215,12 +215,36 @@ function joinConstants(tokens) {
   return tokens.filter(({ text }) => text !== '');
 }
 
+/** `if (a) { b(); }` without its braces, where the block is one plain statement and no `else` could change hands. */
+function dropBraces(tokens) {
+  const openers = [];
+  tokens.forEach((token, index) => {
+    if (token.kind === 'template') {
+      if (!token.text.startsWith('`')) openers.pop();
+      if (token.text.endsWith('${')) openers.push(index);
+    }
+    if (token.kind !== 'mark') return;
+    if ('([{'.includes(token.text)) openers.push(index);
+    else if (')]}'.includes(token.text)) token.opener = openers.pop();
+    if (token.text !== '}') return;
+    const start = token.opener;
+    const head = tokens[start - 1] || {};
+    const ofLoop = head.text === ')' && /^(if|for)$/.test((tokens[head.opener - 1] || {}).text);
+    const first = (tokens[start + 1] || {}).text;
+    const semicolons = tokens.slice(start + 1, index).filter(({ text }) => text === ';').length;
+    const isPlain = semicolons === 1 && tokens[index - 1].text === ';' && !/^(if|for|const|let|try|class|function|async)$/.test(first);
+    if ((ofLoop || head.text === 'else') && isPlain && !tokens.slice(start, index).some(({ text }) => text === '')) tokens[start].text = token.text = '';
+  });
+  return tokens.filter(({ text }) => text !== '');
+}
+
 function print(tokens) {
   let text = '';
-  for (const token of joinConstants(tokens)) {
+  for (const token of joinConstants(dropBraces(tokens))) {
     const end = text[text.length - 1] || '';
     const begin = token.text[0];
     const needsBlank = (WORD.test(end) && (WORD.test(begin) || begin === '#')) || (/[+-]/.test(end) && end === begin);
+    if (!token.role && token.kind === 'word' && /[^.]$/.test(text)) token.text = token.text === 'true' ? '!0' : token.text === 'false' ? '!1' : token.text;
     // The last semicolon of a block says nothing; a class field's does not hurt.
     if (token.text === '}' && end === ';') text = text.slice(0, -1);
     text += (needsBlank ? ' ' : '') + token.text;

@@ -2,7 +2,7 @@
 
 import { Emitter } from './emitter.js';
 import { Loop, fullJitter, nearSocketLimit } from './loop.js';
-import { GATEWAY_TEXTS, TidegateError, diagnosed, failure, flatten, hintFor, hintForStatus, readServerError } from './error.js';
+import { TidegateError, diagnosed, failure, flatten, hintFor, hintForStatus, readServerError } from './error.js';
 import { listen, surroundings } from './environment.js';
 import { checkProtocols, checkUrl, isHopeless, noHeaders } from './checks.js';
 import { clockOffset, retryAfter } from './headers.js';
@@ -116,6 +116,9 @@ export class Tidegate extends Emitter {
       opened: (socket, end) => this.#opened(socket, end),
       message: (event) => this.#received(event.data),
       failed: () => {},
+      // The URL was checked: what is left is a subprotocol, a rule of the browser, or its number of sockets.
+      explain: ({ name }, url, nLive) =>
+        /^S/.test(name) ? new TidegateError(`The browser does not permit this connection (${name}).`) : failure('browser.socket-limit', `The browser opens no more sockets; this page has ${nLive}.`),
       closed: (end) => this.#closed(end),
       judge: (end) => this.#judge(end),
       report: (error) => this.#report(error),
@@ -150,7 +153,7 @@ export class Tidegate extends Emitter {
     // Chromium says this, and then neither opens nor closes the socket.
     listen(this.#remove, document, 'securitypolicyviolation', ({ effectiveDirective, blockedURI }) => {
       if (this.state !== 'connecting' || effectiveDirective !== 'connect-src' || !String(blockedURI).includes(`//${this.#host}`)) return;
-      this.#loop.drop(4408, '', diagnosed('browser.csp', "The page's content security policy has not this host in connect-src."));
+      this.#loop.drop(4408, '', diagnosed('browser.csp', 'The policy of the page lacks this host in connect-src.'));
     });
     this.#loop.start();
   }
@@ -273,7 +276,7 @@ export class Tidegate extends Emitter {
 
   #expect(ref, timeout, sentence) {
     return new Promise((done, refuse) => {
-      if (this.#pending.size >= MAX_PENDING) return refuse(this.#plain(`${MAX_PENDING} answers are waited for already.`));
+      if (this.#pending.size >= MAX_PENDING) return refuse(this.#plain('Too many answers are waited for.'));
       const timer = this.#env.setTimeout(() => this.#settle(ref, this.#plain(`${sentence} within ${timeout} s.`)), seconds(timeout));
       this.#pending.set(ref, { done, refuse, timer });
     });
@@ -356,7 +359,7 @@ export class Tidegate extends Emitter {
     if (this.#options.binaryType) socket.binaryType = this.#options.binaryType;
     const { plan } = end;
     if (plan.offered.length && !socket.protocol) {
-      this.#warn('subprotocol.not-confirmed', 'The server confirmed none of the offered subprotocols.');
+      this.#warn('subprotocol.not-confirmed', 'No subprotocol was confirmed.');
     }
     this.#lastFrameAt = this.#env.now();
     const queue = this.#queue.splice(0);
@@ -399,7 +402,7 @@ export class Tidegate extends Emitter {
   }
 
   #stopped(error) {
-    this.#cleanUp(error || this.#plain('The server ended the connection with 1000.'));
+    this.#cleanUp(error || this.#plain('The connection was closed.'));
     this.#tell('stopped', { error });
   }
 
@@ -422,10 +425,10 @@ export class Tidegate extends Emitter {
   async #judgeEnd(end, facts) {
     const { code, reason } = end;
     const say = (verdict, sentence, more) => ({ verdict, error: sentence && new TidegateError(sentence, { ...facts, ...more }) });
-    if (code === 1000) return say('stop', `The server ended the connection for good${reason ? `: ${reason}` : ''}.`, { diagnosis: diagnosed('client.no-reconnect', facts.hint) });
+    if (code === 1000) return say('stop', facts.hint, { diagnosis: diagnosed('client.no-reconnect', facts.hint) });
     const told = { 'Token expired': 'close.token-expired', 'Access revoked': 'close.access-revoked', 'Session ended': 'close.session-ended', 'Too slow': 'conn.slow-consumer', 'Too many messages': 'ratelimit.messages', 'Frame too large': 'message.frame-too-large', 'Message too long': 'message.too-large' };
     const diagnosis = told[reason] ? diagnosed(told[reason], facts.hint) : end.diagnosis || this.#guess(end);
-    const sentence = `The connection ended with ${code}${reason ? ` "${reason}"` : ''}.`;
+    const sentence = `The connection ended with ${code} ${reason}`;
     if (code === 1008 && this.#options.dryRun) {
       const dryRun = await this.#dryRun();
       const { ok, status, retryAfter: wait = null } = dryRun || {};
@@ -443,12 +446,12 @@ export class Tidegate extends Emitter {
     const now = this.#env.now();
     if (end.code === 1009) {
       return this.#lastSize > 131072 ? likely('message.too-large', 'The last message had over 128 KB.')
-        : this.#lastSize > 32768 ? likely('message.frame-too-large', 'The last message had over 32 KB, and browsers send one frame a message.') : null;
+        : this.#lastSize > 32768 ? likely('message.frame-too-large', 'The last message had over 32 KB.') : null;
     }
     if (end.code !== 1006) return null;
-    if (this.#beat.lateAt && now - this.#beat.lateAt < 120000) return likely('client.background-throttle', 'The page was in the background and its heartbeat was late.');
+    if (this.#beat.lateAt && now - this.#beat.lateAt < 120000) return likely('client.background-throttle', 'The heartbeat of this background page was late.');
     if ((!this.#options.heartbeat || this.#beat.off) && now - this.#lastFrameAt >= 50000) {
-      return likely('idle.no-heartbeat', `Nothing was sent for ${Math.round((now - this.#lastFrameAt) / 1000)} s, and there is no heartbeat.`);
+      return likely('idle.no-heartbeat', 'Nothing was sent, and there is no heartbeat.');
     }
     return null;
   }
@@ -466,11 +469,11 @@ export class Tidegate extends Emitter {
     const diagnosis =
       found.status === 101
         ? plan.offered.length
-          ? likely('subprotocol.not-confirmed', 'The server accepted, but confirmed none of the subprotocols.')
-          : likely('proxy.response-stripped', 'The gateway accepted, but its answer did not arrive as it was.')
+          ? likely('subprotocol.not-confirmed', 'No subprotocol was confirmed.')
+          : likely('proxy.response-stripped', 'The answer of the gateway did not arrive as it was.')
         : found.id ? diagnosed(found.id, found.message)
-        : plan.isRepeated && plan.expiry && plan.expiry < this.#env.now() + this.#offset ? likely('client.reuses-expired-jwt', 'getToken gave the same JWT again, and it has expired.')
-        : found.status === undefined && nearSocketLimit(this.#env.WebSocket) ? likely('browser.socket-limit', 'This page has over 200 sockets; a browser opens 255.')
+        : plan.isRepeated && plan.expiry && plan.expiry < this.#env.now() + this.#offset ? likely('client.reuses-expired-jwt', 'getToken gave an expired JWT again.')
+        : found.status === undefined && nearSocketLimit(this.#env.WebSocket) ? likely('browser.socket-limit', 'This page has over 200 sockets.')
         : null;
     if (found.status) facts.hint = hintForStatus(found.status);
     if (/jwt\.(expired|not-yet)/.test(found.id) && Math.abs(this.#offset) > CLOCK_LIMIT) facts.hint = this.#clockSentence();
@@ -614,7 +617,7 @@ export class Tidegate extends Emitter {
     // Without the key the gateway's frames stand alone; only those of channels that were asked for are taken.
     if (object && !control && this.#channels.has(object.channel) && /^(message|joined|left|removed|join|leave)$/.test(object.type)) return this.#told(object);
     if (!isJson && json) {
-      const sentence = `A message of ${data.length} characters is not JSON.`;
+      const sentence = 'A message is not JSON.';
       this.#report(this.#of('message', failure('push.not-json', sentence)));
       return this.#tell('text', { data });
     }
@@ -633,7 +636,7 @@ export class Tidegate extends Emitter {
   }
 
   #serverError({ code, detail, text, requestId }) {
-    const hint = GATEWAY_TEXTS[text] || hintFor(code);
+    const hint = hintFor(code);
     return this.#of('message', new TidegateError(text || 'The server reports an error.', { code, reason: text, detail, requestId, hint }));
   }
 
@@ -730,12 +733,7 @@ export class Tidegate extends Emitter {
     if (!error) return;
     this.#tell('error', { error });
     const { onError } = this.#options;
-    if (!onError) return;
-    try {
-      onError(error);
-    } catch (cause) {
-      this.listenerFailed(cause, 'error');
-    }
+    if (onError) this.call(onError, error, 'error');
   }
 
   #warn(id, sentence) {
@@ -743,9 +741,7 @@ export class Tidegate extends Emitter {
   }
 
   listenerFailed(cause, type) {
-    // In the console as ever, and an event as well; the connection stays.
-    if (globalThis.reportError) globalThis.reportError(cause);
-    if (type === 'error') return;
-    this.#report(this.#of('message', failure('push.client-handler-error', `A listener of "${type}" failed.`, { cause })));
+    // The connection stays.
+    if (type !== 'error') this.#report(this.#of('message', failure('push.client-handler-error', `A listener of "${type}" failed.`, { cause })));
   }
 }

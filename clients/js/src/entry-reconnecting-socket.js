@@ -1,2 +1,2 @@
-export { ReconnectingSocket } from './reconnecting-socket.js';
+export { ReconnectingSocket, djangoOptions } from './reconnecting-socket.js';
 export { TidegateError } from './error.js';

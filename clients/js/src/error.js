@@ -2,21 +2,21 @@
 
 /** Close codes in words: what it means, and what to do. */
 const HINTS = {
-  1000: 'Ended for good: 1000 means "do not come back".',
-  1001: 'The other side goes away. Connect again.',
-  1002: 'Broken framing: something in between changes the stream.',
-  1003: 'Binary messages are not supported. Send text.',
+  1000: 'Ended for good: 1000 means do not come back.',
+  1001: 'The other side goes away.',
+  1002: 'Broken framing.',
+  1003: 'Binary messages are not supported.',
   1005: 'Closed without a code.',
-  1006: 'Refused or lost: no close frame came, and a browser is told no more.',
+  1006: 'Refused or lost; a browser is told no more.',
   1007: 'A text was not UTF-8.',
   1008: 'Closed by a rule of the gateway.',
-  1009: 'Message over 128 KB or frame over 32 KB. Send a reference.',
+  1009: 'Message over 128 KB, or frame over 32 KB.',
   1010: 'The server lacks an extension.',
   1011: 'Fault of the server.',
-  1012: 'The gateway restarts. Connect again.',
-  1013: 'The gateway is full. Connect again later.',
-  1015: 'TLS failed. Check the certificate.',
-  4001: 'Not logged in. Log in again.',
+  1012: 'The gateway restarts.',
+  1013: 'The gateway is full.',
+  1015: 'TLS failed.',
+  4001: 'Not logged in.',
   4002: 'Not permitted.',
   4003: 'A field is missing or wrong.',
   4004: 'No such room or message.',
@@ -26,14 +26,14 @@ const HINTS = {
 
 /** Statuses of a refused handshake in words. */
 const STATUS_HINTS = {
-  400: 'Malformed: token, channel, or what the backend demands.',
+  400: 'Malformed: token or channel.',
   401: 'No proof of identity.',
   403: 'Token, origin or permission, or no such API or stage.',
   404: 'Nothing is served at this path.',
   426: 'A proxy removed the Upgrade header.',
   429: 'Too many attempts. Wait.',
   502: 'The backend could not be reached.',
-  503: 'The gateway is full, or restarts.',
+  503: 'The gateway is full.',
   504: 'The backend did not answer in time.',
 };
 
@@ -109,10 +109,3 @@ export function readServerError(message) {
   const isOwn = [text, message.connectionId, requestId].every((part) => typeof part === 'string') && Object.keys(message).length === 3;
   return isOwn ? found('gateway', null, text) : null;
 }
-
-/** What the gateway's own texts for a failed message mean. */
-export const GATEWAY_TEXTS = {
-  Forbidden: 'No route takes this message.',
-  'Internal server error': 'The backend failed on this message.',
-  'Endpoint request timed out': 'The backend did not answer in time.',
-};

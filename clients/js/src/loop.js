@@ -2,7 +2,7 @@
 
 import { TidegateError, failure } from './error.js';
 import { listen } from './environment.js';
-import { checkProtocols, explainConstructor } from './checks.js';
+import { checkProtocols } from './checks.js';
 
 /** Sockets that are connecting or open through this module, by the class that made them: a page has one. */
 const live = new WeakMap();
@@ -33,7 +33,7 @@ export function fullJitter(random, nFailures, base, cap) {
  *
  * `rules`: `delay(nFailures)` in ms, `openTimeout` in ms, `stableAfter` in ms, `maxAttempts`, `maxRefusals`.
  * `hooks`: `prepare(attempt)` gives `{url, protocols}`; `opened(socket)`, `message(event)` and `closed(end)` happen at
- * once; `judge(end)` says afterwards what the end means: `{verdict: "retry"|"refused"|"stop", error, retryAfter}`;
+ * once; `explain(error, url, nLive)` is the error for what the constructor threw; `judge(end)` says afterwards what the end means: `{verdict: "retry"|"refused"|"stop", error, retryAfter}`;
  * `report(error)` and `state(name)` tell.
  */
 export class Loop {
@@ -165,7 +165,7 @@ export class Loop {
       protocols = checkProtocols(end.plan.protocols);
       socket = protocols.length ? new this.#env.WebSocket(url, protocols) : new this.#env.WebSocket(url);
     } catch (error) {
-      end.error = ours(error) || explainConstructor(error, url, this.#env.location, count(this.#env.WebSocket));
+      end.error = ours(error) || this.#hooks.explain(error, url, count(this.#env.WebSocket));
       return;
     }
     count(this.#env.WebSocket, 1);

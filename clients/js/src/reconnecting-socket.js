@@ -4,7 +4,7 @@ import { Emitter } from './emitter.js';
 import { Loop } from './loop.js';
 import { TidegateError, failure, hintFor } from './error.js';
 import { surroundings } from './environment.js';
-import { checkProtocols, isHopeless, noHeaders } from './checks.js';
+import { checkProtocols, explainConstructor, isHopeless, noHeaders } from './checks.js';
 
 const CODES = { CONNECTING: 0, OPEN: 1, CLOSING: 2, CLOSED: 3 };
 const STATES = { idle: 3, connecting: 0, offline: 0, waiting: 0, open: 1, closing: 2, stopped: 3 };
@@ -32,6 +32,7 @@ export class ReconnectingSocket extends Emitter {
   #loop;
   #env;
   #queue = [];
+  #wrappers = new Map();
   #options;
   #nOpened = 0;
   #binaryType = 'blob';
@@ -68,6 +69,7 @@ export class ReconnectingSocket extends Emitter {
         this.#emit('Event', 'open', { isReconnect: this.#nOpened++ > 0 });
       },
       message: (event) => this.#emit('MessageEvent', 'message', { data: event.data, origin: event.origin || '' }),
+      explain: (error, url, nLive) => explainConstructor(error, url, this.#env.location, nLive),
       failed: (end) => this.#fail(this.#errorOf(end)),
       closed: (end) => {
         // An attempt that never got a socket has told nobody yet.
@@ -133,9 +135,38 @@ export class ReconnectingSocket extends Emitter {
     this.reconnect();
   }
 
+  addEventListener(type, listener, options) {
+    if (!listener || this.#wrapped(type).has(listener)) return;
+    const { once, signal } = Object(options);
+    if (signal && signal.aborted) return;
+    const wrapper = (event) => {
+      if (once) this.removeEventListener(type, listener);
+      return typeof listener === 'function' ? listener.call(this, event) : listener.handleEvent(event);
+    };
+    this.#wrapped(type).set(listener, wrapper);
+    super.addEventListener(type, wrapper);
+    if (signal) signal.addEventListener('abort', () => this.removeEventListener(type, listener), { once: true });
+  }
+
+  removeEventListener(type, listener) {
+    super.removeEventListener(type, this.#wrapped(type).get(listener));
+    this.#wrapped(type).delete(listener);
+  }
+
+  deliver(type, event) {
+    super.deliver(type, event);
+    const listener = this[`on${type}`];
+    if (typeof listener === 'function') this.call(listener, event, type);
+  }
+
+  /** What was added for a type, and what stands for it. */
+  #wrapped(type) {
+    if (!this.#wrappers.has(type)) this.#wrappers.set(type, new Map());
+    return this.#wrappers.get(type);
+  }
+
+  /** The connection stays. */
   listenerFailed(cause, type) {
-    // In the console as ever, and an event as well; the connection stays.
-    if (globalThis.reportError) globalThis.reportError(cause);
     if (type !== 'error') {
       this.#fail(failure('push.client-handler-error', `A listener of "${type}" failed.`, { phase: 'message', cause, lastGoodAt: this.#loop.lastGoodAt }));
     }
@@ -161,3 +192,6 @@ export class ReconnectingSocket extends Emitter {
   }
 }
 Object.assign(ReconnectingSocket, CODES);
+
+/** What the Django package advises its pages: 3 s to 10 s, factor 1.5, 5 s to open, no limit of tries. S0-100. */
+export const djangoOptions = { reconnectInterval: 3000, maxReconnectInterval: 10000, reconnectDecay: 1.5, timeoutInterval: 5000, maxReconnectAttempts: null };

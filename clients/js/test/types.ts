@@ -1,5 +1,5 @@
 // Compiled, never run: what a page in TypeScript writes.
-import { ReconnectingSocket, Tidegate, TidegateError, flatten, hintFor, presets, readServerError, tokenFrom } from '../index.js';
+import { ReconnectingSocket, Tidegate, TidegateError, djangoOptions, flatten, hintFor, presets, readServerError, tokenFrom } from '../index.js';
 
 const client = new Tidegate('wss://ws.example.com', {
   ...presets.alerts, getToken: tokenFrom('/ws-token', { csrfCookie: null }), channels: ['news'], resume: true, presence: true, heartbeat: { interval: 20 },
@@ -15,7 +15,7 @@ client.presence('news').then(({ userIds }) => userIds.length);
 // @ts-expect-error There is no such event.
 client.on('nonsense', () => {});
 
-const socket = new ReconnectingSocket(async () => 'wss://ws.example.com', [], { ...presets.django, maxRetries: 3 });
+const socket = new ReconnectingSocket(async () => 'wss://ws.example.com', [], { ...djangoOptions, maxRetries: 3 });
 socket.onmessage = ({ data }) => socket.send(data);
 socket.addEventListener('error', ({ error }) => console.log(error.message));
 // A page's own type for what it gets is the browser's.
