@@ -28,7 +28,7 @@ const KEYWORDS = new Set(
  */
 const INTERNAL = new Set(
   ('nFailures timedOut openedAt isStopping plan offered checkUrl isRepeated expiry prepare opened closed judge report failed verdict explain ' +
-    'sentAt due off proven lateAt grace listenerFailed drop kick delay refuse done timer payload members until ask ' +
+    'epoch position socket start stop deliver sentAt due off proven lateAt grace listenerFailed drop kick delay refuse done timer payload members until ask ' +
     '').split(' '),
 );
 
@@ -263,7 +263,7 @@ export function build() {
     const code = print(tokens);
     const banner = `/*! ${entry} ${version}, Apache-2.0 */\n`;
     files[`${entry}.js`] = `${banner}${code}export{${exported.join(',')}};\n`;
-    files[`${entry}.global.js`] = `${banner}var ${global}=(()=>{"use strict";${code}return{${exported.join(',')}}})();\n`;
+    files[`${entry}.global.js`] = `${banner}var ${global}=(()=>{${code}return{${exported.join(',')}}})();\n`;
   }
   return files;
 }

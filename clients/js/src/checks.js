@@ -43,7 +43,7 @@ export function checkProtocols(given) {
   const list = [].concat(given ?? []);
   for (const name of list) {
     if (name && typeof name === 'object') throw noHeaders();
-    if (/^(null|undefined|NaN|\[object .*|)$/.test(name)) throw failure('subprotocol.null', 'An empty value was given as a subprotocol. Pass [] or nothing.');
+    if (/^(null|undefined|NaN|\[object .*|)$/.test(name)) throw failure('subprotocol.null', 'An empty value was given as a subprotocol.');
   }
   return list;
 }
@@ -63,4 +63,4 @@ export function explainConstructor({ name }, url, page, nLive) {
 
 /** Causes that another attempt with the same URL and options cannot change. */
 export const isHopeless = (error) =>
-  !!error && !!error.diagnosis && /^(handshake\.(https|bad)|browser\.(mixed|headers|csp)|subprotocol\.null)/.test(error.diagnosis.id);
+  /^(handshake\.(https|bad)|browser\.(mixed|headers)|subprotocol\.null)/.test(error?.diagnosis?.id);

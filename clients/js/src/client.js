@@ -15,9 +15,6 @@ const PASSING = /^(ratelimit|limit|node|integration|store|user\.check|jwt\.jwks)
 
 const isLasting = (status, id) => LASTING.includes(status) && !PASSING.test(id);
 
-/** Reasons of a 1008 after which another attempt is pointless without a person. */
-const ENDED = ['Session ended', 'Access revoked'];
-
 /** How long `/connect-status` and a dry run may take, in milliseconds. */
 const ASK_WAIT = 5000;
 
@@ -44,8 +41,8 @@ function expiryOf(token) {
 
 /** A place in a channel: `epoch-position`. */
 function placeOf(id) {
-  const cut = String(id).lastIndexOf('-');
-  return { epoch: String(id).slice(0, cut), position: Number(String(id).slice(cut + 1)) };
+  const [, epoch, position] = /^(.*)-(\d+)$/.exec(id) || [];
+  return { epoch, position: Number(position) };
 }
 
 const seconds = (value) => value * 1000;
@@ -89,10 +86,9 @@ export class Tidegate extends Emitter {
     if (options.headers) throw noHeaders();
     const aws = !!options.aws;
     this.#options = {
-      reference: !aws, control: aws ? false : 'tidegate', resume: true, presence: false, tokenParameter: 'ws_token', tokenIn: 'query',
-      channelParameter: 'channel', protocols: [], json: true, serverErrors: true, dryRun: false, whileClosed: 'queue', maxQueue: 1000,
-      maxMessageBytes: 131072, correlation: 'correlationId', replyTimeout: 10, baseDelay: 1, maxDelay: 30, stableAfter: 10,
-      openTimeout: 35, maxAttempts: Infinity, maxRefusals: 3,
+      reference: !aws, control: aws ? false : 'tidegate', resume: true, tokenParameter: 'ws_token', channelParameter: 'channel', json: true,
+      serverErrors: true, maxQueue: 1000, maxMessageBytes: 131072, correlation: 'correlationId', replyTimeout: 10, baseDelay: 1, maxDelay: 30,
+      stableAfter: 10, openTimeout: 35, maxRefusals: 3,
       ...options,
     };
     const { heartbeat } = options;
@@ -135,7 +131,7 @@ export class Tidegate extends Emitter {
   get channels() { return [...this.#channels.keys()]; }
   /** The server's clock minus this one, in milliseconds, or null while it is unknown. */
   get clockOffset() { return this.#offset; }
-  get protocol() { return this.#loop.socket ? this.#loop.socket.protocol : ''; }
+  get protocol() { return this.#loop.socket?.protocol || ''; }
 
   /** Calls `listener` for events of a type; returns the function that ends it. */
   on(type, listener) {
@@ -145,7 +141,7 @@ export class Tidegate extends Emitter {
 
   connect() {
     const { document, window } = this.#env;
-    if (this.state !== 'idle' && this.state !== 'stopped') return;
+    if (!/idle|stopped/.test(this.state)) return;
     // Timers of hidden pages are late and sockets of sleeping devices are dead: look, as soon as somebody looks at the page.
     listen(this.#remove, document, 'visibilitychange', () => document.visibilityState === 'visible' && this.#awake());
     listen(this.#remove, window, 'pageshow', (event) => event.persisted && this.#awake());
@@ -188,7 +184,7 @@ export class Tidegate extends Emitter {
   join(channel) {
     if (!this.#channels.has(channel)) this.#channels.set(channel, null);
     const answer = this.#whenOpen('join', { channel });
-    answer.catch((error) => error.diagnosis && this.#channels.delete(channel));
+    answer.catch(({ diagnosis }) => diagnosis && this.#channels.delete(channel));
     return answer;
   }
 
@@ -259,7 +255,7 @@ export class Tidegate extends Emitter {
     const { maxMessageBytes, maxQueue, whileClosed, control } = this.#options;
     const size = sizeOf(item.payload || JSON.stringify(item.members));
     if (size > maxMessageBytes) throw this.#of('message', failure('message.too-large', `The message has ${size} bytes, the limit is ${maxMessageBytes}.`));
-    if (item.action && !control) throw this.#plain(`"${item.action}" needs control messages, which are off.`);
+    if (item.action && !control) throw this.#plain(`"${item.action}" needs control messages.`);
     if (this.state === 'open') return this.#now(item);
     if (whileClosed === 'reject' || /^(stopped|closing)$/.test(this.state)) throw this.#plain('The connection is not open.');
     if (this.#queue.length >= maxQueue) throw this.#plain(`The queue is full: ${maxQueue} wait.`);
@@ -276,7 +272,7 @@ export class Tidegate extends Emitter {
 
   #expect(ref, timeout, sentence) {
     return new Promise((done, refuse) => {
-      if (this.#pending.size >= MAX_PENDING) return refuse(this.#plain('Too many answers are waited for.'));
+      if (this.#pending.size >= MAX_PENDING) return refuse(this.#plain('Too many open questions.'));
       const timer = this.#env.setTimeout(() => this.#settle(ref, this.#plain(`${sentence} within ${timeout} s.`)), seconds(timeout));
       this.#pending.set(ref, { done, refuse, timer });
     });
@@ -410,11 +406,11 @@ export class Tidegate extends Emitter {
 
   async #judge(end) {
     const { plan, phase, code, reason, attempt } = end;
-    const facts = { phase, code, reason, attempt, lastGoodAt: this.lastGoodAt, hint: hintFor(code), reference: plan && plan.reference };
+    const facts = { phase, code, reason, attempt, lastGoodAt: this.lastGoodAt, hint: hintFor(code), reference: plan?.reference || null };
     if (end.error) {
       const { status, retryAfter: wait } = end.error;
       Object.assign(end.error, { phase, attempt, lastGoodAt: this.lastGoodAt });
-      const refused = !wait && isLasting(status, (end.error.diagnosis || {}).id);
+      const refused = !wait && isLasting(status, end.error.diagnosis?.id);
       return { verdict: isHopeless(end.error) ? 'stop' : refused ? 'refused' : 'retry', error: end.error, retryAfter: wait };
     }
     if (phase === 'opened' && !(code >= 4400 && code < 4600)) return this.#judgeEnd(end, facts);
@@ -434,7 +430,8 @@ export class Tidegate extends Emitter {
       const { ok, status, retryAfter: wait = null } = dryRun || {};
       return { ...say(!ok && isLasting(status) ? 'stop' : 'retry', sentence, { diagnosis, dryRun, status: status || null }), retryAfter: wait };
     }
-    if (code === 1008 && ENDED.includes(reason)) return say('stop', sentence, { diagnosis });
+    // Another attempt is pointless without a person.
+    if (code === 1008 && /^(Session|Access)/.test(reason)) return say('stop', sentence, { diagnosis });
     // Announced ends that are repaired by coming back are nothing to tell a user.
     if (code === 1001 || code === 1012) return say('retry', null);
     return say(code === 4001 ? 'refused' : 'retry', sentence, { diagnosis });
@@ -470,7 +467,7 @@ export class Tidegate extends Emitter {
       found.status === 101
         ? plan.offered.length
           ? likely('subprotocol.not-confirmed', 'No subprotocol was confirmed.')
-          : likely('proxy.response-stripped', 'The answer of the gateway did not arrive as it was.')
+          : likely('proxy.response-stripped', 'The answer did not arrive as it was.')
         : found.id ? diagnosed(found.id, found.message)
         : plan.isRepeated && plan.expiry && plan.expiry < this.#env.now() + this.#offset ? likely('client.reuses-expired-jwt', 'getToken gave an expired JWT again.')
         : found.status === undefined && nearSocketLimit(this.#env.WebSocket) ? likely('browser.socket-limit', 'This page has over 200 sockets.')
@@ -518,8 +515,8 @@ export class Tidegate extends Emitter {
   async #dryRun(plan) {
     try {
       plan = plan || (await this.#prepare(this.attempt, true));
-    } catch (error) {
-      return { ...UNKNOWN, status: error.status, message: error.message, retryAfter: error.retryAfter, id: error.diagnosis && error.diagnosis.id };
+    } catch ({ status, message, retryAfter: wait, diagnosis }) {
+      return { ...UNKNOWN, status, message, retryAfter: wait, id: diagnosis?.id };
     }
     const { token } = plan;
     if (token && !JWT.test(token)) return null;
@@ -540,7 +537,7 @@ export class Tidegate extends Emitter {
   }
 
   #clockSentence() {
-    return `The clock of this device is ${Math.round(Math.abs(this.#offset) / 1000)} s ${this.#offset > 0 ? 'slow' : 'fast'}; token times may fail.`;
+    return `The clock of this device is ${Math.round(Math.abs(this.#offset) / 1000)} s ${this.#offset > 0 ? 'slow' : 'fast'}.`;
   }
 
   // -- sign of life -------------------------------------------------------------------------------------------------
@@ -580,7 +577,7 @@ export class Tidegate extends Emitter {
     const { interval, timeout } = this.#options.heartbeat;
     if (!beat.proven) {
       beat.off = true;
-      return this.#warn('conn.app-heartbeat-unanswered', 'This server answers no heartbeat; there will be none.');
+      return this.#warn('conn.app-heartbeat-unanswered', 'This server answers no heartbeat.');
     }
     // Whatever came since then is a sign of life.
     const isAlive = this.lastGoodAt >= beat.sentAt;
@@ -592,7 +589,7 @@ export class Tidegate extends Emitter {
       this.#late();
       return this.#tick(true);
     }
-    this.#loop.drop(4408, 'heartbeat unanswered', diagnosed('conn.half-open-client', `No sign of life for ${timeout} s: the connection was lost unnoticed.`));
+    this.#loop.drop(4408, 'heartbeat unanswered', diagnosed('conn.half-open-client', `No sign of life for ${timeout} s.`));
   }
 
   // -- receiving ----------------------------------------------------------------------------------------------------
@@ -642,24 +639,24 @@ export class Tidegate extends Emitter {
 
   /** A frame of the gateway's own. */
   #told(frame) {
-    const { type, channel, id, ref } = frame;
+    const { type, channel, id = null, ref, message = '' } = frame;
     this.#beat.proven = true;
     if (type === 'message') return this.#inChannel(frame);
     if (type === 'error') {
-      const error = this.#of('message', failure(frame.id || 'control.malformed', frame.message || 'Refused.', { reason: frame.message || '' }));
+      const error = this.#of('message', failure(id, message, { reason: message }));
       if (!this.#settle(ref, error)) this.#report(error);
       return;
     }
     if (type === 'joined') this.#joined(frame);
     if (type === 'left' || type === 'removed') {
       this.#channels.delete(channel);
-      this.#tell('left', { channel, by: type === 'left' ? 'client' : 'gateway', id: id || null, message: frame.message || '' });
+      this.#tell('left', { channel, by: type === 'left' ? 'client' : 'gateway', id, message });
     }
     if (/^(presence|join|leave)$/.test(type)) this.#tell('presence', { ...frame, change: type === 'presence' ? null : type });
     if (ref !== undefined) this.#settle(ref, null, frame);
   }
 
-  #joined({ channel, id, recovered, replayed, ref }) {
+  #joined({ channel, id, recovered = null, replayed = 0, ref }) {
     const last = this.#channels.get(channel);
     const held = this.#held.get(channel);
     // It was empty when it was joined, and is not any more: its life began in between, so all of it was missed.
@@ -674,14 +671,14 @@ export class Tidegate extends Emitter {
     if (recovered === false && last) {
       this.#lost(channel);
     } else if (this.#unsure.delete(channel) && id) this.#lost(channel);
-    else if (recovered === true) this.#tell('resumed', { channel, replayed: replayed || 0 });
+    else if (recovered === true) this.#tell('resumed', { channel, replayed });
     if (held) held.messages.forEach((message) => this.#inChannel(message));
-    this.#tell('joined', { channel, recovered: recovered ?? null, replayed: replayed || 0 });
+    this.#tell('joined', { channel, recovered, replayed });
     if (this.#options.presence && ref !== undefined) this.presence(channel).catch((error) => this.#report(error));
   }
 
   #lost(channel) {
-    this.#tell('lost', { channel, message: 'More was missed than is kept: load the state anew.' });
+    this.#tell('lost', { channel, message: 'More was missed than is kept.' });
   }
 
   /**
@@ -701,7 +698,7 @@ export class Tidegate extends Emitter {
       this.#sure.add(channel);
       const last = this.#channels.get(channel);
       const place = placeOf(id);
-      const before = last ? placeOf(last) : null;
+      const before = placeOf(last || '');
       const held = this.#held.get(channel);
       if (held && place.position > held.until) {
         if (held.messages.length < MAX_PENDING) held.messages.push({ channel, id, data });
@@ -709,7 +706,7 @@ export class Tidegate extends Emitter {
         return;
       }
       this.#tell('kept', { channel, id, data });
-      if (before && before.epoch === place.epoch && place.position <= before.position) return;
+      if (before.epoch === place.epoch && place.position <= before.position) return;
       if (this.#channels.has(channel)) this.#channels.set(channel, id);
     }
     this.#tell('message', { channel, id: id || null, data });
@@ -730,7 +727,6 @@ export class Tidegate extends Emitter {
   }
 
   #report(error) {
-    if (!error) return;
     this.#tell('error', { error });
     const { onError } = this.#options;
     if (onError) this.call(onError, error, 'error');

@@ -62,7 +62,7 @@ export class Loop {
   }
 
   start() {
-    if (this.state !== 'idle' && this.state !== 'stopped') return;
+    if (!/idle|stopped/.test(this.state)) return;
     this.#stopping = false;
     this.attempt = this.nFailures = this.#nRefusals = 0;
     // Spread a little: a whole office gets its network back at one moment.
@@ -77,13 +77,13 @@ export class Loop {
 
   #hurry(ms) {
     // A wait that the server has asked for is kept.
-    if ((this.state !== 'waiting' && this.state !== 'offline') || this.#env.now() < this.#notBefore) return;
+    if (!/waiting|offline/.test(this.state) || this.#env.now() < this.#notBefore) return;
     this.#set('waiting');
     this.#wait(ms);
   }
 
   stop(code = 1000, reason = '') {
-    if (this.state === 'idle' || this.state === 'stopped') return this.#set('stopped');
+    if (/idle|stopped/.test(this.state)) return this.#set('stopped');
     this.#stopping = true;
     const { socket } = this;
     if (!socket) return this.#halt();
