@@ -1,12 +1,14 @@
 """The browser client `clients/js` in headless Chromium, against a real gateway."""
 
+import base64
+import hmac
 import json
 import socket
 import threading
+import time
 from pathlib import Path
 
 import pytest
-import requests
 
 from harness import aws
 from harness.backend import Reply
@@ -60,6 +62,7 @@ class Site:
     def __init__(self, gateway, api, backend, browser, proxy):  # noqa: F811
         self.gateway, self.api, self.backend, self.browser, self.proxy = gateway, api, backend, browser, proxy
         self.user = "ann"
+        self.jwt = None
         self.set_policy(POLICY)
         for path in DIST.glob("*.js"):
             backend.on(f"/{path.name}", body=path.read_bytes(), headers=SCRIPT)
@@ -77,6 +80,8 @@ class Site:
         assert stored.status_code == 200, stored.text
 
     def token(self, _):
+        if self.jwt:
+            return Reply(body=json.dumps({"token": self.jwt}).encode())
         if self.user is None:
             return Reply(status=403, body=b'{"error": "Authentication required"}')
         place = {"api": self.api.id, "stage": self.api.stage, "user": self.user, "session": "s1"}
@@ -210,9 +215,6 @@ def test_a_page_that_is_not_logged_in(site):
 @pytest.mark.timeout(120)
 def test_a_refused_handshake_is_explained(site):
     """DX-14, S0-101: the browser sees 1006, the client asks with its reference and gets id and sentence."""
-    unknown = requests.get(f"http://127.0.0.1:{site.gateway.port}/connect-status?ref=AAAAAAAAAAAAAAAAAAAAAA", timeout=5)
-    if unknown.status_code != 404 or "json" not in unknown.headers.get("content-type", ""):
-        pytest.skip("this gateway has no /connect-status, the test of client references did NOT run")
     site.gateway.allow(".*")
     site.set_policy({**POLICY, "admission": {"checks": ["token"], "origins": ["https://elsewhere.example.com"]}})
     site.start()
@@ -225,6 +227,41 @@ def test_a_refused_handshake_is_explained(site):
         assert len(error["reference"]) == 22 and error["reference"] in error["message"]
         assert error["diagnosis"]["message"] in error["message"] and error["status"] == 403 and error["requestId"]
     assert len({error["reference"] for error in errors}) == 3
+
+
+def jwt(secret, **claims):
+    def part(data):
+        return base64.urlsafe_b64encode(data).rstrip(b"=")
+
+    signed = part(b'{"alg":"HS256","typ":"JWT"}') + b"." + part(json.dumps(claims).encode())
+    return (signed + b"." + part(hmac.digest(secret.encode(), signed, "sha256"))).decode()
+
+
+@pytest.mark.timeout(120)
+def test_a_dry_run_says_why(site):
+    """S3-24, S3-66: with `dryRun` a plain GET from another origin tells what a browser hides; the token is no one-time token."""
+    secret = "an-hmac-secret-of-the-tests-0123456789"
+    keys = {"keys": [{"secret": secret, "algorithms": ["HS256"]}]}
+    site.set_policy({**POLICY, "admission": {"checks": ["jwt"]}, "jwt": keys})
+    options = {"tokenParameter": "token", "dryRun": True, "reference": False}
+    site.jwt = jwt(secret, sub="ann", exp=int(time.time()) + 600)
+    site.start(**options)
+    site.until_log("open", 1)
+    assert site.log("errors") == []
+    site.browser.evaluate("ws.disconnect(), 0")
+    site.jwt = jwt(secret, sub="ann", exp=int(time.time()) - 600)
+    site.gateway.allow(".*")
+    site.start(**options)
+    site.until_log("stopped", 1)
+    errors = site.log("errors")
+    assert len(errors) == 3
+    for error in errors:
+        assert (error["status"], error["dryRun"]["status"], error["dryRun"]["ok"], error["code"]) == (403, 403, False, 1006)
+        assert error["dryRun"]["message"] == "Token expired" and error["requestId"] and error["reference"] is None
+    assert "Token expired" in errors[0]["message"]
+    # client.reuses-expired-jwt: the page gave the same one again.
+    ids = [error["diagnosis"] and error["diagnosis"]["id"] for error in errors]
+    assert ids == [None, "client.reuses-expired-jwt", "client.reuses-expired-jwt"], errors
 
 
 @pytest.mark.timeout(120)
@@ -268,6 +305,7 @@ def test_subprotocols_in_a_browser(site):
     site.start(protocols=["v1"], heartbeat=False)
     error = site.until_log("errors", 1)[0]
     assert (error["phase"], error["code"]) == ("never-opened", 1006)
+    assert error["diagnosis"]["id"] == "subprotocol.not-confirmed", error
     site.browser.evaluate("ws.disconnect(), 0")
 
 
@@ -345,6 +383,9 @@ def test_the_drop_in_socket(site):
         "for (const type of ['open', 'close', 'message', 'error']) rs.addEventListener(type, (e) => seen.push([type, e.code ?? null])); })(); 0"
     )
     until(lambda: ["open", None] in site.browser.evaluate("seen"), "the socket to open")
+    assert site.browser.evaluate("import('/reconnecting-socket.js').then((module) => Object.keys(module).sort())") == [
+        "ReconnectingSocket", "TidegateError", "djangoOptions",
+    ]
     assert site.browser.evaluate("[rs.readyState, rs instanceof EventTarget, rs.url.includes('ws_token')]") == [1, False, True]
     assert site.proxy.cut() >= 1
     until(lambda: ["close", 1006] in site.browser.evaluate("seen"), "the cut")
