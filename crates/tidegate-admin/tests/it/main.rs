@@ -15,6 +15,7 @@ mod channels;
 mod connections;
 mod definitions;
 mod journal;
+mod probe_tickets;
 mod publish;
 mod refusals;
 mod roles;

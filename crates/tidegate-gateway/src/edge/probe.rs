@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -77,6 +78,15 @@ impl Probes {
     }
 }
 
+impl Probes {
+    /// Whether somebody may see more than the installation. The peer counts, not who it says it speaks for: only what
+    /// runs on this machine is trusted for being there.
+    fn is_admitted(&self, peer: IpAddr, query: &str, now: u64) -> bool {
+        peer.to_canonical().is_loopback()
+            || query_values(query, "ticket").any(|ticket| self.keys.is_probe_ticket(&ticket, now))
+    }
+}
+
 /// A ticket for the probe endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProbeTicket {
@@ -112,10 +122,7 @@ pub(super) fn serve(gateway: &Gateway, peer: &Peer, opened: &Opened, request: &R
     let probes = &gateway.probes;
     let now = now_millis();
     let query = request.uri().query().unwrap_or_default();
-    // The peer, not who it says it speaks for: only what runs here is trusted for being here.
-    let is_local = peer.address.ip().to_canonical().is_loopback();
-    let is_admitted =
-        is_local || query_values(query, "ticket").any(|ticket| probes.keys.is_probe_ticket(&ticket, now));
+    let is_admitted = probes.is_admitted(peer.address.ip(), query, now);
     let mut reply = match is_admitted {
         false => super::json(200, &json!({ "installation": probes.installation })),
         true => match is_upgrade(request).then(|| open(gateway, peer, opened, request, now)) {
@@ -297,5 +304,25 @@ impl OpenProbe {
         }
         writing.push_back(message.frames(self.deflate));
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // DX-35: who is not on this machine needs a ticket, whatever it says.
+    #[test]
+    fn strangers_need_a_ticket() {
+        let probes = Probes::new(TokenKeys::new(&[[7; 32]]).unwrap());
+        let stranger: IpAddr = "192.0.2.1".parse().unwrap();
+        let ticket = probes.keys.probe_ticket(1000);
+        let query = format!("a=b&ticket={ticket}");
+        assert!(probes.is_admitted("127.0.0.1".parse().unwrap(), "", 0));
+        assert!(probes.is_admitted("::ffff:127.0.0.1".parse().unwrap(), "", 0));
+        assert!(!probes.is_admitted(stranger, "", 0));
+        assert!(!probes.is_admitted(stranger, "ticket=0", 0));
+        assert!(probes.is_admitted(stranger, &query, 999));
+        assert!(!probes.is_admitted(stranger, &query, 1000));
     }
 }

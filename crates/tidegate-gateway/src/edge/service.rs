@@ -88,8 +88,8 @@ impl Peer {
 
 /// What a handshake has opened.
 pub(crate) enum Opening {
-    /// A connection of an API.
-    Connection(OpenConnection),
+    /// A connection of an API. Boxed: what runs for as long as it lasts must not hold what belongs to its handshake.
+    Connection(Box<OpenConnection>),
     /// The probe's echo.
     Probe(OpenProbe),
 }
@@ -285,8 +285,8 @@ fn other_listener(gateway: &Gateway, request: &Request<Incoming>, attempt: &Atte
     }
     let path = request.uri().path();
     let is_below =
-        |base: &&str| path.strip_prefix(*base).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    let diagnosis = if CONTROL_PLANE.iter().any(|base| is_below(&base)) {
+        |base: &str| path.strip_prefix(base).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let diagnosis = if CONTROL_PLANE.into_iter().any(is_below) {
         Diagnosis::PROVISION_WRONG_ENDPOINT
     } else if path.starts_with("/api/") && request.headers().contains_key(AUTHORIZATION) {
         Diagnosis::MANAGEMENT_WRONG_LISTENER

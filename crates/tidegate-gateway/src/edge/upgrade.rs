@@ -203,7 +203,7 @@ pub(crate) async fn check(
 fn deliver(opened: &Opened, outcome: Outcome) -> Reply {
     match outcome {
         Ok((reply, connection)) => {
-            *opened.lock() = Some(Opening::Connection(connection));
+            *opened.lock() = Some(Opening::Connection(Box::new(connection)));
             reply
         }
         Err(reply) => reply,
@@ -757,7 +757,7 @@ fn check_route(route: &Route, request: &UpgradeRequest) -> Result<(), (ErrorCode
 
 impl OpenConnection {
     /// Runs the connection to its end. The 101 has been written.
-    pub(crate) async fn run(mut self, socket: Socket, early: Bytes) {
+    pub(crate) async fn run(mut self: Box<Self>, socket: Socket, early: Bytes) {
         if let Some(refusal) = self.refusal.take() {
             return Box::pin(task::say_goodbye(socket, refusal)).await;
         }

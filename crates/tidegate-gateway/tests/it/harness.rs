@@ -249,6 +249,62 @@ impl Plane {
         self.publish_live(Vec::new(), Vec::new());
     }
 
+    /// Deploys anew, with a definition that is otherwise.
+    pub(crate) fn deploy_changed(&self, change: impl FnOnce(&mut ApiDefinition)) {
+        let mut definition = definition(self.backend.address, &Deployed::default());
+        change(&mut definition);
+        let stage = Stage { stage_name: STAGE.to_owned(), ..Stage::default() };
+        let deployment = Some(Arc::new(definition));
+        self.publish_live(vec![LiveStage { stage, deployment, policy: None }], Vec::new());
+    }
+
+    /// A stage that nothing was deployed to.
+    pub(crate) fn undeploy(&self) {
+        let stage = Stage { stage_name: STAGE.to_owned(), ..Stage::default() };
+        self.publish_live(vec![LiveStage { stage, deployment: None, policy: None }], Vec::new());
+    }
+
+    /// Deploys anew, with custom domains and the keys of their mappings.
+    pub(crate) fn deploy_domains(&self, domains: &[(&str, &[&str])]) {
+        let definition = Arc::new(definition(self.backend.address, &Deployed::default()));
+        let stage = Stage { stage_name: STAGE.to_owned(), ..Stage::default() };
+        let mapping = |key: &&str| ApiMapping {
+            api_id: API_ID.to_owned(),
+            stage: STAGE.to_owned(),
+            api_mapping_key: (*key).to_owned(),
+            ..ApiMapping::default()
+        };
+        let domains = domains.iter().map(|(name, keys)| {
+            let domain = DomainName { domain_name: (*name).to_owned(), ..DomainName::default() };
+            (domain, keys.iter().map(mapping).collect())
+        });
+        let stages = vec![LiveStage { stage, deployment: Some(definition), policy: None }];
+        self.publish_live(stages, domains.collect());
+    }
+
+    /// A second listener, with TLS of these versions.
+    pub(crate) async fn listen_tls(
+        &mut self,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+    ) -> (SocketAddr, rustls::pki_types::CertificateDer<'static>) {
+        let made = rcgen::generate_simple_self_signed(["ws.example.com".to_owned()]).unwrap();
+        let certificate = made.cert.der().clone();
+        let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(versions)
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.clone()], key)
+            .unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let serving = edge::listener::serve(Arc::clone(&self.gateway), listener, Some(acceptor));
+        self.tasks.push(tokio::spawn(serving));
+        (address, certificate)
+    }
+
     fn publish_live(&self, stages: Vec<LiveStage>, domains: Vec<(DomainName, Vec<ApiMapping>)>) {
         let api = Api { api_id: API_ID.to_owned(), ..Api::default() };
         self.gateway.publish(Live { apis: vec![Arc::new(LiveApi { api, stages })], domains });
