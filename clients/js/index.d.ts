@@ -5,7 +5,7 @@ export interface Diagnosis {
   confidence: 'proven' | 'likely';
 }
 
-/** What a dry run was answered. `id` only when it failed at the token. */
+/** What a dry run was answered. */
 export interface DryRun {
   ok: boolean;
   status: number | null;
@@ -13,7 +13,6 @@ export interface DryRun {
   /** Seconds. */
   retryAfter: number | null;
   requestId: string | null;
-  id: string | null;
 }
 
 /** Everything that goes wrong. Never has a URL, a token or a payload in it; `cause` (the page's own error) is not enumerable. */

@@ -19,7 +19,7 @@ const isLasting = (status, id) => LASTING.includes(status) && !PASSING.test(id);
 const ASK_WAIT = 5000;
 
 /** A dry run of which nothing is known. */
-const UNKNOWN = { ok: false, status: null, message: '', retryAfter: null, requestId: null, id: null };
+const UNKNOWN = { ok: false, status: null, message: '', retryAfter: null, requestId: null };
 
 /** A clock that is off by more than this many milliseconds makes token times fail. */
 const CLOCK_LIMIT = 30000;
@@ -74,7 +74,7 @@ export class Tidegate extends Emitter {
   #lastToken = null;
   #statusMissing = false;
   #offset = null;
-  #clockTold = false;
+  #clockTold = '';
   #host = '';
   #beat = { lateAt: 0, grace: true };
   #remove = [];
@@ -455,7 +455,7 @@ export class Tidegate extends Emitter {
 
   /** An attempt never opened, or was opened only to be told so. */
   async #judgeRefusal(end, facts) {
-    const { plan, code, attempt } = end;
+    const { plan, code } = end;
     const told = code >= 4400 && code < 4600 ? { status: code - 4000, message: facts.reason } : null;
     if (end.diagnosis) return { verdict: 'stop', error: new TidegateError(end.diagnosis.message, { ...facts, hint: '', diagnosis: end.diagnosis }) };
     const status = told || (plan.reference && (await this.#askStatus(plan)));
@@ -515,8 +515,8 @@ export class Tidegate extends Emitter {
   async #dryRun(plan) {
     try {
       plan = plan || (await this.#prepare(this.attempt, true));
-    } catch ({ status, message, retryAfter: wait, diagnosis }) {
-      return { ...UNKNOWN, status, message, retryAfter: wait, id: diagnosis?.id };
+    } catch (error) {
+      return { ...UNKNOWN, status: error?.status, message: error?.message, retryAfter: error?.retryAfter };
     }
     const { token } = plan;
     if (token && !JWT.test(token)) return null;
@@ -531,9 +531,7 @@ export class Tidegate extends Emitter {
   #clock(offset) {
     if (!Number.isFinite(offset)) return;
     this.#offset = offset;
-    if (Math.abs(offset) <= CLOCK_LIMIT || this.#clockTold) return;
-    this.#clockTold = true;
-    this.#warn('clock.client', this.#clockSentence());
+    if (Math.abs(offset) > CLOCK_LIMIT && !this.#clockTold) this.#warn('clock.client', (this.#clockTold = this.#clockSentence()));
   }
 
   #clockSentence() {

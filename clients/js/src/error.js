@@ -11,7 +11,6 @@ const HINTS = {
   1007: 'A text was not UTF-8.',
   1008: 'Closed by a rule.',
   1009: 'Message over 128 KB, or frame over 32 KB.',
-  1010: 'The server lacks an extension.',
   1011: 'Fault of the server.',
   1012: 'The gateway restarts.',
   1013: 'The gateway is full.',

@@ -208,10 +208,11 @@ export class Loop {
   async #ended(turn, end) {
     const { now, random } = this.#env;
     end.isStopping = this.#stopping;
+    // Before anybody hears of the end: what a listener sends now has to wait.
+    if (!this.#stopping) this.#set('waiting');
     this.#hooks.closed(end);
     if (this.#stopping) return this.#halt();
     if (turn !== this.#turn) return;
-    this.#set('waiting');
     // Only what lasted counts as success: a server that accepts and closes at once would be asked for ever.
     if (now() - end.openedAt >= this.#rules.stableAfter) this.nFailures = this.#nRefusals = 0;
     const { verdict, error, retryAfter } = await this.#hooks.judge(end);

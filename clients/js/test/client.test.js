@@ -824,6 +824,34 @@ test('sends wait in order while closed, bounded; or are rejected', async () => {
   await assert.rejects(stopped.client.send('y'), /not open/);
 });
 
+test('what a listener sends when the connection ends waits for the next one', async () => {
+  const { world, client } = start({ reference: false });
+  const results = [];
+  client.on('close', () => results.push(client.send('later')));
+  (await world.next()).accept().end(1006);
+  (await world.next()).accept();
+  await results[0];
+  assert.deepEqual(world.last.sent, ['later']);
+});
+
+test('whatever a token callback throws, the client goes on', async () => {
+  let broken = false;
+  const { world, errors } = start({
+    reference: false, control: false, dryRun: true,
+    getToken: () => {
+      if (broken) throw undefined;
+      return jwt({ sub: 'a' });
+    },
+  });
+  (await world.next()).accept();
+  broken = true;
+  world.last.end(1008, 'Too many messages');
+  await world.clock.advance(60_000);
+  assert.ok(errors.length > 2 && errors.every((error) => error.name === 'TidegateError' && !error.final));
+  broken = false;
+  await world.next();
+});
+
 test('message.too-large: not sent, the connection stays; and 1009 is explained', async () => {
   const { world, client, errors } = start({ reference: false });
   (await world.next()).accept();
@@ -937,7 +965,7 @@ test('chat.detail-shape: text, list, object, nested object', () => {
 });
 
 test('close codes have words', () => {
-  for (const code of [1000, 1001, 1002, 1003, 1006, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1015, 4001, 4002, 4003, 4004, 4005, 4006, 4403, 4429, 4418, 4999]) {
+  for (const code of [1000, 1001, 1002, 1003, 1006, 1007, 1008, 1009, 1011, 1012, 1013, 1015, 4001, 4002, 4003, 4004, 4005, 4006, 4403, 4429, 4418, 4999]) {
     assert.ok(hintFor(code).length > 8, String(code));
   }
   assert.equal(hintFor(0), '');
