@@ -3,12 +3,12 @@
 SHELL := /bin/bash
 CARGO ?= cargo
 
-.PHONY: dev test format lint unit end-to-end conformance conformance-short manual bench fuzz
+.PHONY: dev test format lint unit client end-to-end conformance conformance-short manual bench fuzz
 
 dev:
 	$(CARGO) run --quiet -p tidegate -- dev $(ARGS)
 
-test: format lint unit conformance-short end-to-end
+test: format lint unit client conformance-short end-to-end
 
 format:
 	$(CARGO) fmt --all --check
@@ -19,6 +19,10 @@ lint:
 # Unit, behaviour and documentation tests.
 unit:
 	$(CARGO) test --workspace --quiet
+
+# The browser client: dist/ is current, small and typed, and behaves. Its tests in Chromium are among the end-to-end ones.
+client:
+	cd clients/js && npm ci --no-audit --no-fund --loglevel=error && npm test
 
 # Clients and backends that nobody here wrote: boto3, the AWS SDK for JavaScript, the Django package, Chromium.
 end-to-end:

@@ -1,0 +1,2 @@
+export { ReconnectingSocket, djangoOptions } from './reconnecting-socket.js';
+export { TidegateError } from './error.js';

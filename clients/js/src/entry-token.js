@@ -1,0 +1,1 @@
+export { tokenFrom } from './token.js';
