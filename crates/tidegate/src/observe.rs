@@ -113,8 +113,9 @@ fn log(notice: &Notice) {
             "handshake refused"
         ),
         Notice::SubprotocolTrouble { place, diagnosis, .. } => {
-            let is_clients = *diagnosis == Diagnosis::SUBPROTOCOL_NOT_CONFIRMED;
-            let level = if is_clients { Level::Info } else { Level::Warn };
+            let is_backends =
+                [Diagnosis::SUBPROTOCOL_NOT_OFFERED, Diagnosis::SUBPROTOCOL_SEVERAL].contains(diagnosis);
+            let level = if is_backends { Level::Warn } else { Level::Info };
             line!(level, place, diag = diagnosis.as_str(), "subprotocol not agreed");
         }
         Notice::MessageHandled { place, size, status, dropped_reply, remark, .. } => {

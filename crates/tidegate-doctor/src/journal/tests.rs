@@ -193,7 +193,7 @@ async fn every_kind_has_its_entry() {
                 event_type,
                 status: None,
                 duration,
-                facts: facts().with("errorClass", "timeout"),
+                facts: facts().with("causeId", "integration.timeout"),
             },
             Kind::Integration,
             "integration.timeout",
