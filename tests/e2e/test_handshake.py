@@ -43,12 +43,10 @@ def forbidden(reply):
 @pytest.mark.logs(".")
 @pytest.mark.parametrize("status", [301, 400, 401, 403, 404, 429, 500, 502, 503])
 def test_backend_status_is_the_clients(api, backend, status):
-    """AG-3, S0-37, S0-39, DX-73: a non-2xx of the backend is what the client sees, without its words; no $disconnect follows."""
+    """AG-3, S0-37, S0-39: a non-2xx of the backend is what the client sees, with its body; no $disconnect follows."""
     backend.on("/connect", status=status, body="the backend says no", headers=(("X-Reason", "r"), ("Content-Type", "text/plain"), ("Location", "http://127.0.0.1:1/x")))
     ws = api.open()
-    assert ws.status == status
-    assert b"the backend says no" not in ws.reply.body
-    assert set(ws.reply.json) == {"message", "connectionId", "requestId"}
+    assert (ws.status, ws.reply.body) == (status, b"the backend says no")
     assert ws.reply.get("sec-websocket-accept") is None
     assert ws.reply.get("x-reason") == "r"
     first = backend.one("/connect").connection_id
@@ -62,12 +60,13 @@ def test_backend_status_is_the_clients(api, backend, status):
     assert backend.at("/disconnect")[0].connection_id != first
 
 
-@pytest.mark.config("[integration]\nhide_backend_errors = false\n")
-def test_backend_words_on_request(api, backend):
-    """AG-3, DX-73: the operator may let the backend's words pass, as the original does."""
-    backend.on("/connect", status=403, body="the backend says no", headers=(("Content-Type", "text/plain"),))
+@pytest.mark.logs(".")
+def test_a_debug_page_stays_behind(api, backend):
+    """DX-73: a backend's debug page or traceback is for its developers; the client gets the status and a generic body."""
+    backend.on("/connect", status=500, body="Traceback (most recent call last):\n  File \"/srv/secret.py\", line 1", headers=(("Content-Type", "text/plain"),))
     ws = api.open()
-    assert (ws.status, ws.reply.body, ws.reply.get("content-type")) == (403, b"the backend says no", "text/plain")
+    assert (ws.status, set(ws.reply.json)) == (500, {"message", "connectionId", "requestId"})
+    assert "secret.py" not in ws.reply.text
 
 
 @pytest.mark.parametrize("status", [200, 201, 204, 299])

@@ -69,18 +69,28 @@ impl Refusal {
         self
     }
 
-    /// Names the cause in the body, beside what the AWS SDKs read.
+    /// Names the cause in a header, and in the body beside what the AWS SDKs read. A body that is empty at AWS stays so.
     fn named(mut self, body: Bytes) -> Self {
+        let headers = self.reply.headers_mut();
+        headers.insert("x-tidegate-diagnosis", HeaderValue::from_static(self.diagnosis.as_str()));
+        // What has no place in a body that is empty at AWS; the code has its header already.
+        for (name, header) in [("closedAt", "x-tidegate-closed-at"), ("reason", "x-tidegate-close-diagnosis")]
+        {
+            let told = self.told.iter().find(|(known, _)| *known == name);
+            if let Some(value) = told.and_then(|(_, told)| HeaderValue::from_str(told.as_str()?).ok()) {
+                headers.insert(header, value);
+            }
+        }
+        let known = std::str::from_utf8(&body).ok().and_then(|body| body.trim_end().strip_suffix('}'));
+        let Some(known) = known else {
+            *self.reply.body_mut() = Full::new(body);
+            return self;
+        };
         let mut tidegate = serde_json::Map::new();
         tidegate.insert("id".to_owned(), self.diagnosis.as_str().into());
         tidegate.extend(self.told.drain(..).map(|(name, value)| (name.to_owned(), value)));
         let tidegate = serde_json::Value::Object(tidegate);
-        let known = std::str::from_utf8(&body).ok().and_then(|body| body.trim_end().strip_suffix('}'));
-        let text = match known {
-            Some(known) => format!(r#"{known},"tidegate":{tidegate}}}"#),
-            None => format!(r#"{{"tidegate":{tidegate}}}"#),
-        };
-        *self.reply.body_mut() = Full::new(Bytes::from(text));
+        *self.reply.body_mut() = Full::new(Bytes::from(format!(r#"{known},"tidegate":{tidegate}}}"#)));
         self
     }
 }

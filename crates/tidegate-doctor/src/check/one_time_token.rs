@@ -12,9 +12,23 @@ use crate::report::Confidence;
 /// The answer of a Django backend that says no more than that the token is of no use.
 const BACKEND_SAYS_NO: &str = "dj-token";
 
+/// What a token that was used up, or was never good, is refused with.
+const OF_NO_USE: [Diagnosis; 6] = [
+    Diagnosis::TOKEN_UNKNOWN,
+    Diagnosis::TOKEN_EXPIRED,
+    Diagnosis::TOKEN_REUSED,
+    Diagnosis::TOKEN_REUSED_ON_RECONNECT,
+    Diagnosis::TOKEN_SESSION_CHANGED,
+    Diagnosis::TOKEN_OTHER_BROWSER,
+];
+
+/// Refusals that come after the token was spent.
+const AFTER_THE_TOKEN: [Diagnosis; 3] =
+    [Diagnosis::CHANNEL_FORBIDDEN, Diagnosis::BACKEND_REFUSED, Diagnosis::HANDSHAKE_CLIENT_GAVE_UP];
+
 /// Is the attempt refused because of its token? A second use that is let in is no one-time token's.
 fn is_refused_for_its_token(window: &Window<'_>, life: &Life<'_>, attempt: &Entry) -> bool {
-    let own = attempt.diagnosis().is_some_and(|diagnosis| diagnosis.as_str().starts_with("token."));
+    let own = attempt.diagnosis().is_some_and(|diagnosis| OF_NO_USE.contains(&diagnosis));
     !is_open(attempt) && (own || window.text(life, "signature") == Some(BACKEND_SAYS_NO))
 }
 
@@ -49,7 +63,11 @@ pub(super) fn check(window: &Window<'_>, _: &Asked, verdict: &mut Verdict) {
                 }
             }
         }
-        earlier.push(life);
+        // An attempt that failed before its token was looked at has not spent it.
+        let spent = attempt.diagnosis().is_some_and(|diagnosis| AFTER_THE_TOKEN.contains(&diagnosis));
+        if is_open(attempt) || spent || is_refused_for_its_token(window, life, attempt) {
+            earlier.push(life);
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 use tidegate_core::diagnosis::{Cause, Diagnosis};
 use tidegate_core::journal::{Entry, Kind, OK};
 
-use crate::check::{HOUR, is_open, span};
+use crate::check::{HOUR, span};
 use crate::report::{Confidence, Moment};
 
 /// Facts that a line shows behind the words; more would hide the one that matters.
@@ -63,6 +63,8 @@ const NOT_SHOWN: &[&str] = &[
     "opcode",
     "sourceAddress",
     "detail",
+    "code",
+    "known",
 ];
 
 /// How long the journal must reach back before an id that it does not know was never issued: the longest connection of the
@@ -118,7 +120,8 @@ pub(super) fn line(entry: &Entry) -> String {
             match number("status") {
                 Some(101) => say("opened".to_owned()),
                 Some(status) => say(format!("answered with {status}")),
-                None => say(if is_open(entry) { "opened" } else { "not opened" }.to_owned()),
+                // A remark about an attempt: how the attempt itself ended has an entry of its own.
+                None => {}
             }
         }
         Kind::Integration => {
@@ -169,7 +172,17 @@ pub(super) fn line(entry: &Entry) -> String {
 
 /// Facts by name, short.
 fn facts(facts: &Map<String, Value>) -> String {
-    let shown = facts.iter().filter(|(name, value)| !NOT_SHOWN.contains(&name.as_str()) && !value.is_null());
+    let says_something = |name: &str, value: &Value| match value {
+        Value::Null => false,
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(members) => !members.is_empty(),
+        // What nearly every request has proves nothing.
+        Value::String(text) => (name, text.as_str()) != ("httpVersion", "1.1"),
+        _ => true,
+    };
+    let shown = facts
+        .iter()
+        .filter(|(name, value)| !NOT_SHOWN.contains(&name.as_str()) && says_something(name, value));
     let shown = shown.take(MAX_FACTS).map(|(name, value)| {
         let value = match value {
             Value::String(text) => text.clone(),

@@ -197,7 +197,7 @@ async fn every_kind_has_its_entry() {
             },
             Kind::Integration,
             "integration.timeout",
-            &["eventType", "errorClass"],
+            &["eventType", "causeId"],
         ),
         (
             Notice::IntegrationCalled {

@@ -103,6 +103,9 @@ impl Attempt {
         if keeps_facts {
             of_peer(&mut facts, peer);
             of_head(&mut facts, client, head);
+            // Of a backend's own one-time token, too: a second use of it shows here alone.
+            let token = backend_token(head.uri.query().unwrap_or_default());
+            facts.add_some("fingerprint", token.map(|token| gateway.tokens.fingerprint(&token)));
         }
         Self {
             place: Place {
@@ -205,6 +208,12 @@ fn of_head(facts: &mut Facts, client: &ClientAddress, head: &Head<'_>) {
     let lines: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
     facts.add("headBytes", method.as_str().len() + target + "  HTTP/1.1\r\n".len() + lines + 2);
     facts.add("urlLength", target);
+}
+
+/// The one-time token of a query, by the name that the Django package and the gateway's own policies give it.
+fn backend_token(query: &str) -> Option<Cow<'_, str>> {
+    let value = query.split('&').find_map(|pair| pair.strip_prefix("ws_token="))?;
+    Some(percent_decode_str(value).decode_utf8_lossy()).filter(|token| !token.is_empty())
 }
 
 /// As the journal has it.

@@ -688,8 +688,10 @@ impl Admitted {
             Rejection::Backend(answer) => {
                 let detail = format!("the backend answered {}", answer.status);
                 let diagnosis = answer.diagnosis.unwrap_or(Diagnosis::BACKEND_REFUSED);
-                let hidden = self.request.stage.settings.integration.hide_backend_errors;
-                let body = hidden.then(|| {
+                attempt.note_all(answer.facts());
+                // What only developers should see stays here; anything else is the client's, as at AWS.
+                let hides = self.request.stage.settings.integration.hide_backend_errors;
+                let body = (hides && answer.leaks()).then(|| {
                     let text = generic_text(answer.status);
                     error_body(text, facts.connection_id, "requestId", self.request_id)
                 });
@@ -703,6 +705,7 @@ impl Admitted {
                 *reply.body_mut() = Full::new(Bytes::from(body));
                 let json = HeaderValue::from_static("application/json; charset=UTF-8");
                 reply.headers_mut().insert(CONTENT_TYPE, json);
+                attempt.note_all(failure.facts);
                 (reply, failure.code, failure.diagnosis, failure.detail.into_owned())
             }
             Rejection::Native(refused) => {
