@@ -194,17 +194,28 @@ pub fn lines(known: &Known) -> Vec<Line> {
     ]
 }
 
-/// The lines as a probe of a report, and as notes for people.
-pub fn shown(lines: &[Line]) -> (Probe, Vec<String>) {
-    let notes = lines.iter().enumerate().map(|(idx, line)| {
-        format!("{:>2}. {:<11} {}: {}", idx + 1, line.answer.words(), line.question, line.reason)
-    });
-    let probe = Probe {
-        name: "checklist".to_owned(),
-        result: ProbeResult::Ok,
-        measurements: facts([("lines", json!(lines))]),
-    };
-    (probe, notes.collect())
+/// The lines as the last probe of a report. For APIs that look like the package's, the text form shows them all.
+pub fn probe(known: &Known) -> Probe {
+    let lines = lines(known);
+    let count = |answer| lines.iter().filter(|line| line.answer == answer).count();
+    let summary = format!(
+        "{} yes, {} no, {} cannot tell",
+        count(Answer::Yes),
+        count(Answer::No),
+        count(Answer::CannotTell)
+    );
+    let shown: Vec<String> = lines
+        .iter()
+        .enumerate()
+        .map(|(idx, line)| {
+            format!("{:>2}. {:<11}  {}: {}", idx + 1, line.answer.words(), line.question, line.reason)
+        })
+        .collect();
+    let mut measurements = facts([("summary", json!(summary)), ("lines", json!(lines))]);
+    if known.package.is_some() {
+        measurements.insert("shown".to_owned(), json!(shown));
+    }
+    Probe { name: "checklist".to_owned(), result: ProbeResult::Ok, measurements }
 }
 
 #[cfg(test)]

@@ -57,6 +57,16 @@ impl Report {
             finding_text(&mut out, finding, style);
             out.push('\n');
         }
+        // Lists that a probe wants to be read whole, such as a checklist.
+        for probe in &self.probes {
+            let shown = probe.measurements.get("shown").and_then(serde_json::Value::as_array);
+            for line in shown.into_iter().flatten().filter_map(serde_json::Value::as_str) {
+                paragraph(&mut out, "", line, style);
+            }
+            if shown.is_some() {
+                out.push('\n');
+            }
+        }
         if !self.excluded.is_empty() {
             paragraph(&mut out, "excluded", &self.excluded.join(", "), style);
         }
@@ -101,15 +111,23 @@ fn probe_line(out: &mut String, probe: &Probe, style: Style) {
     let reason = probe.measurements.get("reason").and_then(serde_json::Value::as_str);
     let shown = match (reason, style.verbose) {
         (Some(reason), _) => reason.to_owned(),
-        (None, false) => probe
-            .measurements
-            .get("summary")
-            .and_then(serde_json::Value::as_str)
-            .unwrap_or_default()
-            .to_owned(),
+        (None, false) => {
+            let summary = probe.measurements.get("summary").and_then(serde_json::Value::as_str);
+            summary.map_or_else(|| scalars(&probe.measurements), str::to_owned)
+        }
         (None, true) => serde_json::Value::Object(probe.measurements.clone()).to_string(),
     };
     let _ = writeln!(out, "{}", format!("{result} {:<14} {shown}", probe.name).trim_end());
+}
+
+/// Measurements that are one number or word, by name.
+fn scalars(measurements: &serde_json::Map<String, serde_json::Value>) -> String {
+    let shown = measurements.iter().filter_map(|(name, value)| match value {
+        serde_json::Value::Number(number) => Some(format!("{name} {number}")),
+        serde_json::Value::String(text) => Some(format!("{name} {text}")),
+        _ => None,
+    });
+    shown.take(4).collect::<Vec<_>>().join(", ")
 }
 
 fn finding_text(out: &mut String, finding: &Finding, style: Style) {

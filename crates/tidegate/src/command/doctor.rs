@@ -26,7 +26,7 @@ pub(crate) async fn run(mut args: DoctorArgs) -> anyhow::Result<ExitCode> {
             if let Some(admin) = args.probe.admin.take() {
                 args.inspect.admin_url = admin;
             }
-            inspect::run(&args.inspect, args.json, args.strict, args.timeout).await
+            inspect::run(&args.inspect, args.json, args.strict, args.probe.verbose, args.timeout).await
         }
         (Some(_), true) => {
             eprintln!(

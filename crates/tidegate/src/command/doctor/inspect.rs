@@ -1,6 +1,5 @@
 //! `tidegate doctor` from inside: gathers what the checks of `tidegate_doctor::inspect` judge.
 
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -31,6 +30,7 @@ pub(super) async fn run(
     args: &InspectArgs,
     is_json: bool,
     is_strict: bool,
+    is_verbose: bool,
     timeout: Duration,
 ) -> anyhow::Result<ExitCode> {
     match inspect(args, timeout).await {
@@ -38,7 +38,7 @@ pub(super) async fn run(
             let text = match is_json {
                 true => format!("{}\n", serde_json::to_string(&report)?),
                 false => {
-                    let style = Style { color: std::io::stdout().is_terminal(), verbose: true };
+                    let style = Style { color: output::is_colored(), verbose: is_verbose };
                     plain_lines(&report.text(style))
                 }
             };
@@ -173,13 +173,16 @@ async fn api(
             };
             report.findings.extend(checked.finding);
         }
+        None if known.package.is_none() => {}
         None => {
             report.notes.push("pushes were not tried: this environment has no AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; run this on the backend's machine, in its environment".to_owned());
         }
     }
-    let environment: Vec<&str> =
-        answer["environment"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    report.notes.extend(environment.iter().map(|line| format!("environment of the backend: {line}")));
+    // What the package's processes need; other backends have other ways.
+    if known.package.is_some() {
+        let environment = answer["environment"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        report.notes.extend(environment.map(|line| format!("environment of the backend: {line}")));
+    }
     if let Some(message) = &args.message {
         let tested = test_route(node, &api_id, None, message).await?;
         report.notes.extend(
@@ -191,9 +194,7 @@ async fn api(
         let measurements = facts([("versions", json!(tested))]);
         report.probes.push(Probe { name: "message".to_owned(), result: ProbeResult::Ok, measurements });
     }
-    let (probe, notes) = checklist::shown(&checklist::lines(&known));
-    report.probes.push(probe);
-    report.notes.extend(notes);
+    report.probes.push(checklist::probe(&known));
     Ok(format!("API {api_id}"))
 }
 
