@@ -267,6 +267,7 @@ def own_address():
             return None
 
 
+@pytest.mark.logs("subprotocol.null")
 def test_a_tidegate_is_healthy(gateway, api):
     # DX-30 DX-31 DX-35 DX-61 DX-62
     report = doctor(api.url)
@@ -280,6 +281,7 @@ def test_a_tidegate_is_healthy(gateway, api):
     assert SECRET_KEY not in report.out + report.err
 
 
+@pytest.mark.logs("subprotocol.null")
 def test_a_tidegate_behind_nginx_is_healthy(start_gateway, backend, tmp_path):
     # DX-35: what arrives through a proxy as the manual describes it
     gateway = start_gateway('trusted_proxies = ["127.0.0.1/32"]')
@@ -292,6 +294,7 @@ def test_a_tidegate_behind_nginx_is_healthy(start_gateway, backend, tmp_path):
         assert report.code == 0
 
 
+@pytest.mark.logs("config.no-tls")
 def test_the_ticket_of_the_admin_listener_opens_the_probe(start_gateway, backend, tmp_path):
     # DX-35: who is not on the machine is told nothing without a ticket
     address = own_address()
@@ -356,15 +359,15 @@ def test_a_dry_run_says_whether_the_token_is_good(gateway, api):
     tidegate(gateway, "permissions", "policy", "set", str(policy), *where)
     token = tidegate(gateway, "token", "create", *where, "--user", "ada")["token"]
     only = ("--only", "handshake,auth")
-    report = doctor(api.url, "--token", "-", *only, stdin=token)
+    report = doctor(api.url, "--token-name", "ws_token", "--token", "-", *only, stdin=token)
     assert report.probe("auth")["measurements"]["dryRun"] == 200
     assert report.probe("auth")["result"] == "ok" and report.found == {}
     assert token not in report.out
-    report = doctor(api.url, "--token", "-", *only, stdin="x" * len(token))
+    report = doctor(api.url, "--token-name", "ws_token", "--token", "-", *only, stdin="x" * len(token))
     assert report.probe("auth")["measurements"]["dryRunCheck"] == "token"
     assert report.found == {"token.unknown": "likely"}
     # It is still good.
-    report = doctor(api.url, "--token", "-", "--spend-token", "--only", "handshake", stdin=token)
+    report = doctor(api.url, "--token-name", "ws_token", "--token", "-", "--spend-token", "--only", "handshake", stdin=token)
     assert report.probe("handshake")["measurements"]["status"] == 101
 
 
