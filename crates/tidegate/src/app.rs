@@ -31,6 +31,9 @@ use crate::stores::{OpenJournal, Stores};
 /// Connections that the kernel holds for a listener that is busy.
 const BACKLOG: u32 = 4096;
 
+/// From the start to the first of the repeated checks: backends that start with the node are there by then.
+const FIRST_LOOK: Duration = Duration::from_secs(10);
+
 /// How long the end of the process waits for the journal.
 const JOURNAL_END: Duration = Duration::from_secs(5);
 
@@ -353,10 +356,12 @@ fn note_start(gateway: &Gateway, config: &Config, addresses: &Addresses) {
 
 /// Repeats the cheap checks of all APIs, and counts what they find.
 async fn watch(api: AdminApi, interval: Duration, metrics: Arc<Metrics>) {
+    let mut pause = interval.min(FIRST_LOOK);
     loop {
-        tokio::time::sleep(interval).await;
+        tokio::time::sleep(pause).await;
         api.watch().await;
         metrics.set_problems(&api.watched_counts());
+        pause = interval;
     }
 }
 

@@ -42,6 +42,9 @@ const MAX_RUN: Duration = Duration::from_secs(60);
 /// Domain names of one run that are resolved.
 const MAX_DOMAINS: usize = 10;
 
+/// How long an overload is shown after it was found, in milliseconds.
+const OVERLOAD_SHOWN: u64 = 10 * 60 * 1000;
+
 /// Resolving one name.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -618,6 +621,12 @@ pub(crate) async fn watch(inner: &Inner) {
     let now = jiff::Timestamp::now();
     for known in &inner.surroundings.certificates {
         findings.extend(certificate::check(known, None, now.as_second()));
+    }
+    let since = u64::try_from(now.as_millisecond()).unwrap_or_default().saturating_sub(OVERLOAD_SHOWN);
+    if let Some(delay) = inner.gateway.overload_since(since) {
+        let text = format!("Tasks ran up to {delay} ms late, again and again, in the last ten minutes.");
+        let known = facts([("delayMs", delay.into())]);
+        findings.push(Finding::warning(Diagnosis::LIMIT_OVERLOAD).seen(text, known).next("tidegate doctor --system"));
     }
     findings.truncate(MAX_WATCHED);
     *inner.watched.lock() =
