@@ -65,26 +65,21 @@ def test_a_node_that_gets_no_processor(gateway, api):
     finding(tidegate(gateway, "doctor", "--watch"), "limit.overload")
 
 
-@pytest.mark.logs("disconnect event not delivered|stopped before")
 def test_a_node_that_goes_down_says_so(gateway, api, backend):
     # node.draining
     hold = threading.Event()
     backend.on("/disconnect", hold=hold)
     ws = api.connect()
-    # Connected before, asks after: the listener takes no new ones any more.
-    idle = raw.Wire(gateway.port)
     gateway.terminate()
-    until(lambda: requests.get(f"{gateway.admin_url}/readyz", timeout=2).status_code == 503, "the drain", 10)
-    assert requests.get(f"{gateway.admin_url}/readyz", timeout=2).json()["id"] == "node.draining"
-    data, _ = raw.handshake_bytes(api.base, f"127.0.0.1:{gateway.port}")
-    idle.send(data)
-    reply = idle.response()
-    assert reply.status == 503 and reply.json["message"] == "Service Unavailable"
-    found = until(lambda: [e for e in failures(gateway) if e["outcome"] == "node.draining" and e["kind"] == "handshake"], "the entry", 10)
-    assert found[0]["facts"]["status"] == 503
+    ready = f"{gateway.admin_url}/readyz"
+    until(lambda: requests.get(ready, timeout=2).status_code == 503, "the drain", 10)
+    assert requests.get(ready, timeout=2).json() == {"status": "draining", "id": "node.draining"}
     assert ws.closed() == (1001, "Service restart")
+    # The journal answers until the end.
+    entry = until(lambda: [e for e in failures(gateway) if e["kind"] == "close"], "the entry", 10)[0]
+    assert entry["outcome"] == "node.draining" and entry["facts"]["closeCode"] == 1001
+    explained(gateway, entry["connectionId"], "node.draining")
     hold.set()
-    idle.close()
 
 
 def low(files):
