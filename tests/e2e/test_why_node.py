@@ -2,6 +2,7 @@
 
 import resource
 import signal
+import struct
 import threading
 import time
 
@@ -11,6 +12,11 @@ import requests
 from harness import aws, raw
 from harness.cli import explained, failures, finding, has_no_findings, tidegate
 from harness.wait import until
+
+
+def journal(gateway):
+    answer = tidegate(gateway, "journal", "ls")
+    return answer if isinstance(answer, list) else answer["entries"]
 
 
 def verbose(gateway):
@@ -80,6 +86,14 @@ def test_a_node_that_goes_down_says_so(gateway, api, backend):
     assert entry["outcome"] == "node.draining" and entry["facts"]["closeCode"] == 1001
     explained(gateway, entry["connectionId"], "node.draining")
     hold.set()
+
+
+def test_a_client_that_finds_the_other_half_dead(gateway, api):
+    # DX-72: clients of ours close with 4408
+    ws = api.connect()
+    ws.send(raw.CLOSE, struct.pack(">H", 4408) + b"heartbeat unanswered")
+    closes = until(lambda: [e for e in journal(gateway) if e["kind"] == "close"], "the close", 10)
+    assert closes[0]["facts"]["clientCode"] == 4408 and closes[0]["facts"]["clientReason"] == "heartbeat unanswered"
 
 
 def low(files):

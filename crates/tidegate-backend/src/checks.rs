@@ -135,7 +135,11 @@ impl Checks {
         if let Some(api_ids) = &self.api_ids
             && !api_ids.contains(&head.api_id)
         {
-            tracing::warn!(api_id = head.api_id, diag = "backend.api-id-unknown", "request of an api that is not listed");
+            tracing::warn!(
+                api_id = head.api_id,
+                diag = "backend.api-id-unknown",
+                "request of an api that is not listed"
+            );
             return Err(Rejection::Headers);
         }
         let body = axum::body::to_bytes(body, MAX_BODY).await.map_err(|error| {
@@ -203,7 +207,12 @@ fn check_headers(parts: &Parts) -> Result<(), Rejection> {
     if missing.is_empty() && repeated.is_empty() {
         return Ok(());
     }
-    tracing::warn!(?missing, ?repeated, diag = "backend.headers-missing", "request lacks headers of the gateway");
+    tracing::warn!(
+        ?missing,
+        ?repeated,
+        diag = "backend.headers-missing",
+        "request lacks headers of the gateway"
+    );
     Err(Rejection::Headers)
 }
 

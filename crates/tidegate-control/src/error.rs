@@ -35,7 +35,13 @@ pub struct Because {
 
 impl ApiError {
     fn new(status: StatusCode, error_type: &str, message: impl Into<String>) -> Self {
-        Self { status, error_type: error_type.to_owned(), message: message.into(), diagnosis: None, because: None }
+        Self {
+            status,
+            error_type: error_type.to_owned(),
+            message: message.into(),
+            diagnosis: None,
+            because: None,
+        }
     }
 
     pub(crate) fn bad_request(message: impl Into<String>) -> Self {
@@ -102,8 +108,10 @@ impl ApiError {
 impl From<&StoreError> for ApiError {
     fn from(error: &StoreError) -> Self {
         match error {
-            StoreError::Busy => Self::too_many("Too many changes are waiting to be stored")
-                .because(Diagnosis::PROVISION_THROTTLED, Facts::none().with("detail", "the queue of changes is full")),
+            StoreError::Busy => Self::too_many("Too many changes are waiting to be stored").because(
+                Diagnosis::PROVISION_THROTTLED,
+                Facts::none().with("detail", "the queue of changes is full"),
+            ),
             StoreError::Unavailable { .. } | StoreError::TooNew { .. } => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "ServiceUnavailableException",

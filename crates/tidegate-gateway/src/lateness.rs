@@ -97,9 +97,8 @@ mod tests {
     fn it_is_reported_once_a_minute() {
         // limit.overload
         let mut lateness = Lateness::default();
-        let reports: Vec<_> = (1..=400)
-            .filter_map(|tick| Some((tick * 500, lateness.on_tick(LONG, tick * 500)?)))
-            .collect();
+        let reports: Vec<_> =
+            (1..=400).filter_map(|tick| Some((tick * 500, lateness.on_tick(LONG, tick * 500)?))).collect();
         let times: Vec<u64> = reports.iter().map(|(at, _)| *at).collect();
         assert_eq!(times, [2_000, 62_000, 122_000, 182_000]);
         assert_eq!(reports[0].1, Overload { n_late: 4, longest: LONG });

@@ -215,7 +215,8 @@ impl Asked {
 
     /// The presented access key id, if it has the form of one: a caller who was refused may have written anything there.
     fn known_actor(&self) -> String {
-        let is_id = self.actor.len() <= MAX_ACCESS_KEY && self.actor.bytes().all(|b| b.is_ascii_alphanumeric());
+        let is_id =
+            self.actor.len() <= MAX_ACCESS_KEY && self.actor.bytes().all(|b| b.is_ascii_alphanumeric());
         if is_id { self.actor.clone() } else { String::new() }
     }
 

@@ -626,7 +626,9 @@ pub(crate) async fn watch(inner: &Inner) {
     if let Some(delay) = inner.gateway.overload_since(since) {
         let text = format!("Tasks ran up to {delay} ms late, again and again, in the last ten minutes.");
         let known = facts([("delayMs", delay.into())]);
-        findings.push(Finding::warning(Diagnosis::LIMIT_OVERLOAD).seen(text, known).next("tidegate doctor --system"));
+        findings.push(
+            Finding::warning(Diagnosis::LIMIT_OVERLOAD).seen(text, known).next("tidegate doctor --system"),
+        );
     }
     findings.truncate(MAX_WATCHED);
     *inner.watched.lock() =

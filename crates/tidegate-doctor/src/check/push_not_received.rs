@@ -134,7 +134,8 @@ fn one(window: &Window<'_>, receiver: &Receiver<'_, '_>, verdict: &mut Verdict) 
         .filter(|(_, post)| window.closed_at(life).is_some_and(|closed| post.ts >= closed))
         .map(|(idx, _)| *idx)
         .collect();
-    let refused: Vec<usize> = mine.iter().filter(|(_, post)| gone::is_gone(post)).map(|(idx, _)| *idx).collect();
+    let refused: Vec<usize> =
+        mine.iter().filter(|(_, post)| gone::is_gone(post)).map(|(idx, _)| *idx).collect();
     if let Some(newest) = refused.last().map(|idx| window.entry(*idx)) {
         let text = format!("{} posts were answered with 410; why: {}.", refused.len(), newest.outcome);
         say(verdict, Diagnosis::PUSH_GONE, Confidence::Proven, refused, text);

@@ -73,7 +73,9 @@ fn every_warning_and_error_has_its_diagnosis() {
             for arguments in uses(&source, name) {
                 // The definition of a macro, and lines that worry nobody.
                 let level = arguments.split(',').next().unwrap_or_default().trim();
-                if arguments.contains("$($") || (name == "line" && matches!(level, "Level::Debug" | "Level::Info")) {
+                if arguments.contains("$($")
+                    || (name == "line" && matches!(level, "Level::Debug" | "Level::Info"))
+                {
                     continue;
                 }
                 n_lines += 1;
