@@ -30,6 +30,9 @@ use crate::shape::{Shape, optional, required};
 /// Requests of one run, whatever an API has.
 const MAX_REQUESTS: usize = 60;
 
+/// Means nothing to anybody.
+const PROBE_COOKIE: &str = "tidegate-probe=1";
+
 /// Different addresses of one run that are asked.
 const MAX_BACKENDS: usize = 20;
 
@@ -283,8 +286,20 @@ impl Run<'_> {
             );
         };
         if let Outcome::Answered(answer) = &first
-            && let Some(arrived) = reflect::read(&answer.body)
+            && let Some(mut arrived) = reflect::read(&answer.body)
         {
+            let mut sent = sent;
+            // Nobody but the reflector reads it, so it may carry a cookie, as handshakes do.
+            let first = backend.first();
+            if first.is_connect {
+                let attempt = Attempt { purpose: Purpose::Cookie, ..first };
+                let (outcome, with_cookie) = self.attempt(stage, backend, &attempt, &nonce).await;
+                if let Some(Outcome::Answered(answer)) = outcome
+                    && let Some(its_arrival) = reflect::read(&answer.body)
+                {
+                    (arrived, sent) = (its_arrival, with_cookie);
+                }
+            }
             let findings = reflect::compare(&sent, &arrived.headers, backend.target.is_tunnel());
             let mut measurements = facts([
                 ("target", backend.target.shown().into()),
@@ -324,6 +339,10 @@ impl Run<'_> {
         self.n_requests += 1;
         let headers = match attempt.purpose {
             Purpose::HostCheck => browser_headers(),
+            Purpose::Cookie => {
+                let cookie = HeaderValue::from_static(PROBE_COOKIE);
+                HeaderMap::from_iter([(http::header::COOKIE, cookie)])
+            }
             _ => HeaderMap::new(),
         };
         let marks = [("Tidegate-Probe", "1".to_owned()), ("Tidegate-Probe-Nonce", nonce.to_owned())];
@@ -389,7 +408,7 @@ fn host_of(target: &str) -> Option<String> {
 /// What a browser sends with a handshake. Nobody accepts this origin, and the cookie means nothing.
 fn browser_headers() -> HeaderMap {
     const HEADERS: [(&str, &str); 5] = [
-        ("cookie", "tidegate-probe=1"),
+        ("cookie", PROBE_COOKIE),
         ("origin", "http://tidegate-probe.invalid"),
         ("sec-websocket-extensions", "permessage-deflate"),
         ("sec-websocket-key", "AAAAAAAAAAAAAAAAAAAAAA=="),
