@@ -462,9 +462,13 @@ impl Answer<'_> {
             found.entries.iter().any(|idx| is_own(window.entry(*idx)))
                 || found.finding.connection_id.as_ref().is_some_and(|id| connections.contains(id))
         };
-        merge(&mut findings, verdict.found.into_iter().filter(concerns), &verdict.excluded);
-        // Other causes of ends are none of those of this one.
-        self.report.excluded.extend(verdict.excluded.iter().map(|id| id.as_str().to_owned()));
+        // A rule that found nothing about this excludes nothing of it.
+        let excluded = match verdict.found.iter().any(concerns) {
+            true => verdict.excluded,
+            false => BTreeSet::new(),
+        };
+        merge(&mut findings, verdict.found.into_iter().filter(concerns), &excluded);
+        self.report.excluded.extend(excluded.iter().map(|id| id.as_str().to_owned()));
         self.add(findings);
         Ok(())
     }
@@ -494,7 +498,18 @@ impl Answer<'_> {
     fn finding(&self, diagnosis: Diagnosis, entries: &[&Entry]) -> Finding {
         let cause = diagnosis.describe();
         let covered = self.covered_since();
-        let confidence = entries.iter().map(|entry| describe::confidence(entry, cause, covered)).min();
+        // Where a backend's answer is the reason, only the entry of the call has its signature.
+        let judged: BTreeSet<&str> = entries
+            .iter()
+            .filter(|entry| entry.text("signature").is_some())
+            .filter_map(|entry| entry.request_id.as_deref())
+            .collect();
+        let tells = |entry: &&&Entry| {
+            entry.text("signature").is_some()
+                || entry.request_id.as_deref().is_none_or(|id| !judged.contains(id))
+        };
+        let confidence =
+            entries.iter().filter(tells).map(|entry| describe::confidence(entry, cause, covered)).min();
         let confidence = confidence.unwrap_or(Confidence::Possible);
         let mut finding = Finding::new(diagnosis, severity(diagnosis), confidence);
         // One failure is told more than once: the call, the handshake. It is counted once.
@@ -514,6 +529,16 @@ impl Answer<'_> {
             let id = newest.request_id.as_deref().map_or_else(String::new, |id| format!("requestId {id} "));
             let text = format!("{id}at {}: {}.", time(newest.ts), describe::line(newest));
             finding = finding.seen(text, newest.facts.clone());
+            // What was asked and answered stands in the entry of the call.
+            let call = entries.iter().rev().find(|entry| {
+                entry.kind == Kind::Integration
+                    && newest.kind != Kind::Integration
+                    && entry.request_id.is_some()
+                    && entry.request_id == newest.request_id
+            });
+            if let Some(call) = call {
+                finding = finding.seen(format!("The call: {}.", describe::line(call)), call.facts.clone());
+            }
             set_example(&mut finding, newest);
             if confidence != Confidence::Proven {
                 finding.next = next::commands(cause, Some(newest), self.options.api.as_deref());

@@ -78,6 +78,10 @@ pub(super) fn confidence(entry: &Entry, cause: &Cause, covered_since: u64) -> Co
     }
     let has = |letter: &str| cause.seen.split(' ').any(|seen| seen == letter);
     let own = has("G") || has("G*");
+    // The letters of the row are those of a check; a handshake that no TLS answered is the same proof.
+    if cause.diagnosis == Diagnosis::LOCAL_NOT_HTTPS && entry.text("errorClass") == Some("tls-not-spoken") {
+        return Confidence::Proven;
+    }
     let by_backend = entry.text("signature").is_some_and(|signature| !signature.is_empty());
     let is_proof = match by_backend {
         // `G* (B)`: the gateway's own feature proves it, a backend's answer only suggests it.

@@ -175,10 +175,10 @@ pub(super) fn of(notice: Notice, at: u64, node: u32) -> Entry {
 
 /// What a call that went wrong is called. What the call itself found out wins.
 fn of_call(status: Option<u16>, facts: &Facts) -> Diagnosis {
-    let class = facts.get("errorClass").and_then(Value::as_str);
-    let known = class.and_then(|class| {
-        Diagnosis::find(class).or_else(|| Diagnosis::find(&format!("integration.{class}")))
-    });
+    let text = |name: &str| facts.get(name).and_then(Value::as_str);
+    let of_class =
+        |class: &str| Diagnosis::find(class).or_else(|| Diagnosis::find(&format!("integration.{class}")));
+    let known = text("causeId").and_then(Diagnosis::find).or_else(|| text("errorClass").and_then(of_class));
     match (known, status) {
         (Some(known), _) => known,
         (None, Some(300..400)) => Diagnosis::BACKEND_REDIRECT,
