@@ -535,7 +535,12 @@ mod tests {
             let target = Target::parse(url).unwrap();
             let known = answers.iter().find(|(path, ..)| *path == target.path());
             known.map_or_else(
-                || answered(404, "<h1>Not Found</h1>"),
+                || {
+                    answered(
+                        404,
+                        "<h1>Not Found</h1><p>The requested resource was not found on this server.</p>",
+                    )
+                },
                 |(_, status, body)| answered(*status, body),
             )
         };
