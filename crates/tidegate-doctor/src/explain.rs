@@ -45,6 +45,9 @@ const MAX_TIMELINE: usize = 200;
 /// Causes without any proof that are printed in full; the others are named.
 const MAX_POSSIBLE: usize = 8;
 
+/// Pieces of evidence for one cause; a hundred connections prove it no better than the newest few.
+const MAX_EVIDENCE: usize = 5;
+
 /// After its end a connection still matters: posts to its id, the return of its user.
 const AFTERMATH: u64 = 2 * check::HOUR;
 
@@ -82,6 +85,11 @@ impl Options {
                 || life().is_some_and(|life| window.address(life) == Some(address))
         });
         is_user && is_address
+    }
+
+    /// Is it of the API that was named, or of none?
+    fn is_of_api(&self, entry: &Entry) -> bool {
+        self.api.is_none() || entry.api_id.is_none() || entry.api_id == self.api
     }
 
     fn is_narrow(&self) -> bool {
@@ -557,7 +565,9 @@ impl Answer<'_> {
             }
         }
         let (users, addresses) = self.narrow();
-        let entries = self.load(self.since(), None, self.options.api.as_deref(), &users, &addresses).await?;
+        let mut entries =
+            self.load(self.since(), None, self.options.api.as_deref(), &users, &addresses).await?;
+        entries.retain(|entry| self.options.is_of_api(entry));
         let window = Window::new(&entries, self.now(), self.covered_since());
         let options = self.options;
         let is_meant = |entry: &Entry| options.covers(&window, entry) && seen.fits(entry);
@@ -809,7 +819,8 @@ impl Answer<'_> {
     async fn failed(&mut self, failures: Vec<Entry>) -> Result<(), StoreError> {
         let (users, addresses) = self.narrow();
         let loaded = self.load(self.since(), None, self.options.api.as_deref(), &users, &addresses).await?;
-        let entries = in_order(loaded.into_iter().chain(failures.iter().cloned()).collect());
+        let loaded = loaded.into_iter().filter(|entry| self.options.is_of_api(entry));
+        let entries = in_order(loaded.chain(failures.iter().cloned()).collect());
         let window = Window::new(&entries, self.now(), self.covered_since());
         let asked = Asked { user: self.options.user.clone(), ..Asked::default() };
         let verdict = check::run(&window, &asked);
@@ -1035,7 +1046,14 @@ fn both(mut known: Finding, rule: Finding) -> Finding {
     let is_weighed = rule.confidence == Confidence::Possible && known.confidence != Confidence::Proven;
     known.confidence = if is_weighed { rule.confidence } else { known.confidence.min(rule.confidence) };
     known.count = known.count.max(rule.count);
-    known.evidence = rule.evidence.into_iter().chain(known.evidence).collect();
+    known.evidence = rule.evidence.into_iter().chain(known.evidence).take(MAX_EVIDENCE).collect();
+    // The newest is the example: whoever asks has seen it.
+    if rule.connection_id.is_some() && rule.at > known.at {
+        (known.request_id, known.connection_id) = (rule.request_id, rule.connection_id);
+        (known.client_ref, known.api_id, known.stage) = (rule.client_ref, rule.api_id, rule.stage);
+        (known.route_key, known.at) = (rule.route_key, rule.at);
+        known.client_saw = rule.client_saw.or(known.client_saw);
+    }
     for action in rule.fix.into_iter().rev() {
         if !known.fix.contains(&action) {
             known.fix.insert(0, action);
