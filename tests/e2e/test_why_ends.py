@@ -133,7 +133,7 @@ def test_a_reset(start_gateway, backend):
         backend.wait(n + 1, "/default")
         end(ws)
         ended(gateway, known)
-        says(gateway, known, "conn.reset", proof=("errorClass", ("reset", "eof")[n]))
+        says(gateway, known, "conn.reset", proof=("errorClass", ("reset", "closed")[n]))
         says(gateway, ["1006", "--user", f"u{n}"], "conn.reset", first=False)
     # A finding about each, but none of a pattern.
     assert not {"proxy.idle-other", "proxy.reload"} & set(ids(ask(gateway, "1006")))

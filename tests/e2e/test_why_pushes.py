@@ -267,7 +267,7 @@ def test_too_large(chat, backend):
     ws, known = opened(chat, backend)
     with aws.refused("PayloadTooLargeException", 413):
         chat.management(retries=False).post_to_connection(ConnectionId=known, Data=b"x" * 131_073)
-    found = says(chat.gateway, known, "message.too-large-out", proof=("131072", ACCESS_KEY))
+    found = says(chat.gateway, known, "message.too-large-out", proof=("131072", "131073", "127.0.0.1"))
     assert found["clientSaw"]["status"] == 413
     says(chat.gateway, ["PayloadTooLargeException", "--api", chat.id], "message.too-large-out")
     ws.close(1000)
@@ -339,7 +339,7 @@ def test_it_does_not_arrive(chat, backend, wanted):
     report = ask(chat.gateway, clients["u0"][1])
     assert not [f for f in report["findings"] if f["confidence"] == "proven"], ids(report)
     for ws, _ in clients.values():
-        ws.close(1000)
+        ws.wire.close()
 
 
 @pytest.mark.timeout(60)

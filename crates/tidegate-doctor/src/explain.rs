@@ -536,7 +536,6 @@ impl Answer<'_> {
         if let Some(newest) = newest {
             let id = newest.request_id.as_deref().map_or_else(String::new, |id| format!("requestId {id} "));
             let text = format!("{id}at {}: {}.", time(newest.ts), describe::line(newest));
-            finding = finding.seen(text, newest.facts.clone());
             // What was asked and answered stands in the entry of the call.
             let call = entries.iter().rev().find(|entry| {
                 entry.kind == Kind::Integration
@@ -547,6 +546,7 @@ impl Answer<'_> {
             if let Some(call) = call {
                 finding = finding.seen(format!("The call: {}.", describe::line(call)), call.facts.clone());
             }
+            finding = finding.seen(text, newest.facts.clone());
             set_example(&mut finding, newest);
             if confidence != Confidence::Proven {
                 finding.next = next::commands(cause, Some(newest), self.options.api.as_deref());
@@ -594,8 +594,18 @@ impl Answer<'_> {
             self.count_exactly(&mut findings).await?;
         }
         let is_named = |found: &Found| {
-            let named = causes.iter().any(|cause| cause.as_str() == found.finding.id);
+            // What a rule says about ends with this code is about the code, whatever its name is.
+            let is_end = |idx: &usize| {
+                let entry = window.entry(*idx);
+                entry.kind == Kind::Close && matches!(seen, Seen::CloseCode(_)) && seen.fits(entry)
+            };
+            let named = causes.iter().any(|cause| cause.as_str() == found.finding.id)
+                || found.entries.iter().any(is_end);
+            // Posts to others may be what shows it.
+            let own = found.finding.connection_id.as_deref().and_then(|id| window.life(id));
+            let mut of_life = own.into_iter().flat_map(|life| &life.entries);
             let covers = found.entries.is_empty()
+                || of_life.any(|idx| options.covers(&window, window.entry(*idx)))
                 || found.entries.iter().any(|idx| options.covers(&window, window.entry(*idx)));
             named && covers
         };

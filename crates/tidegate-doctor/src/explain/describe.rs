@@ -1,6 +1,6 @@
 //! One line about an entry, and how certain an entry makes its cause.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tidegate_core::diagnosis::{Cause, Diagnosis};
 use tidegate_core::journal::{Entry, Kind, OK};
 
@@ -63,6 +63,15 @@ const NOT_SHOWN: &[&str] = &[
     "opcode",
     "sourceAddress",
     "detail",
+    "sentence",
+    "code",
+    "httpVersion",
+    "integrationMs",
+    "integrationStatus",
+    "replyDropped",
+    "symptom",
+    "result",
+    "madeAt",
 ];
 
 /// How long the journal must reach back before an id that it does not know was never issued: the longest connection of the
@@ -133,17 +142,18 @@ pub(super) fn line(entry: &Entry) -> String {
             say(entry
                 .duration_ms
                 .map_or_else(String::new, |ms| format!("after {}", span((ms * 1000.0) as u64))));
+            say(entry.text("sentence").map_or_else(String::new, |words| format!("saying {words:?}")));
         }
         Kind::Message => {
             say(entry.route_key.as_deref().map_or_else(String::new, |route| format!("route {route}")));
             say(number("handled").map_or_else(String::new, |count| format!("{count} handled in a minute")));
-            say(number("size").map_or_else(String::new, |size| format!("{size} bytes")));
+            say(number("size").map_or_else(String::new, |size| bytes(size)));
             say(entry.text("selectedValue").map_or_else(String::new, |value| format!("selected {value:?}")));
         }
         Kind::Post => {
             say(format!("to {}", entry.text("target").unwrap_or("connection")));
             say(text("channel").to_owned());
-            say(number("size").map_or_else(String::new, |size| format!("{size} bytes")));
+            say(number("size").map_or_else(String::new, |size| bytes(size)));
             say(entry.text("caller").map_or_else(String::new, |caller| format!("by {caller}")));
         }
         Kind::Close => {
@@ -166,16 +176,30 @@ pub(super) fn line(entry: &Entry) -> String {
     // How a success came about fills pages and explains nothing.
     if entry.outcome != OK {
         say(text("detail").to_owned());
-        say(facts(&entry.facts));
+        say(facts(entry));
     }
     words.join(", ")
 }
 
+fn bytes(n: u64) -> String {
+    format!("{n} {}", if n == 1 { "byte" } else { "bytes" })
+}
+
 /// Facts by name, short.
-fn facts(facts: &Map<String, Value>) -> String {
-    let shown = facts.iter().filter(|(name, value)| !NOT_SHOWN.contains(&name.as_str()) && !value.is_null());
+fn facts(entry: &Entry) -> String {
+    let shown = entry.facts.iter().filter(|(name, value)| {
+        let is_empty = value.is_null() || value.as_array().is_some_and(Vec::is_empty);
+        // What the line begins with needs no repetition.
+        let is_outcome = value.as_str() == Some(&entry.outcome);
+        !NOT_SHOWN.contains(&name.as_str()) && !is_empty && !is_outcome
+    });
     let shown = shown.take(MAX_FACTS).map(|(name, value)| {
         let value = match value {
+            // Milliseconds since 1970; nobody reads those.
+            Value::Number(number) if name.ends_with("At") => match number.as_u64() {
+                Some(millis) => crate::check::time(millis.saturating_mul(crate::check::MILLI)),
+                None => number.to_string(),
+            },
             Value::String(text) => text.clone(),
             Value::Array(items) => {
                 let items: Vec<String> = items
