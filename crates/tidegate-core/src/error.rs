@@ -59,6 +59,17 @@ macro_rules! error_table {
                 }
             }
 
+            /// The text of an error message on an open connection. Backends' troubles are one text to clients, as the
+            /// real service words them for messages.
+            pub const fn message_text(self) -> &'static str {
+                match self {
+                    ErrorCode::IntegrationFailure | ErrorCode::BackendBusy | ErrorCode::ReplyTooLarge => {
+                        "Internal server error"
+                    }
+                    _ => self.row().message,
+                }
+            }
+
             /// Label of metrics and logs.
             pub const fn as_str(self) -> &'static str {
                 match self { $(ErrorCode::$name => stringify!($name)),* }

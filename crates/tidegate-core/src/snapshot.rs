@@ -4,8 +4,8 @@
 //! could be prepared at deployment is: expressions are parsed, mappings resolved, routes keyed.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex};
 
 use crate::channel::ChannelRules;
 use crate::definition::Map;
@@ -174,6 +174,22 @@ pub struct RouteSeen {
     pub has_worked: AtomicBool,
     /// Milliseconds since 1970 when it was last told that the backend's answers have nobody who gets them; 0 = never.
     pub told_unanswered_at: AtomicU64,
+    /// Its backend, or that of another route of the deployment, has denied somebody permission. From then on it matters who
+    /// passes.
+    pub has_denials: AtomicBool,
+    /// Hashes of the clients that have passed since, at most [`Self::MAX_PASSED`].
+    passed: Mutex<HashSet<u64>>,
+}
+
+impl RouteSeen {
+    /// Clients that are remembered; with more, everybody knows that people pass.
+    pub const MAX_PASSED: usize = 256;
+
+    /// True for the first pass of each client, as long as there is room.
+    pub fn is_first_pass(&self, client: u64) -> bool {
+        let mut passed = self.passed.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        passed.len() < Self::MAX_PASSED && passed.insert(client)
+    }
 }
 
 /// Who decides about a handshake.

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde_json::{Map, Value};
 use tidegate_core::diagnosis::Diagnosis;
+use tidegate_core::error::ErrorCode;
 use tidegate_core::journal::{Entry, Kind, OK};
 
 use crate::report::{ClientSaw, Confidence, Finding, Severity};
@@ -311,12 +312,15 @@ impl<'a> Window<'a> {
         }
     }
 
-    /// Lives with a handshake, by client, each in the order of time.
+    /// Lives with a handshake, by client and API, each in the order of time.
     pub(crate) fn by_client(&self) -> BTreeMap<String, Vec<&Life<'a>>> {
         let mut clients: BTreeMap<String, Vec<&Life<'a>>> = BTreeMap::new();
         for life in self.attempts() {
             if let Some(client) = self.client(life) {
-                clients.entry(client).or_default().push(life);
+                // Whoever uses two APIs has two clients.
+                let api =
+                    self.attempt(life).and_then(|attempt| attempt.api_id.as_deref()).unwrap_or_default();
+                clients.entry(format!("{client} {api}")).or_default().push(life);
             }
         }
         clients
@@ -477,7 +481,14 @@ fn client_saw(entry: &Entry) -> Option<ClientSaw> {
         // A client that closed itself, or that vanished, was sent nothing.
         Kind::Close if matches!(entry.text("by"), Some("client" | "network")) => None,
         Kind::Close => Some(ClientSaw { close_code: Some(number("closeCode")?), ..ClientSaw::default() }),
-        Kind::Message => Some(ClientSaw { status: Some(number("replyStatus")?), ..ClientSaw::default() }),
+        // What its backend answered no client of an open connection sees; what the gateway says instead it does.
+        Kind::Message => {
+            let code = entry.text("code")?;
+            let known = ErrorCode::ALL.iter().find(|known| known.as_str() == code)?;
+            Some(ClientSaw { text: Some(known.message_text().to_owned()), ..ClientSaw::default() })
+        }
+        // Here the client is the caller.
+        Kind::Post => Some(ClientSaw { status: Some(number("status")?), ..ClientSaw::default() }),
         _ => None,
     }
 }

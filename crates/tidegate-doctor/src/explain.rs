@@ -45,6 +45,9 @@ const MAX_TIMELINE: usize = 200;
 /// Causes without any proof that are printed in full; the others are named.
 const MAX_POSSIBLE: usize = 8;
 
+/// Pieces of evidence for one cause; a hundred connections prove it no better than the newest few.
+const MAX_EVIDENCE: usize = 5;
+
 /// After its end a connection still matters: posts to its id, the return of its user.
 const AFTERMATH: u64 = 2 * check::HOUR;
 
@@ -82,6 +85,11 @@ impl Options {
                 || life().is_some_and(|life| window.address(life) == Some(address))
         });
         is_user && is_address
+    }
+
+    /// Is it of the API that was named, or of none?
+    fn is_of_api(&self, entry: &Entry) -> bool {
+        self.api.is_none() || entry.api_id.is_none() || entry.api_id == self.api
     }
 
     fn is_narrow(&self) -> bool {
@@ -462,9 +470,13 @@ impl Answer<'_> {
             found.entries.iter().any(|idx| is_own(window.entry(*idx)))
                 || found.finding.connection_id.as_ref().is_some_and(|id| connections.contains(id))
         };
-        merge(&mut findings, verdict.found.into_iter().filter(concerns), &verdict.excluded);
-        // Other causes of ends are none of those of this one.
-        self.report.excluded.extend(verdict.excluded.iter().map(|id| id.as_str().to_owned()));
+        // A rule that found nothing about this excludes nothing of it.
+        let excluded = match verdict.found.iter().any(concerns) {
+            true => verdict.excluded,
+            false => BTreeSet::new(),
+        };
+        merge(&mut findings, verdict.found.into_iter().filter(concerns), &excluded);
+        self.report.excluded.extend(excluded.iter().map(|id| id.as_str().to_owned()));
         self.add(findings);
         Ok(())
     }
@@ -494,7 +506,18 @@ impl Answer<'_> {
     fn finding(&self, diagnosis: Diagnosis, entries: &[&Entry]) -> Finding {
         let cause = diagnosis.describe();
         let covered = self.covered_since();
-        let confidence = entries.iter().map(|entry| describe::confidence(entry, cause, covered)).min();
+        // Where a backend's answer is the reason, only the entry of the call has its signature.
+        let judged: BTreeSet<&str> = entries
+            .iter()
+            .filter(|entry| entry.text("signature").is_some())
+            .filter_map(|entry| entry.request_id.as_deref())
+            .collect();
+        let tells = |entry: &&&Entry| {
+            entry.text("signature").is_some()
+                || entry.request_id.as_deref().is_none_or(|id| !judged.contains(id))
+        };
+        let confidence =
+            entries.iter().filter(tells).map(|entry| describe::confidence(entry, cause, covered)).min();
         let confidence = confidence.unwrap_or(Confidence::Possible);
         let mut finding = Finding::new(diagnosis, severity(diagnosis), confidence);
         // One failure is told more than once: the call, the handshake. It is counted once.
@@ -513,6 +536,16 @@ impl Answer<'_> {
         if let Some(newest) = newest {
             let id = newest.request_id.as_deref().map_or_else(String::new, |id| format!("requestId {id} "));
             let text = format!("{id}at {}: {}.", time(newest.ts), describe::line(newest));
+            // What was asked and answered stands in the entry of the call.
+            let call = entries.iter().rev().find(|entry| {
+                entry.kind == Kind::Integration
+                    && newest.kind != Kind::Integration
+                    && entry.request_id.is_some()
+                    && entry.request_id == newest.request_id
+            });
+            if let Some(call) = call {
+                finding = finding.seen(format!("The call: {}.", describe::line(call)), call.facts.clone());
+            }
             finding = finding.seen(text, newest.facts.clone());
             set_example(&mut finding, newest);
             if confidence != Confidence::Proven {
@@ -532,7 +565,9 @@ impl Answer<'_> {
             }
         }
         let (users, addresses) = self.narrow();
-        let entries = self.load(self.since(), None, self.options.api.as_deref(), &users, &addresses).await?;
+        let mut entries =
+            self.load(self.since(), None, self.options.api.as_deref(), &users, &addresses).await?;
+        entries.retain(|entry| self.options.is_of_api(entry));
         let window = Window::new(&entries, self.now(), self.covered_since());
         let options = self.options;
         let is_meant = |entry: &Entry| options.covers(&window, entry) && seen.fits(entry);
@@ -559,8 +594,18 @@ impl Answer<'_> {
             self.count_exactly(&mut findings).await?;
         }
         let is_named = |found: &Found| {
-            let named = causes.iter().any(|cause| cause.as_str() == found.finding.id);
+            // What a rule says about ends with this code is about the code, whatever its name is.
+            let is_end = |idx: &usize| {
+                let entry = window.entry(*idx);
+                entry.kind == Kind::Close && matches!(seen, Seen::CloseCode(_)) && seen.fits(entry)
+            };
+            let named = causes.iter().any(|cause| cause.as_str() == found.finding.id)
+                || found.entries.iter().any(is_end);
+            // Posts to others may be what shows it.
+            let own = found.finding.connection_id.as_deref().and_then(|id| window.life(id));
+            let mut of_life = own.into_iter().flat_map(|life| &life.entries);
             let covers = found.entries.is_empty()
+                || of_life.any(|idx| options.covers(&window, window.entry(*idx)))
                 || found.entries.iter().any(|idx| options.covers(&window, window.entry(*idx)));
             named && covers
         };
@@ -784,7 +829,8 @@ impl Answer<'_> {
     async fn failed(&mut self, failures: Vec<Entry>) -> Result<(), StoreError> {
         let (users, addresses) = self.narrow();
         let loaded = self.load(self.since(), None, self.options.api.as_deref(), &users, &addresses).await?;
-        let entries = in_order(loaded.into_iter().chain(failures.iter().cloned()).collect());
+        let loaded = loaded.into_iter().filter(|entry| self.options.is_of_api(entry));
+        let entries = in_order(loaded.chain(failures.iter().cloned()).collect());
         let window = Window::new(&entries, self.now(), self.covered_since());
         let asked = Asked { user: self.options.user.clone(), ..Asked::default() };
         let verdict = check::run(&window, &asked);
@@ -1010,7 +1056,14 @@ fn both(mut known: Finding, rule: Finding) -> Finding {
     let is_weighed = rule.confidence == Confidence::Possible && known.confidence != Confidence::Proven;
     known.confidence = if is_weighed { rule.confidence } else { known.confidence.min(rule.confidence) };
     known.count = known.count.max(rule.count);
-    known.evidence = rule.evidence.into_iter().chain(known.evidence).collect();
+    known.evidence = rule.evidence.into_iter().chain(known.evidence).take(MAX_EVIDENCE).collect();
+    // The newest is the example: whoever asks has seen it.
+    if rule.connection_id.is_some() && rule.at > known.at {
+        (known.request_id, known.connection_id) = (rule.request_id, rule.connection_id);
+        (known.client_ref, known.api_id, known.stage) = (rule.client_ref, rule.api_id, rule.stage);
+        (known.route_key, known.at) = (rule.route_key, rule.at);
+        known.client_saw = rule.client_saw.or(known.client_saw);
+    }
     for action in rule.fix.into_iter().rev() {
         if !known.fix.contains(&action) {
             known.fix.insert(0, action);

@@ -169,17 +169,20 @@ fn note(
         user: event.session.as_ref().and_then(|session| session.identity.user.clone()),
         address: Some(event.connection.source_ip),
     };
-    if let Ok(Answer { judged: Some(judged), diagnosis, .. }) = result {
-        let remarks = [judged.leak, diagnosis.filter(|_| judged.is_remarkable)];
-        for remark in remarks.into_iter().flatten() {
-            gateway.notice(Notice::Decided {
-                place: place.clone(),
-                kind: Kind::Integration,
-                remark: Some(remark),
-                facts: facts.clone(),
-            });
+    let remarks = match result {
+        Ok(Answer { judged: Some(judged), diagnosis, .. }) => {
+            [judged.leak, diagnosis.filter(|_| judged.is_remarkable)]
         }
-    }
+        _ => [None, None],
+    };
+    let beside = remarks.into_iter().flatten().map(|remark| Notice::Decided {
+        place: place.clone(),
+        kind: Kind::Integration,
+        remark: Some(remark),
+        facts: facts.clone(),
+    });
+    let beside: Vec<Notice> = beside.collect();
+    // The cause first: what the answer shows beside it comes of it.
     gateway.notice(Notice::IntegrationCalled {
         facts,
         place,
@@ -187,6 +190,9 @@ fn note(
         status: result.as_ref().ok().map(|answer| answer.status),
         duration,
     });
+    for notice in beside {
+        gateway.notice(notice);
+    }
 }
 
 fn facts_of(call: &Call<'_>, result: &Result<Answer, Failure>, trace: Option<&Trace>) -> Facts {

@@ -304,6 +304,10 @@ async fn handle(
         Endpoint::Channel(_) | Endpoint::User(_) | Endpoint::Broadcast => gateway.push_limit(stage),
         _ => stage.settings.data_plane.max_message_bytes,
     };
+    if let Endpoint::Connection(id) = endpoint {
+        // A call that is refused before its connection is looked for is about it all the same.
+        place.connection_id = ConnectionId::parse(id).ok();
+    }
     about.size = body.size_hint().exact().and_then(|size| size.try_into().ok());
     let body = read_body(body, limit).await?;
     about.size = Some(body.len());

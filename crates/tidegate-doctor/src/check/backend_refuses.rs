@@ -1,10 +1,10 @@
 //! The backend is reached and refuses, or fails now and then.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde_json::json;
 use tidegate_core::diagnosis::Diagnosis;
-use tidegate_core::journal::{Entry, Kind, OK};
+use tidegate_core::journal::{Entry, Kind};
 
 use super::{Asked, Found, Verdict, Window, facts, span, time};
 use crate::report::Confidence;
@@ -25,8 +25,14 @@ pub(super) fn check(window: &Window<'_>, _: &Asked, verdict: &mut Verdict) {
     old_target(window, verdict);
 }
 
+/// Calls that went well are told by the handshake alone.
 fn is_accepted(entry: &Entry) -> bool {
-    entry.kind == Kind::Integration && entry.number("status").is_some_and(|status| status < 400.0)
+    let status = match entry.kind {
+        Kind::Integration => entry.number("status"),
+        Kind::Handshake => entry.number("integrationStatus"),
+        _ => None,
+    };
+    status.is_some_and(|status| status < 400.0)
 }
 
 /// All headers were sent and the backend says that some are missing: who took them away, or is the API's id unknown there?
@@ -35,7 +41,7 @@ fn headers(window: &Window<'_>, verdict: &mut Verdict) {
     for (idx, entry) in window.entries().iter().enumerate() {
         // When a header was not sent, the gateway knows, and says so itself.
         let is_own = entry.outcome == Diagnosis::BACKEND_HEADERS_MISSING.as_str();
-        if entry.text("signature") == Some(HEADERS) && !is_own && entry.kind != Kind::Integration {
+        if entry.text("signature") == Some(HEADERS) && !is_own && entry.kind == Kind::Integration {
             apis.entry(entry.api_id.as_deref()).or_default().push(idx);
         }
     }
@@ -71,29 +77,47 @@ fn headers(window: &Window<'_>, verdict: &mut Verdict) {
     }
 }
 
+/// A call for a handshake.
+struct Call {
+    begun: u64,
+    ended: u64,
+    is_failure: bool,
+    idx: usize,
+}
+
+/// Calls for handshakes, by API: those that failed have an entry of their own, the others stand in the handshake's.
+fn calls<'a>(window: &Window<'a>) -> BTreeMap<&'a str, Vec<Call>> {
+    let mut apis: BTreeMap<&str, Vec<Call>> = BTreeMap::new();
+    for (idx, entry) in window.entries().iter().enumerate() {
+        let millis = match entry.kind {
+            Kind::Integration if entry.text("eventType") == Some("CONNECT") => entry.duration_ms,
+            Kind::Handshake if is_accepted(entry) => entry.number("integrationMs"),
+            _ => None,
+        };
+        let (Some(millis), Some(api)) = (millis, entry.api_id.as_deref()) else { continue };
+        let begun = entry.ts.saturating_sub((millis * 1000.0) as u64);
+        let is_failure = entry.number("status").is_some_and(|status| (500.0..600.0).contains(&status));
+        apis.entry(api).or_default().push(Call { begun, ended: entry.ts, is_failure, idx });
+    }
+    apis
+}
+
 /// 5xx only while several calls are under way.
 fn under_load(window: &Window<'_>, verdict: &mut Verdict) {
-    let mut targets: BTreeMap<&str, Vec<(u64, u64, bool, usize)>> = BTreeMap::new();
-    for (idx, entry) in window.of_kind(Kind::Integration) {
-        let (Some(target), Some(duration)) = (entry.text("target"), entry.duration_ms) else { continue };
-        let begun = entry.ts.saturating_sub((duration * 1000.0) as u64);
-        let is_failure = entry.number("status").is_some_and(|status| status >= 500.0);
-        targets.entry(target).or_default().push((begun, entry.ts, is_failure, idx));
-    }
-    for (target, mut calls) in targets {
-        calls.sort_unstable();
+    for mut calls in calls(window).into_values() {
+        calls.sort_unstable_by_key(|call| (call.begun, call.idx));
         let (mut failed, mut n_alone, mut n_parallel, mut n_alone_failed) = (Vec::new(), 0, 0, 0);
-        for (call_idx, (begun, ended, is_failure, idx)) in calls.iter().enumerate() {
-            let overlaps = |other: &(u64, u64, bool, usize)| other.0 < *ended && other.1 > *begun;
+        for (call_idx, call) in calls.iter().enumerate() {
+            let overlaps = |other: &Call| other.begun < call.ended && other.ended > call.begun;
             // Calls are sorted by their begin; those near this one are enough to know whether it was alone.
             let near = &calls[call_idx.saturating_sub(16)..(call_idx + 17).min(calls.len())];
-            let is_alone = near.iter().filter(|other| other.3 != *idx).all(|other| !overlaps(other));
-            match (is_alone, is_failure) {
+            let is_alone = near.iter().filter(|other| other.idx != call.idx).all(|other| !overlaps(other));
+            match (is_alone, call.is_failure) {
                 (true, false) => n_alone += 1,
                 (true, true) => n_alone_failed += 1,
                 (false, failure) => {
                     n_parallel += 1;
-                    failed.extend(failure.then_some(*idx));
+                    failed.extend(failure.then_some(call.idx));
                 }
             }
         }
@@ -104,6 +128,7 @@ fn under_load(window: &Window<'_>, verdict: &mut Verdict) {
             "{} of {n_parallel} calls that overlapped others ended with 5xx, none of {n_alone} that were alone.",
             failed.len()
         );
+        let target = failed.last().and_then(|idx| window.entry(*idx).text("target"));
         let facts = facts([("target", json!(target)), ("count", json!(failed.len()))]);
         let found =
             Found::new(window, Diagnosis::BACKEND_FAILS_UNDER_LOAD, Confidence::Likely, failed, text, facts);
@@ -111,34 +136,37 @@ fn under_load(window: &Window<'_>, verdict: &mut Verdict) {
     }
 }
 
-/// A target that once answered and whose name or tunnel is gone now.
+/// An API whose backend once answered and whose name or tunnel is gone now.
 fn old_target(window: &Window<'_>, verdict: &mut Verdict) {
-    let mut targets: BTreeMap<&str, (Option<u64>, Vec<usize>)> = BTreeMap::new();
-    let gone: BTreeSet<&str> =
-        BTreeSet::from([Diagnosis::INTEGRATION_DNS.as_str(), Diagnosis::LOCAL_TUNNEL_CHANGED.as_str()]);
+    let mut apis: BTreeMap<&str, (Option<u64>, Vec<usize>)> = BTreeMap::new();
+    let gone = [Diagnosis::INTEGRATION_DNS.as_str(), Diagnosis::LOCAL_TUNNEL_CHANGED.as_str()];
     for (idx, entry) in window.entries().iter().enumerate() {
-        let Some(target) = entry.text("target").or_else(|| entry.text("integrationTarget")) else { continue };
-        let (last_success, failures) = targets.entry(target).or_default();
-        if entry.outcome == OK && entry.kind == Kind::Integration {
+        let Some(api) = entry.api_id.as_deref() else { continue };
+        let (last_success, failures) = apis.entry(api).or_default();
+        if is_accepted(entry) {
             *last_success = Some(entry.ts);
             failures.clear();
-        } else if gone.contains(entry.outcome.as_str()) {
+        } else if entry.kind == Kind::Integration && gone.contains(&entry.outcome.as_str()) {
             failures.push(idx);
         }
     }
-    for (target, (last_success, failures)) in targets {
+    for (api, (last_success, failures)) in apis {
         let (Some(last_success), Some(newest)) = (last_success, failures.last()) else { continue };
         if failures.len() < MIN_SINCE {
             continue;
         }
-        let ago = span(window.entry(*newest).ts.saturating_sub(last_success));
-        let text =
-            format!("{target} last answered at {}, {ago} before the newest failure.", time(last_success));
+        let newest = window.entry(*newest);
+        let target = newest.text("target").unwrap_or("the backend");
+        let ago = span(newest.ts.saturating_sub(last_success));
+        let text = format!(
+            "{target} is gone; the backend of this API last answered at {}, {ago} before the newest failure.",
+            time(last_success)
+        );
         let facts = facts([("target", json!(target)), ("lastSuccess", json!(time(last_success)))]);
         // That the address was replaced by another one nobody has seen.
         let mut found =
             Found::new(window, Diagnosis::LOCAL_OLD_TARGET, Confidence::Likely, failures, text, facts);
-        found.finding = found.finding.next("tidegate doctor --api API_ID");
+        found.finding = found.finding.next(&format!("tidegate doctor --api {api}"));
         verdict.found.push(found);
     }
 }
@@ -153,8 +181,11 @@ mod tests {
     fn an_accepted_call_excludes_an_unknown_api() {
         // DX-2 backend.api-id-unknown backend.headers-stripped backend.server-drops-forwarded
         let mut story = Story::default();
-        let refused = story.refuse(1_000, "a", "", Diagnosis::BACKEND_API_ID_UNKNOWN, 400);
-        refused.set("signature", HEADERS);
+        let refuse = |story: &mut Story, why: Diagnosis| {
+            let told = story.call(1_000, "a", "", "$connect", 400).set("signature", HEADERS);
+            told.edit(|entry| entry.outcome = why.as_str().to_owned());
+        };
+        refuse(&mut story, Diagnosis::BACKEND_API_ID_UNKNOWN);
         assert_found(
             &mut story,
             &[
@@ -163,7 +194,7 @@ mod tests {
                 ("backend.server-drops-forwarded", Possible),
             ],
         );
-        story.call(500, "b", "", "$connect", 200);
+        story.open(500, "b", "").set("integrationStatus", 200);
         assert_found(
             &mut story,
             &[("backend.headers-stripped", Possible), ("backend.server-drops-forwarded", Possible)],
@@ -171,7 +202,7 @@ mod tests {
         assert!(story.verdict().excluded.contains(&Diagnosis::BACKEND_API_ID_UNKNOWN));
         // The gateway itself knows when it did not send one.
         let mut story = Story::default();
-        story.refuse(1_000, "a", "", Diagnosis::BACKEND_HEADERS_MISSING, 400).set("signature", HEADERS);
+        refuse(&mut story, Diagnosis::BACKEND_HEADERS_MISSING);
         assert_found(&mut story, &[]);
     }
 
@@ -185,10 +216,15 @@ mod tests {
             (5, 11, true, vec![]),
         ] {
             let mut story = Story::default();
+            // As the gateway tells them: a call of its own where it failed, else within the handshake.
             let mut call = |at: u64, status: u16| {
-                let told =
-                    story.call(at, &format!("c{at}"), "", "$connect", status).set("target", "http://app:80/");
-                told.edit(|entry| entry.duration_ms = Some(100.0));
+                let id = format!("c{at}");
+                if status < 300 {
+                    story.open(at, &id, "").set("integrationStatus", status).set("integrationMs", 100);
+                } else {
+                    let told = story.call(at, &id, "", "$connect", status).set("eventType", "CONNECT");
+                    told.set("target", "http://app:80/").edit(|entry| entry.duration_ms = Some(100.0));
+                }
             };
             for k in 0..n_alone {
                 call(1_000 + k * 1_000, if alone_fails && k == 0 { 500 } else { 200 });
@@ -208,11 +244,11 @@ mod tests {
         {
             let mut story = Story::default();
             if success {
-                story.call(1_000, "a", "", "$connect", 200).set("target", "https://x.tunnel.example:443/");
+                story.open(1_000, "a", "").set("integrationStatus", 200);
             }
             for n in 0..failures {
-                let told = story.refuse(9_000_000 + n, &format!("b{n}"), "", Diagnosis::INTEGRATION_DNS, 502);
-                told.set("integrationTarget", "https://x.tunnel.example:443/");
+                let told = story.add(9_000_000 + n, Kind::Integration, Some(Diagnosis::INTEGRATION_DNS));
+                told.set("target", "https://x.tunnel.example:443/");
             }
             assert_found(&mut story, &expected);
         }

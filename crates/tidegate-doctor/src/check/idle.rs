@@ -15,11 +15,16 @@ const MIN_ENDS: usize = 5;
 /// Clients behind them: one client may have a timer of its own.
 const MIN_CLIENTS: usize = 3;
 
-/// Half the width of "the same time". Source: the row, 60 s (+-1).
-const SAME: u64 = SECOND;
+/// Ends that say it without them: behind a proxy that forwards no addresses all clients look like one.
+const MANY_ENDS: usize = 10;
 
 /// Shorter times are what clients do, not intermediaries.
-const SHORTEST: u64 = 15 * SECOND;
+const SHORTEST: u64 = 1500 * MILLI;
+
+/// Half the width of "the same time". Source: the row, 60 s (+-1); for short times less, as clients are that quick, too.
+fn same(idle: u64) -> u64 {
+    (idle / 20).clamp(250 * MILLI, SECOND)
+}
 
 /// Below this, silence says nothing: a heartbeat comes every 25 to 30 s.
 const HEARTBEAT: u64 = 30 * SECOND;
@@ -84,15 +89,17 @@ fn intermediary(window: &Window<'_>, ends: &[End<'_, '_>], verdict: &mut Verdict
     let mut seen = BTreeSet::new();
     let mut start = 0;
     while start < eofs.len() {
+        let width = same(eofs[start].idle);
         // The widest set that fits into the width, from each beginning.
-        let len = eofs[start..].iter().take_while(|end| end.idle - eofs[start].idle <= 2 * SAME).count();
+        let len = eofs[start..].iter().take_while(|end| end.idle - eofs[start].idle <= 2 * width).count();
         let group = &eofs[start..start + len];
         let clients: BTreeSet<_> = group.iter().filter_map(|end| window.client(end.life)).collect();
         // In a wide spread of times any two seconds hold some; only a crowd stands out.
-        let (least, most) = (group[0].idle.saturating_sub(20 * SAME), group[0].idle + 20 * SAME);
+        let (least, most) = (group[0].idle.saturating_sub(20 * width), group[0].idle + 20 * width);
         let n_around =
             eofs.partition_point(|end| end.idle <= most) - eofs.partition_point(|end| end.idle < least);
-        if len < MIN_ENDS || clients.len() < MIN_CLIENTS || len * 2 < n_around {
+        let is_enough = len >= MANY_ENDS || (len >= MIN_ENDS && clients.len() >= MIN_CLIENTS);
+        if !is_enough || len * 2 < n_around {
             start += 1;
             continue;
         }

@@ -24,6 +24,8 @@ struct Route<'a> {
     refused: BTreeMap<&'a str, Vec<usize>>,
     /// Positions of messages that passed, by user.
     passed: BTreeMap<&'a str, Vec<usize>>,
+    /// Somebody had passed before the first refusal; who, nobody wrote down.
+    has_passed: bool,
 }
 
 pub(super) fn check(window: &Window<'_>, _: &Asked, verdict: &mut Verdict) {
@@ -41,6 +43,7 @@ pub(super) fn check(window: &Window<'_>, _: &Asked, verdict: &mut Verdict) {
         let is_refusal = entry.text("signature") == Some(DENIED) || entry.outcome.starts_with("perm.");
         let is_pass = entry.outcome == OK && entry.number("status").is_none_or(|status| status < 400.0);
         let route = routes.entry((api, route)).or_default();
+        route.has_passed |= entry.fact("hasPassed") == Some(&json!(true));
         match (is_refusal, is_pass) {
             // The refusal is told twice, by the call and by the message; the message counts.
             (true, _) if entry.kind == Kind::Message => route.refused.entry(user).or_default().push(idx),
@@ -65,8 +68,17 @@ pub(super) fn check(window: &Window<'_>, _: &Asked, verdict: &mut Verdict) {
                 facts([("refusedUsers", json!(users.len())), ("passedUsers", json!(route.passed.len()))]);
             verdict.found.push(Found::new(window, diagnosis, confidence, entries, text, facts));
         };
+        if route.passed.is_empty() && route.has_passed {
+            let text = format!("{} users are refused on {name}; others passed before.", users.len());
+            say(Diagnosis::PERM_USER_LACKS, Confidence::Possible, all, text);
+            continue;
+        }
         if route.passed.is_empty() {
             let handler = users.iter().all(|user| passes_elsewhere(api, name, user));
+            if users.len() >= MIN_USERS {
+                // Each refusal by itself looks like one user's lack.
+                verdict.excluded.insert(Diagnosis::PERM_USER_LACKS);
+            }
             match (users.len() >= MIN_USERS, handler) {
                 (true, true) => say(
                     Diagnosis::PERM_HANDLER_CHECK,
@@ -93,6 +105,9 @@ pub(super) fn check(window: &Window<'_>, _: &Asked, verdict: &mut Verdict) {
                 }
             }
             continue;
+        }
+        if route.refused.keys().all(|user| route.passed.contains_key(user)) {
+            verdict.excluded.insert(Diagnosis::PERM_USER_LACKS);
         }
         for (user, refused) in &route.refused {
             match route.passed.get(user) {

@@ -60,8 +60,11 @@ pub(super) fn check(window: &Window<'_>, asked: &Asked, verdict: &mut Verdict) {
 
 /// Opens and closes at once, again and again at the same distance.
 fn counter_reset(window: &Window<'_>, lives: &[&Life<'_>], verdict: &mut Verdict) {
-    let is_short = |life: &Life<'_>| match (window.opened_at(life), window.closed_at(life)) {
-        (Some(opened), Some(closed)) => closed.saturating_sub(opened) < SHORT,
+    let is_short = |life: &Life<'_>| match (window.opened_at(life), window.close(life)) {
+        // A client that closes by itself has had what it came for.
+        (Some(opened), Some(close)) => {
+            close.ts.saturating_sub(opened) < SHORT && close.text("by") != Some("client")
+        }
         _ => false,
     };
     let mut run: Vec<&Life<'_>> = Vec::new();

@@ -1,6 +1,6 @@
 //! One line about an entry, and how certain an entry makes its cause.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tidegate_core::diagnosis::{Cause, Diagnosis};
 use tidegate_core::journal::{Entry, Kind, OK};
 
@@ -63,8 +63,15 @@ const NOT_SHOWN: &[&str] = &[
     "opcode",
     "sourceAddress",
     "detail",
-    "code",
     "known",
+    "sentence",
+    "code",
+    "integrationMs",
+    "integrationStatus",
+    "replyDropped",
+    "symptom",
+    "result",
+    "madeAt",
 ];
 
 /// How long the journal must reach back before an id that it does not know was never issued: the longest connection of the
@@ -80,6 +87,10 @@ pub(super) fn confidence(entry: &Entry, cause: &Cause, covered_since: u64) -> Co
     }
     let has = |letter: &str| cause.seen.split(' ').any(|seen| seen == letter);
     let own = has("G") || has("G*");
+    // The letters of the row are those of a check; a handshake that no TLS answered is the same proof.
+    if cause.diagnosis == Diagnosis::LOCAL_NOT_HTTPS && entry.text("errorClass") == Some("tls-not-spoken") {
+        return Confidence::Proven;
+    }
     let by_backend = entry.text("signature").is_some_and(|signature| !signature.is_empty());
     let is_proof = match by_backend {
         // `G* (B)`: the gateway's own feature proves it, a backend's answer only suggests it.
@@ -132,17 +143,18 @@ pub(super) fn line(entry: &Entry) -> String {
             say(entry
                 .duration_ms
                 .map_or_else(String::new, |ms| format!("after {}", span((ms * 1000.0) as u64))));
+            say(entry.text("sentence").map_or_else(String::new, |words| format!("saying {words:?}")));
         }
         Kind::Message => {
             say(entry.route_key.as_deref().map_or_else(String::new, |route| format!("route {route}")));
             say(number("handled").map_or_else(String::new, |count| format!("{count} handled in a minute")));
-            say(number("size").map_or_else(String::new, |size| format!("{size} bytes")));
+            say(number("size").map_or_else(String::new, |size| bytes(size)));
             say(entry.text("selectedValue").map_or_else(String::new, |value| format!("selected {value:?}")));
         }
         Kind::Post => {
             say(format!("to {}", entry.text("target").unwrap_or("connection")));
             say(text("channel").to_owned());
-            say(number("size").map_or_else(String::new, |size| format!("{size} bytes")));
+            say(number("size").map_or_else(String::new, |size| bytes(size)));
             say(entry.text("caller").map_or_else(String::new, |caller| format!("by {caller}")));
         }
         Kind::Close => {
@@ -165,26 +177,35 @@ pub(super) fn line(entry: &Entry) -> String {
     // How a success came about fills pages and explains nothing.
     if entry.outcome != OK {
         say(text("detail").to_owned());
-        say(facts(&entry.facts));
+        say(facts(entry));
     }
     words.join(", ")
 }
 
+fn bytes(n: u64) -> String {
+    format!("{n} {}", if n == 1 { "byte" } else { "bytes" })
+}
+
 /// Facts by name, short.
-fn facts(facts: &Map<String, Value>) -> String {
-    let says_something = |name: &str, value: &Value| match value {
-        Value::Null => false,
-        Value::Array(items) => !items.is_empty(),
-        Value::Object(members) => !members.is_empty(),
-        // What nearly every request has proves nothing.
-        Value::String(text) => (name, text.as_str()) != ("httpVersion", "1.1"),
-        _ => true,
-    };
-    let shown = facts
-        .iter()
-        .filter(|(name, value)| !NOT_SHOWN.contains(&name.as_str()) && says_something(name, value));
+fn facts(entry: &Entry) -> String {
+    let shown = entry.facts.iter().filter(|(name, value)| {
+        let says_nothing = match value {
+            Value::Null => true,
+            Value::Array(items) => items.is_empty(),
+            Value::Object(members) => members.is_empty(),
+            // What nearly every request has proves nothing; what the line begins with needs no repetition.
+            Value::String(text) => (name.as_str(), text.as_str()) == ("httpVersion", "1.1") || *text == entry.outcome,
+            _ => false,
+        };
+        !NOT_SHOWN.contains(&name.as_str()) && !says_nothing
+    });
     let shown = shown.take(MAX_FACTS).map(|(name, value)| {
         let value = match value {
+            // Milliseconds since 1970; nobody reads those.
+            Value::Number(number) if name.ends_with("At") => match number.as_u64() {
+                Some(millis) => crate::check::time(millis.saturating_mul(crate::check::MILLI)),
+                None => number.to_string(),
+            },
             Value::String(text) => text.clone(),
             Value::Array(items) => {
                 let items: Vec<String> = items

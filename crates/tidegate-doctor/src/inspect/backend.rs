@@ -6,30 +6,16 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tidegate_core::diagnosis::Diagnosis;
+use tidegate_core::signature::{self, On, Signature, Signatures};
 
 use super::target::{Reach, Target};
 use super::{facts, shown_url};
 use crate::report::{Confidence, Finding, Probe, Severity};
 
-/// Bytes of a body that are looked at.
-pub const LOOKED_AT: usize = 4096;
+pub use tidegate_core::signature::LOOKED_AT;
 
 /// A word that is nobody's route.
 pub const UNKNOWN_WORD: &str = "tidegate-probe";
-
-/// Headers that the Django package demands of every request, in lower case.
-const DEMANDED: [&str; 10] = [
-    "host",
-    "x-forwarded-for",
-    "x-forwarded-proto",
-    "content-length",
-    "connectionid",
-    "user-agent",
-    "x-amzn-apigateway-api-id",
-    "x-amzn-trace-id",
-    "x-forwarded-port",
-    "x-real-ip",
-];
 
 /// Why an attempt is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -445,7 +431,7 @@ impl Backend {
 
     fn headers_refused(&self, answer: &Answered, package: &mut PackageFacts) -> Vec<Finding> {
         let absent: Vec<&str> =
-            DEMANDED.into_iter().filter(|name| !answer.sent.iter().any(|sent| sent == name)).collect();
+            demanded().into_iter().filter(|name| !answer.sent.iter().any(|sent| sent == name)).collect();
         let shown = self.target.shown();
         if !absent.is_empty() {
             let text = format!("{shown} misses headers; the gateway does not send it {}", absent.join(", "));
@@ -495,45 +481,31 @@ fn observed(answer: &Answered) -> serde_json::Map<String, Value> {
     ])
 }
 
-/// Status (0: any), text in the body, name of the signature. The texts are those of the Django package, of Django itself and
-/// of FastAPI; the first that fits counts.
-const SIGNATURES: [(u16, &str, &str); 24] = [
-    (400, "Invalid request headers", "dj-headers"),
-    (403, "CSRF verification failed", "dj-csrf"),
-    (403, "Invalid request", "dj-secret"),
-    (400, "Unexpected Useragent", "dj-agent"),
-    (400, "Invalid connection ID", "dj-conn-id"),
-    (400, "Host is not in AllowedHosts", "dj-host"),
-    (400, "Host is not in Origin", "dj-origin"),
-    (400, "Invalid channel", "dj-channel"),
-    (400, "Invalid session", "dj-session"),
-    (400, "Invalid or expired token", "dj-token"),
-    (400, "Too many connection attempts", "dj-rate"),
-    (403, "Permission Denied", "dj-perm"),
-    (400, "Invalid request format (1)", "dj-format"),
-    (400, "Invalid HTTP_HOST header", "dj-disallowed"),
-    (400, "Bad Request (400)", "dj-disallowed"),
-    (0, "You're seeing this error because you have <code>DEBUG = True</code>", "dj-debug"),
-    (0, "Traceback (most recent call last)", "py-trace"),
-    (404, "ERR_NGROK_", "tunnel-404"),
-    (0, "ngrok-skip-browser-warning", "tunnel-page"),
-    (0, "ERR_NGROK_6024", "tunnel-page"),
-    (404, "<h1>Not Found</h1>", "dj-404"),
-    (404, "{\"detail\":\"Not Found\"}", "fa-404"),
-    (502, "<h1>502 Bad Gateway</h1>", "lb-502"),
-    (503, "<h1>503 Service", "lb-503"),
-];
-
-/// The known form of an answer.
+/// The known form of an answer, by the table of [`tidegate_core::signature`]. Which event an attempt looks like does not matter:
+/// what a form means on each of them is judged here, with the attempts around it.
 pub fn signature(answer: &Answered) -> Option<&'static str> {
-    let text = String::from_utf8_lossy(&answer.body[..answer.body.len().min(LOOKED_AT)]);
-    if answer.status == 400 && text.starts_with("Missing ") && text.trim_end().ends_with(" headers") {
-        return Some("dj-conn-headers");
-    }
-    let fits = |(status, pattern, _): &&(u16, &str, &str)| {
-        (*status == 0 || *status == answer.status) && text.contains(pattern)
-    };
-    SIGNATURES.iter().find(fits).map(|(_, _, name)| *name)
+    find(answer).map(Signature::id)
+}
+
+fn find(answer: &Answered) -> Option<&'static Signature> {
+    let known = Signatures::shipped();
+    [On::Connect, On::Message, On::Disconnect].into_iter().find_map(|on| {
+        let asked = signature::Answered {
+            status: answer.status,
+            content_type: answer.content_type.as_deref(),
+            body: &answer.body,
+            // Whether a redirect adds a slash is judged with the address at hand.
+            adds_slash: false,
+            on,
+        };
+        known.find(&asked).or_else(|| known.find_beside(&asked))
+    })
+}
+
+/// Headers that the Django package demands of every request, in lower case.
+fn demanded() -> Vec<&'static str> {
+    let headers = Signatures::shipped().iter().find(|known| known.id() == "dj-headers");
+    headers.into_iter().flat_map(Signature::headers).collect()
 }
 
 #[cfg(test)]
@@ -548,7 +520,7 @@ mod tests {
     }
 
     fn answered(status: u16, body: &str) -> Outcome {
-        let sent = DEMANDED.iter().map(|&name| name.to_owned()).collect();
+        let sent = demanded().into_iter().map(str::to_owned).collect();
         Outcome::Answered(Box::new(Answered {
             status,
             body: body.into(),
@@ -565,7 +537,12 @@ mod tests {
             let target = Target::parse(url).unwrap();
             let known = answers.iter().find(|(path, ..)| *path == target.path());
             known.map_or_else(
-                || answered(404, "<h1>Not Found</h1>"),
+                || {
+                    answered(
+                        404,
+                        "<h1>Not Found</h1><p>The requested resource was not found on this server.</p>",
+                    )
+                },
                 |(_, status, body)| answered(*status, body),
             )
         };

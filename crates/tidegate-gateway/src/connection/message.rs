@@ -1,6 +1,7 @@
 //! One message: choose the route, call its integration, answer.
 
 use std::future::Future;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +12,7 @@ use tidegate_core::context::{Event, EventKind, error_body};
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::ErrorCode;
 use tidegate_core::id::RequestId;
-use tidegate_core::journal::Facts;
+use tidegate_core::journal::{Facts, Kind};
 use tidegate_core::notice::{Notice, Place};
 use tidegate_core::policy::Excess;
 use tidegate_core::settings::{ErrorFrames, TwoWayErrors};
@@ -136,9 +137,15 @@ impl Message {
         let request_id = event.request_id;
         let is_error = answer.status >= 400;
         if is_error {
-            note_refusal(gateway, place.clone(), size, &answer);
-        } else if !route.seen.has_worked.load(Ordering::Relaxed) {
-            route.seen.has_worked.store(true, Ordering::Relaxed);
+            note_refusal(
+                gateway,
+                place.clone(),
+                size,
+                &answer,
+                denial_facts(&stage, &route, &event, &answer),
+            );
+        } else {
+            note_pass(gateway, &place, &route, &event, answer.status);
         }
         let settings = &stage.settings;
         let is_wanted = !(is_error && settings.integration.two_way_errors == TwoWayErrors::Drop);
@@ -246,7 +253,7 @@ pub(super) async fn tell(
     let size = body.len();
     match integration::call(gateway, &route.integration, &call).await {
         Ok(answer) if answer.status < 400 => {}
-        Ok(answer) => note_refusal(gateway, place, size, &answer),
+        Ok(answer) => note_refusal(gateway, place, size, &answer, Facts::none()),
         Err(failure) => {
             let Failure { code, diagnosis, detail, facts } = of_message(failure);
             let facts = gateway.facts(|| facts.with("size", size));
@@ -348,8 +355,52 @@ fn of_message(failure: Failure) -> Failure {
     Failure { diagnosis, detail: detail.into(), ..failure }.with("causeId", cause.as_str())
 }
 
+/// The channel of a message, where there is only one that it can be about.
+fn only_channel(event: &Event) -> Option<&str> {
+    let channels = event.session.as_ref().map(|session| session.channels.as_str())?;
+    (!channels.is_empty() && !channels.contains(',')).then_some(channels)
+}
+
+/// What tells apart why a backend denies permission, which answers it with one text: who else passes. From the first denial on
+/// the routes of the deployment remember it.
+fn denial_facts(stage: &Stage, route: &Route, event: &Event, answer: &Answer) -> Facts {
+    if answer.diagnosis != Some(Diagnosis::PERM_USER_LACKS) {
+        return Facts::none();
+    }
+    let had_denials = route.seen.has_denials.swap(true, Ordering::Relaxed);
+    if let (false, Some(deployment)) = (had_denials, &stage.deployment) {
+        deployment.routes.values().for_each(|other| other.seen.has_denials.store(true, Ordering::Relaxed));
+    }
+    let mut facts = Facts::none().with("hasPassed", route.seen.has_worked.load(Ordering::Relaxed));
+    facts.add_some("channel", only_channel(event));
+    facts
+}
+
+/// The route works. Where somebody was denied, who passes is worth an entry, once.
+fn note_pass(gateway: &Gateway, place: &Place, route: &Route, event: &Event, status: u16) {
+    if !route.seen.has_worked.load(Ordering::Relaxed) {
+        route.seen.has_worked.store(true, Ordering::Relaxed);
+    }
+    if !route.seen.has_denials.load(Ordering::Relaxed) || !gateway.keeps_facts() {
+        return;
+    }
+    let channel = only_channel(event);
+    let mut hasher = DefaultHasher::new();
+    place.user.hash(&mut hasher);
+    channel.hash(&mut hasher);
+    if place.user.is_none() {
+        place.connection_id.hash(&mut hasher);
+    }
+    if route.seen.is_first_pass(hasher.finish()) {
+        let mut facts = Facts::none().with("replyStatus", status);
+        facts.add_some("channel", channel);
+        let (place, kind) = (place.clone(), Kind::Message);
+        gateway.notice(Notice::Decided { place, kind, remark: None, facts });
+    }
+}
+
 /// Tells the operator that a backend answered a message with 4xx or 5xx.
-fn note_refusal(gateway: &Gateway, place: Place, size: usize, answer: &Answer) {
+fn note_refusal(gateway: &Gateway, place: Place, size: usize, answer: &Answer, more: Facts) {
     let cause = answer.diagnosis;
     let diagnosis = match cause {
         None | Some(Diagnosis::INTEGRATION_ERROR_STATUS) => Diagnosis::REPLY_BACKEND_FAILED,
@@ -361,6 +412,9 @@ fn note_refusal(gateway: &Gateway, place: Place, size: usize, answer: &Answer) {
         facts.add("replyStatus", answer.status);
         facts.add("replyLength", answer.body.len());
         facts.add_some("causeId", cause.filter(|cause| *cause != diagnosis).map(Diagnosis::as_str));
+        for (name, value) in more.iter() {
+            facts.add(name, value.clone());
+        }
         facts
     });
     gateway.notice(Notice::BackendRefusedMessage { facts, place, status: answer.status, diagnosis });
@@ -375,13 +429,7 @@ fn error_frame(
     request_id: RequestId,
 ) -> Option<Bytes> {
     let row = code.row();
-    // Backends' troubles are one text to clients, as the real service words them for messages.
-    let message = match code {
-        ErrorCode::IntegrationFailure | ErrorCode::BackendBusy | ErrorCode::ReplyTooLarge => {
-            "Internal server error"
-        }
-        _ => row.message,
-    };
+    let message = code.message_text();
     let id = handle.facts.connection_id;
     Some(Bytes::from(match stage.settings.data_plane.error_frames {
         ErrorFrames::None => return None,

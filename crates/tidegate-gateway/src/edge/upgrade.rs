@@ -797,6 +797,10 @@ impl OpenConnection {
         let light = self.attempt.without_facts();
         let mut attempt = std::mem::replace(&mut self.attempt, light);
         attempt.note("status", 101);
+        let roles = handle.membership_if_any().map(|membership| membership.identity().roles.join(","));
+        if let Some(roles) = roles.filter(|roles| !roles.is_empty() && attempt.keeps_facts) {
+            attempt.note("role", roles);
+        }
         if let Some(reference) = &attempt.place.client_ref {
             let ended = EndedAttempt { request_id: attempt.place.request_id, diagnosis: None, status: 101 };
             gateway.client_references.note(reference, ended, now_millis());

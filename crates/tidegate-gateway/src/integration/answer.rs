@@ -299,6 +299,12 @@ impl Sent<'_> {
                 facts.add("openSince", self.call.event.connection.connected_at);
             }
             Diagnosis::MESSAGE_BACKEND_BODY_LIMIT => facts.add("size", self.call.body.len()),
+            // The view reads another key than this one, or the message has neither.
+            Diagnosis::HANDLER_KEY_MISSING => {
+                let deployment = self.call.stage.deployment.as_ref();
+                facts
+                    .add_some("selection", deployment.map(|known| known.route_selection.as_str().to_owned()));
+            }
             _ => {}
         }
     }
