@@ -993,14 +993,19 @@ fn merge(findings: &mut Vec<Finding>, found: impl Iterator<Item = Found>, exclud
     for Found { finding, .. } in found {
         // In the order of the rules and before the bare facts: a rule says why there are so many of them, and names first what is
         // to be removed first.
-        let known = findings.iter().position(|known| known.id == finding.id).map(|idx| findings.remove(idx));
-        let finding = match known {
+        let place = findings.iter().position(|known| known.id == finding.id);
+        let finding = match place.map(|place| findings.remove(place)) {
             Some(known) => both(known, finding),
             None => finding,
         };
-        let place = added.min(findings.len());
-        findings.insert(place, finding);
-        added = place + 1;
+        match place.filter(|place| *place < added) {
+            // Another rule, or the same once more, has said it before.
+            Some(place) => findings.insert(place, finding),
+            None => {
+                findings.insert(added, finding);
+                added += 1;
+            }
+        }
     }
 }
 

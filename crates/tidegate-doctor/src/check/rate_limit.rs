@@ -77,8 +77,11 @@ pub(super) fn check(window: &Window<'_>, asked: &Asked, verdict: &mut Verdict) {
     }
     token_requests(window, asked, verdict);
     if n_reasons == 0 {
+        let before = verdict.found.len();
         too_low(window, &limited_clients, verdict);
-        too_low_for_an_address(window, verdict);
+        if verdict.found.len() == before {
+            too_low_for_an_address(window, verdict);
+        }
     }
 }
 
@@ -152,7 +155,8 @@ impl Group<'_, '_> {
         let times: Vec<u64> = self.attempts().map(|(_, _, attempt)| attempt.ts).collect();
         let intervals = intervals(&times);
         let interval = median(&intervals);
-        if times.len() < MIN_LOOP || interval >= LOOP || !is_constant(&intervals) {
+        if times.len() < MIN_LOOP || interval >= LOOP || !is_constant(&intervals) || !self.is_one_at_a_time()
+        {
             return;
         }
         let text =
@@ -169,6 +173,19 @@ impl Group<'_, '_> {
         verdict.found.push(found);
     }
 
+    /// Does most of what was tried come after the end of what was tried before? Several tabs that open together are no loop.
+    fn is_one_at_a_time(&self) -> bool {
+        let is_over = |pair: &[&Life<'_>]| {
+            let (Some(before), Some(after)) = (self.window.attempt(pair[0]), self.window.attempt(pair[1]))
+            else {
+                return false;
+            };
+            !is_open(before) || self.window.closed_at(pair[0]).is_some_and(|closed| closed <= after.ts)
+        };
+        let n_over = self.recent.windows(2).filter(|pair| is_over(pair)).count();
+        n_over * 5 >= self.recent.len().saturating_sub(1) * 4
+    }
+
     fn many_tabs(&self, verdict: &mut Verdict) {
         if !self.client.starts_with("user ") {
             return;
@@ -181,12 +198,14 @@ impl Group<'_, '_> {
                 by_agent.entry(agent).or_default().push(idx);
             }
         }
-        let Some(open) = by_agent.into_values().find(|open| open.len() >= MIN_TABS) else { return };
-        let text = format!(
-            "{} connections of one user and one program were open when the limit was reached.",
-            open.len()
-        );
-        let facts = facts([("count", json!(open.len()))]);
+        let Some(mut open) = by_agent.into_values().find(|open| open.len() >= MIN_TABS) else { return };
+        let n_open = open.len();
+        let text =
+            format!("{n_open} connections of one user and one program were open when the limit was reached.");
+        let facts = facts([("count", json!(n_open))]);
+        // It is the reason of the refusals, which are what somebody asks about.
+        let limited = self.attempts().filter(|(_, life, attempt)| is_limited(self.window, life, attempt));
+        open.extend(limited.map(|(idx, ..)| idx));
         verdict.found.push(Found::new(
             self.window,
             Diagnosis::RATELIMIT_MANY_TABS,
@@ -371,6 +390,17 @@ mod tests {
         {
             let mut story = Story::default();
             attempts(&mut story, n, every, 2, None, "ann");
+            // What stays open side by side is no loop.
+            assert_found(&mut story, &[]);
+            for k in 0..n - 2 {
+                story.close(
+                    1_300 + k * every,
+                    &format!("ann{k}"),
+                    Diagnosis::GONE_CLIENT_CLOSED,
+                    "client",
+                    1000,
+                );
+            }
             assert_found(&mut story, &expected);
         }
     }
@@ -426,7 +456,10 @@ mod tests {
             for k in 0..6_u64 {
                 let (at, id) = (1_000 + k * 1_000, format!("c{k}"));
                 let told = match k < 3 {
-                    true => story.open(at, &id, "ann").set("userAgent", "tool/1"),
+                    true => {
+                        story.close(at + 100, &id, Diagnosis::GONE_CLIENT_CLOSED, "client", 1000);
+                        story.open(at, &id, "ann").set("userAgent", "tool/1")
+                    }
                     false => {
                         story.refuse(at, &id, "", Diagnosis::RATELIMIT_CONNECT, 429).set("userAgent", agent)
                     }
