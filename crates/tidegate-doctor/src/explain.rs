@@ -45,6 +45,9 @@ const MAX_TIMELINE: usize = 200;
 /// Causes without any proof that are printed in full; the others are named.
 const MAX_POSSIBLE: usize = 8;
 
+/// Of those, how many are named: nobody reads a hundred ids.
+const MAX_NAMED: usize = 16;
+
 /// After its end a connection still matters: posts to its id, the return of its user.
 const AFTERMATH: u64 = 2 * check::HOUR;
 
@@ -515,6 +518,9 @@ impl Answer<'_> {
             let text = format!("{id}at {}: {}.", time(newest.ts), describe::line(newest));
             finding = finding.seen(text, newest.facts.clone());
             set_example(&mut finding, newest);
+            if let Some(nearest) = newest.text("nearest").filter(|_| is_of_address(diagnosis)) {
+                finding = finding.fix_first(format!("Perhaps `{nearest}` is meant: correct the address."));
+            }
             if confidence != Confidence::Proven {
                 finding.next = next::commands(cause, Some(newest), self.options.api.as_deref());
             }
@@ -639,15 +645,22 @@ impl Answer<'_> {
         }
         let n_shown = if has_proof { 0 } else { MAX_POSSIBLE };
         let shown = possible.len().min(n_shown);
+        // What the journal could never show is the better guess than what it only might have lost.
+        let is_recorded = |cause: &Cause| cause.seen.split(' ').any(|seen| matches!(seen, "G" | "G*" | "B"));
+        possible[shown..].sort_by_key(|cause| is_recorded(cause));
         for cause in &possible[..shown] {
             let finding = self.possible(window, cause);
             self.report.findings.push(finding);
         }
         let rest: Vec<&str> = possible[shown..].iter().map(|cause| cause.diagnosis.as_str()).collect();
         if !rest.is_empty() {
+            let more = match rest.len().saturating_sub(MAX_NAMED) {
+                0 => String::new(),
+                more => format!(" and {more} others"),
+            };
             self.report.notes.push(format!(
-                "Also possible, because nothing here could show it: {}. `tidegate explain ID` says what would prove one.",
-                rest.join(", ")
+                "Also possible, because nothing here could show it: {}{more}. `tidegate explain ID` says what would prove one.",
+                rest[..rest.len().min(MAX_NAMED)].join(", ")
             ));
         }
     }
@@ -967,6 +980,12 @@ impl Answer<'_> {
         clean(&mut self.report);
         self.report
     }
+}
+
+/// Is it about the address that a client used?
+fn is_of_address(diagnosis: Diagnosis) -> bool {
+    let (family, _) = diagnosis.as_str().split_once('.').unwrap_or_default();
+    ["handshake", "path", "api", "stage", "domain"].contains(&family)
 }
 
 /// In the order of time, each once.

@@ -122,7 +122,10 @@ fn reused(
     ]);
     let mut entries: Vec<usize> = earlier.iter().filter_map(|life| life.attempt).collect();
     entries.push(attempt_idx);
-    verdict.found.push(Found::new(window, diagnosis, Confidence::Proven, entries, text, facts));
+    let mut found = Found::new(window, diagnosis, Confidence::Proven, entries, text, facts);
+    // The first use was none too many.
+    found.finding.count = Some(1);
+    verdict.found.push(found);
 }
 
 /// A fingerprint that was never seen before.

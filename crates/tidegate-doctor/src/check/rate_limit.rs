@@ -52,7 +52,16 @@ fn is_limited(window: &Window<'_>, life: &Life<'_>, attempt: &Entry) -> bool {
 pub(super) fn check(window: &Window<'_>, asked: &Asked, verdict: &mut Verdict) {
     let mut n_reasons = 0;
     let mut limited_clients: BTreeMap<String, bool> = BTreeMap::new();
+    // Limits are a stage's own.
+    let mut clients: BTreeMap<(String, Option<&str>, Option<&str>), Vec<&Life<'_>>> = BTreeMap::new();
     for (client, lives) in window.by_client() {
+        for life in lives {
+            let Some(attempt) = window.attempt(life) else { continue };
+            let stage = (attempt.api_id.as_deref(), attempt.stage.as_deref());
+            clients.entry((client.clone(), stage.0, stage.1)).or_default().push(life);
+        }
+    }
+    for ((client, ..), lives) in clients {
         let limited: Vec<_> = lives
             .iter()
             .filter(|life| window.attempt(life).is_some_and(|a| is_limited(window, life, a)))
@@ -73,7 +82,8 @@ pub(super) fn check(window: &Window<'_>, asked: &Asked, verdict: &mut Verdict) {
         group.abuse(verdict.found.len() > before, verdict);
         n_reasons += verdict.found.len() - before;
         let is_good = group.success_share_is_high();
-        limited_clients.insert(client, is_good);
+        // Whoever is good at one stage and not at another is not good.
+        limited_clients.entry(client).and_modify(|known| *known &= is_good).or_insert(is_good);
     }
     token_requests(window, asked, verdict);
     if n_reasons == 0 {
