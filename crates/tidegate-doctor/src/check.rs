@@ -15,6 +15,7 @@ use tidegate_core::journal::{Entry, Kind, OK};
 use crate::report::{ClientSaw, Confidence, Finding, Severity};
 
 mod anonymous;
+mod at_once;
 mod backend_refuses;
 mod broadcast;
 mod browser;
@@ -58,6 +59,8 @@ pub struct Window<'a> {
     attempts: Vec<usize>,
     /// The same, by user.
     attempts_of: HashMap<&'a str, Vec<usize>>,
+    /// Users by address and program; none where several were seen there.
+    user_at: HashMap<(&'a str, &'a str), Option<&'a str>>,
 }
 
 /// An attempt to connect and what became of it; or an id that calls named.
@@ -126,6 +129,7 @@ const RULES: &[Rule] = &[
     one_time_token::check,
     backend_refuses::check,
     rate_limit::check,
+    at_once::check,
     anonymous::check,
     permission::check,
     default_handler::check,
@@ -181,6 +185,7 @@ impl<'a> Window<'a> {
             life_of: HashMap::new(),
             attempts: Vec::new(),
             attempts_of: HashMap::new(),
+            user_at: HashMap::new(),
         };
         for (entry_idx, entry) in entries.iter().enumerate() {
             let of_attempt = OF_AN_ATTEMPT.contains(&entry.kind);
@@ -194,7 +199,7 @@ impl<'a> Window<'a> {
             let life = &mut window.lives[life_idx];
             life.entries.push(entry_idx);
             match entry.kind {
-                Kind::Handshake => life.attempt = Some(entry_idx),
+                Kind::Handshake if is_answered(entry) => life.attempt = Some(entry_idx),
                 Kind::Close => life.close = Some(entry_idx),
                 _ => {}
             }
@@ -203,8 +208,12 @@ impl<'a> Window<'a> {
             (0..window.lives.len()).filter(|idx| window.lives[*idx].attempt.is_some()).collect();
         window.attempts.sort_by_key(|idx| window.lives[*idx].attempt);
         for life_idx in &window.attempts {
-            if let Some(user) = window.user(&window.lives[*life_idx]) {
-                window.attempts_of.entry(user).or_default().push(*life_idx);
+            let life = &window.lives[*life_idx];
+            let Some(user) = window.user(life) else { continue };
+            window.attempts_of.entry(user).or_default().push(*life_idx);
+            if let Some(place) = window.place(life) {
+                let known = window.user_at.entry(place).or_insert(Some(user));
+                *known = known.filter(|known| *known == user);
             }
         }
         window
@@ -312,11 +321,20 @@ impl<'a> Window<'a> {
         }
     }
 
-    /// Lives with a handshake, by client and API, each in the order of time.
+    /// Address and program of a client.
+    fn place(&self, life: &Life<'_>) -> Option<(&'a str, &'a str)> {
+        Some((self.address(life)?, self.text(life, "userAgent").unwrap_or_default()))
+    }
+
+    /// Lives with a handshake, by client, each in the order of time. Whoever is refused before it is known who they are counts
+    /// as the one user that was seen at the same address with the same program.
     pub(crate) fn by_client(&self) -> BTreeMap<String, Vec<&Life<'a>>> {
         let mut clients: BTreeMap<String, Vec<&Life<'a>>> = BTreeMap::new();
         for life in self.attempts() {
-            if let Some(client) = self.client(life) {
+            let known = || self.place(life).and_then(|place| *self.user_at.get(&place)?);
+            let user = self.user(life).or_else(known);
+            let client = user.map_or_else(|| self.client(life), |user| Some(format!("user {user}")));
+            if let Some(client) = client {
                 // Whoever uses two APIs has two clients.
                 let api =
                     self.attempt(life).and_then(|attempt| attempt.api_id.as_deref()).unwrap_or_default();
@@ -335,6 +353,12 @@ impl<'a> Window<'a> {
 /// The texts of a list.
 pub(crate) fn names(value: Option<&Value>) -> Vec<&str> {
     value.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
+/// Is it the end of a handshake, and not a remark on the way or a question what one would come to?
+pub(crate) fn is_answered(entry: &Entry) -> bool {
+    let is_end = entry.outcome == OK || entry.number("status").is_some();
+    entry.kind == Kind::Handshake && is_end && entry.fact("dryRun").is_none()
 }
 
 /// Was the handshake answered with 101?
@@ -475,9 +499,15 @@ fn client_saw(entry: &Entry) -> Option<ClientSaw> {
         |name: &str| entry.number(name).filter(|number| (100.0..5000.0).contains(number)).map(|n| n as u16);
     match entry.kind {
         Kind::Handshake if !is_open(entry) => {
-            let status = number("status")?;
-            Some(ClientSaw { status: Some(status), close_code: Some(1006), text: None })
+            let status = Some(number("status")?);
+            Some(match number("closeCode") {
+                // A refusal that was sent as a close: the client saw that and no status.
+                Some(code) => ClientSaw { close_code: Some(code), ..ClientSaw::default() },
+                None => ClientSaw { status, close_code: Some(1006), text: None },
+            })
         }
+        // A page can read the answer to a token request.
+        Kind::Token => Some(ClientSaw { status: Some(number("status")?), ..ClientSaw::default() }),
         // A client that closed itself, or that vanished, was sent nothing.
         Kind::Close if matches!(entry.text("by"), Some("client" | "network")) => None,
         Kind::Close => Some(ClientSaw { close_code: Some(number("closeCode")?), ..ClientSaw::default() }),

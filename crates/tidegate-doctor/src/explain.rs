@@ -48,6 +48,9 @@ const MAX_POSSIBLE: usize = 8;
 /// Pieces of evidence for one cause; a hundred connections prove it no better than the newest few.
 const MAX_EVIDENCE: usize = 5;
 
+/// Of those, how many are named: nobody reads a hundred ids.
+const MAX_NAMED: usize = 16;
+
 /// After its end a connection still matters: posts to its id, the return of its user.
 const AFTERMATH: u64 = 2 * check::HOUR;
 
@@ -548,6 +551,9 @@ impl Answer<'_> {
             }
             finding = finding.seen(text, newest.facts.clone());
             set_example(&mut finding, newest);
+            if let Some(nearest) = newest.text("nearest").filter(|_| is_of_address(diagnosis)) {
+                finding = finding.fix_first(format!("Perhaps `{nearest}` is meant: correct the address."));
+            }
             if confidence != Confidence::Proven {
                 finding.next = next::commands(cause, Some(newest), self.options.api.as_deref());
             }
@@ -684,15 +690,22 @@ impl Answer<'_> {
         }
         let n_shown = if has_proof { 0 } else { MAX_POSSIBLE };
         let shown = possible.len().min(n_shown);
+        // What the journal could never show is the better guess than what it only might have lost.
+        let is_recorded = |cause: &Cause| cause.seen.split(' ').any(|seen| matches!(seen, "G" | "G*" | "B"));
+        possible[shown..].sort_by_key(|cause| is_recorded(cause));
         for cause in &possible[..shown] {
             let finding = self.possible(window, cause);
             self.report.findings.push(finding);
         }
         let rest: Vec<&str> = possible[shown..].iter().map(|cause| cause.diagnosis.as_str()).collect();
         if !rest.is_empty() {
+            let more = match rest.len().saturating_sub(MAX_NAMED) {
+                0 => String::new(),
+                more => format!(" and {more} others"),
+            };
             self.report.notes.push(format!(
-                "Also possible, because nothing here could show it: {}. `tidegate explain ID` says what would prove one.",
-                rest.join(", ")
+                "Also possible, because nothing here could show it: {}{more}. `tidegate explain ID` says what would prove one.",
+                rest[..rest.len().min(MAX_NAMED)].join(", ")
             ));
         }
     }
@@ -1015,6 +1028,12 @@ impl Answer<'_> {
     }
 }
 
+/// Is it about the address that a client used?
+fn is_of_address(diagnosis: Diagnosis) -> bool {
+    let (family, _) = diagnosis.as_str().split_once('.').unwrap_or_default();
+    ["handshake", "path", "api", "stage", "domain"].contains(&family)
+}
+
 /// In the order of time, each once.
 fn in_order(mut entries: Vec<Entry>) -> Vec<Entry> {
     entries.sort_by(|a, b| {
@@ -1039,14 +1058,19 @@ fn merge(findings: &mut Vec<Finding>, found: impl Iterator<Item = Found>, exclud
     for Found { finding, .. } in found {
         // In the order of the rules and before the bare facts: a rule says why there are so many of them, and names first what is
         // to be removed first.
-        let known = findings.iter().position(|known| known.id == finding.id).map(|idx| findings.remove(idx));
-        let finding = match known {
+        let place = findings.iter().position(|known| known.id == finding.id);
+        let finding = match place.map(|place| findings.remove(place)) {
             Some(known) => both(known, finding),
             None => finding,
         };
-        let place = added.min(findings.len());
-        findings.insert(place, finding);
-        added = place + 1;
+        match place.filter(|place| *place < added) {
+            // Another rule, or the same once more, has said it before.
+            Some(place) => findings.insert(place, finding),
+            None => {
+                findings.insert(added, finding);
+                added += 1;
+            }
+        }
     }
 }
 

@@ -31,7 +31,7 @@ use crate::connection::handle::Handle;
 use crate::edge::remark;
 use crate::gateway::Gateway;
 use crate::groups::{Key, Kind};
-use crate::tokens::{Presented, Showing, TokenRefusal};
+use crate::tokens::{FirstUse, Presented, Showing, TokenRefusal};
 
 /// Most names that a fact lists. Source: our choice.
 const MAX_LISTED: usize = 20;
@@ -393,9 +393,12 @@ fn by_token(gateway: &Gateway, handshake: &Handshake<'_>) -> Result<Proof, Refus
         address,
         now,
     };
-    let is_connected = |id| gateway.registry.find(id).is_some();
-    let presented =
-        gateway.tokens.look_up(&found.token, &showing, is_connected).map_err(Refused::of_token)?;
+    let first_use = |id| match (gateway.registry.find(id), gateway.registry.gone(id)) {
+        (Some(_), _) => FirstUse::Open,
+        (None, Some(gone)) if gone.diagnosis == Diagnosis::GONE_REFUSED => FirstUse::Refused,
+        (None, _) => FirstUse::Ended,
+    };
+    let presented = gateway.tokens.look_up(&found.token, &showing, first_use).map_err(Refused::of_token)?;
     let decision = handshake.keeps_facts.then(|| Decision {
         kind: journal::Kind::Token,
         remark: presented.identity.user.is_none().then_some(Diagnosis::IDENTITY_TOKEN_ANONYMOUS),

@@ -161,6 +161,17 @@ pub(crate) struct Showing<'a> {
     pub(crate) now: u64,
 }
 
+/// What became of the connection that a token was used for first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FirstUse {
+    /// It is open, or about to be.
+    Open,
+    /// It never opened: something refused it after the token was spent.
+    Refused,
+    /// It has ended.
+    Ended,
+}
+
 /// Keyed hash of a token.
 type Hash = Arc<str>;
 
@@ -264,7 +275,7 @@ impl Tokens {
                 let detail = format!("over {} tokens a minute", settings.per_minute);
                 let mut refusal = TokenRefusal::new(
                     ErrorCode::TokenRequestsExceeded,
-                    Diagnosis::RATELIMIT_TOKEN_REQUESTS,
+                    Diagnosis::TOKENREQ_RATE_LIMITED,
                     detail,
                 );
                 refusal.retry_after = Some(retry_after_ms.div_ceil(1000).max(1));
@@ -331,7 +342,7 @@ impl Tokens {
         &self,
         token: &ConnectToken,
         showing: &Showing<'_>,
-        is_connected: impl Fn(ConnectionId) -> bool,
+        first_use: impl Fn(ConnectionId) -> FirstUse,
     ) -> Result<Presented, TokenRefusal> {
         let fingerprint = self.fingerprint(token.expose());
         let candidates = self.keys.candidates(token);
@@ -354,9 +365,12 @@ impl Tokens {
             rejected(diagnosis, detail.to_owned()).with("differs", what)
         };
         if let Some(spent) = &entry.spent {
-            let is_open = ConnectionId::parse(&spent.connection_id).is_ok_and(is_connected);
-            let diagnosis =
-                if is_open { Diagnosis::TOKEN_REUSED } else { Diagnosis::TOKEN_REUSED_ON_RECONNECT };
+            let first = ConnectionId::parse(&spent.connection_id).map_or(FirstUse::Ended, first_use);
+            let is_open = first == FirstUse::Open;
+            let diagnosis = match first {
+                FirstUse::Ended => Diagnosis::TOKEN_REUSED_ON_RECONNECT,
+                FirstUse::Open | FirstUse::Refused => Diagnosis::TOKEN_REUSED,
+            };
             let ago = now.saturating_sub(spent.at) / 1000;
             return Err(rejected(diagnosis, format!("used {ago} s ago from {}", spent.address))
                 .with("firstUsedAt", spent.at)
@@ -632,7 +646,7 @@ impl Gateway {
     ) -> Result<IssuedToken, TokenRefusal> {
         let user: Option<Arc<str>> = request.user.as_deref().map(Into::into);
         let bindings = bindings(&request);
-        let issued = self.tokens.issue(stage, request, now).await?;
+        let issued = self.tokens.issue(stage, request, now).await;
         if self.keeps_facts() {
             let place = Place {
                 api_id: Arc::clone(&stage.api_id),
@@ -640,10 +654,20 @@ impl Gateway {
                 user,
                 ..Place::default()
             };
-            let facts = self.tokens.facts_of(&issued, bindings);
-            self.notice(Notice::TokenRequested { place, refused: None, facts });
+            let told = match &issued {
+                Ok(issued) => Some((None, self.tokens.facts_of(issued, bindings))),
+                // Who asks for something that there is not learns that by the answer.
+                Err(refusal) if refusal.code == ErrorCode::BadRequest => None,
+                Err(refusal) => {
+                    let facts = refusal.facts.clone().with("status", refusal.code.row().status);
+                    Some((Some(refusal.diagnosis), facts.with("detail", refusal.detail.as_str())))
+                }
+            };
+            if let Some((refused, facts)) = told {
+                self.notice(Notice::TokenRequested { place, refused, facts });
+            }
         }
-        Ok(issued)
+        issued
     }
 }
 

@@ -44,7 +44,7 @@ async fn tokens_are_limited() {
         node.token(json!({ "user": "busy" })).await.ok();
     }
     let answer = node.token(json!({ "user": "busy" })).await;
-    assert_eq!(answer.refusal(), (429, "ratelimit.token-requests"));
+    assert_eq!(answer.refusal(), (429, "tokenreq.rate-limited"));
     let retry_after: u64 = answer.headers["retry-after"].to_str().unwrap().parse().unwrap();
     assert!((1..=60).contains(&retry_after), "{retry_after}");
     // Others are not concerned, and nobody is nobody's user.

@@ -12,24 +12,39 @@ use crate::report::Confidence;
 /// The answer of a Django backend that says no more than that the token is of no use.
 const BACKEND_SAYS_NO: &str = "dj-token";
 
-/// What a token that was used up, or was never good, is refused with.
-const OF_NO_USE: [Diagnosis; 6] = [
-    Diagnosis::TOKEN_UNKNOWN,
-    Diagnosis::TOKEN_EXPIRED,
-    Diagnosis::TOKEN_REUSED,
-    Diagnosis::TOKEN_REUSED_ON_RECONNECT,
-    Diagnosis::TOKEN_SESSION_CHANGED,
-    Diagnosis::TOKEN_OTHER_BROWSER,
-];
+/// Who refused a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refusal {
+    /// The gateway, whose token it is: it knows whether it was used.
+    Own { is_used: bool },
+    /// A backend, which keeps its reason to itself.
+    Backends,
+}
 
-/// Refusals that come after the token was spent.
+/// Is the attempt refused because of its token? A second use that is let in is no one-time token's.
+fn refusal(window: &Window<'_>, life: &Life<'_>, attempt: &Entry) -> Option<Refusal> {
+    if is_open(attempt) {
+        return None;
+    }
+    if window.text(life, "signature") == Some(BACKEND_SAYS_NO) {
+        return Some(Refusal::Backends);
+    }
+    let of_token = attempt.diagnosis().filter(|diagnosis| diagnosis.as_str().starts_with("token."))?;
+    let is_used = matches!(of_token, Diagnosis::TOKEN_REUSED | Diagnosis::TOKEN_REUSED_ON_RECONNECT);
+    Some(Refusal::Own { is_used })
+}
+
+/// Refusals of a backend that come after the token was spent.
 const AFTER_THE_TOKEN: [Diagnosis; 3] =
     [Diagnosis::CHANNEL_FORBIDDEN, Diagnosis::BACKEND_REFUSED, Diagnosis::HANDSHAKE_CLIENT_GAVE_UP];
 
-/// Is the attempt refused because of its token? A second use that is let in is no one-time token's.
-fn is_refused_for_its_token(window: &Window<'_>, life: &Life<'_>, attempt: &Entry) -> bool {
-    let own = attempt.diagnosis().is_some_and(|diagnosis| OF_NO_USE.contains(&diagnosis));
-    !is_open(attempt) && (own || window.text(life, "signature") == Some(BACKEND_SAYS_NO))
+/// Was the token used up by this attempt? The gateway's own checks spend none when they refuse.
+fn is_use(window: &Window<'_>, life: &Life<'_>, attempt: &Entry) -> bool {
+    let is_backends = attempt.text("check").is_none();
+    // A backend looks at the token late: what it refused for another reason before has spent none.
+    let after = attempt.diagnosis().is_some_and(|diagnosis| AFTER_THE_TOKEN.contains(&diagnosis));
+    let says_no = window.text(life, "signature") == Some(BACKEND_SAYS_NO);
+    is_open(attempt) || (is_backends && (after || says_no))
 }
 
 /// The fingerprint of a one-time token; that of a JWT may come as often as it likes.
@@ -38,7 +53,9 @@ fn fingerprint<'a>(window: &Window<'a>, life: &Life<'_>) -> Option<&'a str> {
     entries.filter(|entry| entry.kind != Kind::Jwt).find_map(|entry| entry.text("fingerprint"))
 }
 
-pub(super) fn check(window: &Window<'_>, _: &Asked, verdict: &mut Verdict) {
+pub(super) fn check(window: &Window<'_>, asked: &Asked, verdict: &mut Verdict) {
+    // Of those that are asked about: was one used before, and was one not?
+    let (mut has_used, mut has_unused) = (false, false);
     let attempts: Vec<_> = window.attempts();
     // Tokens that were issued: entries that belong to no attempt.
     let issued: HashMap<&str, usize> = window
@@ -54,20 +71,28 @@ pub(super) fn check(window: &Window<'_>, _: &Asked, verdict: &mut Verdict) {
             continue;
         };
         let earlier = uses.entry(fingerprint).or_default();
-        if is_refused_for_its_token(window, life, attempt) {
-            match earlier.first() {
-                Some(first) => reused(window, fingerprint, earlier, first, (attempt_idx, attempt), verdict),
+        if let Some(refusal) = refusal(window, life, attempt) {
+            let is_asked = asked.keys.is_empty() || asked.keys.contains(life.key);
+            match earlier.first().filter(|_| refusal != Refusal::Own { is_used: false }) {
+                Some(first) => {
+                    has_used |= is_asked;
+                    reused(window, fingerprint, earlier, first, (attempt_idx, attempt), verdict);
+                }
                 None => {
+                    has_unused |= is_asked;
                     let issue = issued.get(fingerprint).copied();
                     unused(window, (fingerprint, issue), life, (attempt_idx, attempt), verdict);
                 }
             }
         }
-        // An attempt that failed before its token was looked at has not spent it.
-        let spent = attempt.diagnosis().is_some_and(|diagnosis| AFTER_THE_TOKEN.contains(&diagnosis));
-        if is_open(attempt) || spent || is_refused_for_its_token(window, life, attempt) {
+        if is_use(window, life, attempt) {
             earlier.push(life);
         }
+    }
+    // What a backend's short answer could mean otherwise.
+    if has_used && !has_unused {
+        let others = [Diagnosis::TOKEN_EXPIRED, Diagnosis::TOKEN_SESSION_CHANGED, Diagnosis::TOKEN_UNKNOWN];
+        verdict.excluded.extend(others);
     }
 }
 
@@ -105,11 +130,10 @@ fn reused(
     ]);
     let mut entries: Vec<usize> = earlier.iter().filter_map(|life| life.attempt).collect();
     entries.push(attempt_idx);
-    verdict.found.push(Found::new(window, diagnosis, Confidence::Proven, entries, text, facts));
-    // What a backend's short answer could mean otherwise.
-    for other in [Diagnosis::TOKEN_EXPIRED, Diagnosis::TOKEN_SESSION_CHANGED, Diagnosis::TOKEN_UNKNOWN] {
-        verdict.excluded.insert(other);
-    }
+    let mut found = Found::new(window, diagnosis, Confidence::Proven, entries, text, facts);
+    // The first use was none too many.
+    found.finding.count = Some(1);
+    verdict.found.push(found);
 }
 
 /// A fingerprint that was never seen before.
@@ -195,6 +219,30 @@ mod tests {
         story.refuse(2_000, "c", "ann", Diagnosis::INTEGRATION_REFUSED, 502).set("fingerprint", "f1");
         story.refuse(3_000, "d", "bob", Diagnosis::TOKEN_EXPIRED, 403).set("fingerprint", "f2");
         assert_eq!(ids(&story.found()), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn a_token_that_was_only_refused_is_not_used() {
+        // token.reused token.session-changed: the gateway spends a token when it has nothing else against it.
+        let mut story = Story::default();
+        for (at, id) in [(1_000, "a"), (2_000, "b")] {
+            let refused = story.refuse(at, id, "", Diagnosis::TOKEN_SESSION_CHANGED, 403);
+            refused.set("fingerprint", "f1").set("check", "token");
+        }
+        assert_eq!(ids(&story.found()), Vec::<&str>::new());
+        story.refuse(3_000, "c", "ann", Diagnosis::BACKEND_REFUSED, 403).set("fingerprint", "f1");
+        let refused = story.refuse(4_000, "d", "", Diagnosis::TOKEN_REUSED, 403);
+        refused.set("fingerprint", "f1").set("check", "token");
+        let found = story.found();
+        assert_eq!(ids(&found), ["token.reused"]);
+        assert!(found[0].finding.evidence[0].text.contains("backend.refused"), "{found:?}");
+        // Somebody else's used token excludes nothing about one that nobody has seen.
+        story.asked.keys.insert("x".to_owned());
+        story
+            .refuse(5_000, "x", "", Diagnosis::TOKEN_EXPIRED, 400)
+            .set("signature", "dj-token")
+            .set("fingerprint", "f2");
+        assert!(story.verdict().excluded.is_empty());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
 use tidegate_core::diagnosis::Diagnosis;
-use tidegate_core::journal::{Entry, Kind};
+use tidegate_core::journal::{Entry, Kind, OK};
 
 use super::{
     Asked, Found, Life, MINUTE, SECOND, Verdict, Window, facts, intervals, is_browser, is_constant, is_open,
@@ -36,17 +36,35 @@ const MIN_USERS: usize = 5;
 /// Attempts without any success that look automated: no person presses reload so often in ten minutes.
 const MIN_AUTOMATED: usize = 50;
 
+/// Refusals of one more token.
+const LIMITED: [Diagnosis; 2] = [Diagnosis::TOKENREQ_RATE_LIMITED, Diagnosis::RATELIMIT_TOKEN_REQUESTS];
+
 /// Was it refused because there were too many attempts?
 fn is_limited(window: &Window<'_>, life: &Life<'_>, attempt: &Entry) -> bool {
-    let by_gateway = matches!(attempt.outcome.as_str(), "ratelimit.connect" | "limit.connections")
-        || (attempt.number("status") == Some(429.0) && attempt.outcome.starts_with("ratelimit."));
+    let is_429 = attempt.number("status") == Some(429.0);
+    // A node or stage that is full says nothing about its clients; it answers otherwise.
+    let by_gateway = attempt.outcome == Diagnosis::RATELIMIT_CONNECT.as_str()
+        || (is_429 && attempt.outcome == Diagnosis::LIMIT_CONNECTIONS.as_str())
+        || (is_429 && attempt.outcome.starts_with("ratelimit."));
     !is_open(attempt) && (by_gateway || window.text(life, "signature") == Some("dj-rate"))
 }
+
+/// Client, API, stage.
+type ClientOfStage<'a> = (String, Option<&'a str>, Option<&'a str>);
 
 pub(super) fn check(window: &Window<'_>, asked: &Asked, verdict: &mut Verdict) {
     let mut n_reasons = 0;
     let mut limited_clients: BTreeMap<String, bool> = BTreeMap::new();
+    // Limits are a stage's own.
+    let mut clients: BTreeMap<ClientOfStage<'_>, Vec<&Life<'_>>> = BTreeMap::new();
     for (client, lives) in window.by_client() {
+        for life in lives {
+            let Some(attempt) = window.attempt(life) else { continue };
+            let stage = (attempt.api_id.as_deref(), attempt.stage.as_deref());
+            clients.entry((client.clone(), stage.0, stage.1)).or_default().push(life);
+        }
+    }
+    for ((client, ..), lives) in clients {
         let limited: Vec<_> = lives
             .iter()
             .filter(|life| window.attempt(life).is_some_and(|a| is_limited(window, life, a)))
@@ -67,11 +85,16 @@ pub(super) fn check(window: &Window<'_>, asked: &Asked, verdict: &mut Verdict) {
         group.abuse(verdict.found.len() > before, verdict);
         n_reasons += verdict.found.len() - before;
         let is_good = group.success_share_is_high();
-        limited_clients.insert(client, is_good);
+        // Whoever is good at one stage and not at another is not good.
+        limited_clients.entry(client).and_modify(|known| *known &= is_good).or_insert(is_good);
     }
     token_requests(window, asked, verdict);
     if n_reasons == 0 {
+        let before = verdict.found.len();
         too_low(window, &limited_clients, verdict);
+        if verdict.found.len() == before {
+            too_low_for_an_address(window, verdict);
+        }
     }
 }
 
@@ -145,7 +168,8 @@ impl Group<'_, '_> {
         let times: Vec<u64> = self.attempts().map(|(_, _, attempt)| attempt.ts).collect();
         let intervals = intervals(&times);
         let interval = median(&intervals);
-        if times.len() < MIN_LOOP || interval >= LOOP || !is_constant(&intervals) {
+        if times.len() < MIN_LOOP || interval >= LOOP || !is_constant(&intervals) || !self.is_one_at_a_time()
+        {
             return;
         }
         let text =
@@ -162,6 +186,19 @@ impl Group<'_, '_> {
         verdict.found.push(found);
     }
 
+    /// Does most of what was tried come after the end of what was tried before? Several tabs that open together are no loop.
+    fn is_one_at_a_time(&self) -> bool {
+        let is_over = |pair: &[&Life<'_>]| {
+            let (Some(before), Some(after)) = (self.window.attempt(pair[0]), self.window.attempt(pair[1]))
+            else {
+                return false;
+            };
+            !is_open(before) || self.window.closed_at(pair[0]).is_some_and(|closed| closed <= after.ts)
+        };
+        let n_over = self.recent.windows(2).filter(|pair| is_over(pair)).count();
+        n_over * 5 >= self.recent.len().saturating_sub(1) * 4
+    }
+
     fn many_tabs(&self, verdict: &mut Verdict) {
         if !self.client.starts_with("user ") {
             return;
@@ -174,12 +211,14 @@ impl Group<'_, '_> {
                 by_agent.entry(agent).or_default().push(idx);
             }
         }
-        let Some(open) = by_agent.into_values().find(|open| open.len() >= MIN_TABS) else { return };
-        let text = format!(
-            "{} connections of one user and one program were open when the limit was reached.",
-            open.len()
-        );
-        let facts = facts([("count", json!(open.len()))]);
+        let Some(mut open) = by_agent.into_values().find(|open| open.len() >= MIN_TABS) else { return };
+        let n_open = open.len();
+        let text =
+            format!("{n_open} connections of one user and one program were open when the limit was reached.");
+        let facts = facts([("count", json!(n_open))]);
+        // It is the reason of the refusals, which are what somebody asks about.
+        let limited = self.attempts().filter(|(_, life, attempt)| is_limited(self.window, life, attempt));
+        open.extend(limited.map(|(idx, ..)| idx));
         verdict.found.push(Found::new(
             self.window,
             Diagnosis::RATELIMIT_MANY_TABS,
@@ -239,29 +278,87 @@ fn too_low(window: &Window<'_>, clients: &BTreeMap<String, bool>, verdict: &mut 
     ));
 }
 
+/// Many users behind one address, all of them well-behaved, and together over the limit of one address.
+fn too_low_for_an_address(window: &Window<'_>, verdict: &mut Verdict) {
+    #[derive(Default)]
+    struct Shared<'a> {
+        users: BTreeSet<&'a str>,
+        limited: Vec<usize>,
+        n_open: usize,
+        n_others: usize,
+    }
+    let mut addresses: BTreeMap<&str, Shared<'_>> = BTreeMap::new();
+    for life in window.attempts() {
+        let (Some(address), Some(idx), Some(attempt)) =
+            (window.address(life), life.attempt, window.attempt(life))
+        else {
+            continue;
+        };
+        let shared = addresses.entry(address).or_default();
+        let of_address = attempt.text("of").is_some_and(|of| of.contains("address"));
+        if is_limited(window, life, attempt) && of_address {
+            shared.limited.push(idx);
+            continue;
+        }
+        shared.n_others += 1;
+        if is_open(attempt) {
+            shared.n_open += 1;
+            shared.users.extend(window.user(life));
+        }
+    }
+    for (address, shared) in addresses {
+        let is_good = shared.n_open * 5 >= shared.n_others * 4;
+        if shared.limited.is_empty() || shared.users.len() < MIN_USERS || !is_good {
+            continue;
+        }
+        let text = format!(
+            "{} users share the address {address}; four of five of their other attempts succeed, and together they reach the limit of one address.",
+            shared.users.len()
+        );
+        let facts = facts([("address", json!(address)), ("users", json!(shared.users.len()))]);
+        let diagnosis = Diagnosis::RATELIMIT_TOO_LOW;
+        verdict.found.push(Found::new(window, diagnosis, Confidence::Proven, shared.limited, text, facts));
+    }
+}
+
+/// What one user asked for.
+#[derive(Debug, Default)]
+struct Requests {
+    entries: Vec<usize>,
+    n_issued: usize,
+    n_used: usize,
+    is_limited: bool,
+}
+
 /// Tokens that are requested and not used.
 fn token_requests(window: &Window<'_>, asked: &Asked, verdict: &mut Verdict) {
     let used: BTreeSet<&str> =
         window.attempts().iter().filter_map(|life| window.text(life, "fingerprint")).collect();
-    let mut requests: BTreeMap<&str, (Vec<usize>, usize, bool)> = BTreeMap::new();
+    let mut requests: BTreeMap<(Option<&str>, &str), Requests> = BTreeMap::new();
     for (idx, entry) in window.of_kind(Kind::Token) {
         let of_attempt = entry.connection_id.is_some();
         let Some(who) = entry.user.as_deref().or(entry.address.as_deref()).filter(|_| !of_attempt) else {
             continue;
         };
-        let (entries, n_used, is_limited) = requests.entry(who).or_default();
-        entries.push(idx);
-        *n_used +=
+        let requests = requests.entry((entry.api_id.as_deref(), who)).or_default();
+        let is_limited = LIMITED.iter().any(|diagnosis| entry.outcome == diagnosis.as_str());
+        // What was refused for another reason is no token that anybody could use.
+        if !is_limited && entry.outcome != OK {
+            continue;
+        }
+        requests.entries.push(idx);
+        requests.is_limited |= is_limited;
+        requests.n_issued += usize::from(!is_limited);
+        requests.n_used +=
             usize::from(entry.text("fingerprint").is_some_and(|fingerprint| used.contains(fingerprint)));
-        *is_limited |= entry.outcome == Diagnosis::TOKENREQ_RATE_LIMITED.as_str();
     }
-    for (entries, n_used, is_limited) in requests.into_values() {
-        let is_waste = entries.len() >= MIN_TOKENS && n_used * 2 < entries.len();
+    for Requests { entries, n_issued, n_used, is_limited } in requests.into_values() {
+        let is_waste = n_issued >= MIN_TOKENS && n_used * 2 < n_issued;
         if !is_waste || !(is_limited || asked.names(Diagnosis::RATELIMIT_TOKEN_REQUESTS)) {
             continue;
         }
-        let text = format!("{} tokens were requested, {n_used} of them used.", entries.len());
-        let facts = facts([("count", json!(entries.len())), ("used", json!(n_used))]);
+        let text = format!("{n_issued} tokens were issued to one user, {n_used} of them used.");
+        let facts = facts([("count", json!(n_issued)), ("used", json!(n_used))]);
         let found =
             Found::new(window, Diagnosis::RATELIMIT_TOKEN_REQUESTS, Confidence::Proven, entries, text, facts);
         verdict.found.push(found);
@@ -306,6 +403,17 @@ mod tests {
         {
             let mut story = Story::default();
             attempts(&mut story, n, every, 2, None, "ann");
+            // What stays open side by side is no loop.
+            assert_found(&mut story, &[]);
+            for k in 0..n - 2 {
+                story.close(
+                    1_300 + k * every,
+                    &format!("ann{k}"),
+                    Diagnosis::GONE_CLIENT_CLOSED,
+                    "client",
+                    1000,
+                );
+            }
             assert_found(&mut story, &expected);
         }
     }
@@ -330,6 +438,46 @@ mod tests {
             let mut story = Story::default();
             for user in 0..n {
                 attempts(&mut story, 3, 20_000, 1, None, &format!("user{user}"));
+            }
+            assert_found(&mut story, &expected);
+        }
+    }
+
+    #[test]
+    fn a_limit_of_one_address_that_an_office_reaches_is_too_low() {
+        // ratelimit.too-low: whoever is refused by address has no name yet.
+        for (n, expected) in [(5, vec![("ratelimit.too-low", Proven)]), (4, vec![])] {
+            let mut story = Story::default();
+            for user in 0..n {
+                let told = story.open(1_000 + user * 7_000, &format!("u{user}"), &format!("user{user}"));
+                told.edit(|entry| entry.address = Some("192.0.2.1".to_owned()));
+            }
+            let refused = story.refuse(90_000, "x", "", Diagnosis::RATELIMIT_CONNECT, 429);
+            refused
+                .set("of", "attempts of the address")
+                .edit(|entry| entry.address = Some("192.0.2.1".to_owned()));
+            assert_found(&mut story, &expected);
+        }
+    }
+
+    #[test]
+    fn a_refusal_without_a_name_belongs_to_the_user_at_that_address() {
+        // ratelimit.reconnect-loop: opened as ann, then limited by address before anybody knows who it is.
+        for (agent, expected) in [("tool/1", vec![("ratelimit.reconnect-loop", Proven)]), ("tool/2", vec![])]
+        {
+            let mut story = Story::default();
+            for k in 0..6_u64 {
+                let (at, id) = (1_000 + k * 1_000, format!("c{k}"));
+                let told = match k < 3 {
+                    true => {
+                        story.close(at + 100, &id, Diagnosis::GONE_CLIENT_CLOSED, "client", 1000);
+                        story.open(at, &id, "ann").set("userAgent", "tool/1")
+                    }
+                    false => {
+                        story.refuse(at, &id, "", Diagnosis::RATELIMIT_CONNECT, 429).set("userAgent", agent)
+                    }
+                };
+                told.edit(|entry| entry.address = Some("192.0.2.1".to_owned()));
             }
             assert_found(&mut story, &expected);
         }
@@ -366,6 +514,16 @@ mod tests {
         }
         story.open(20_000, "a", "ann").set("fingerprint", "f3");
         assert_found(&mut story, &[("ratelimit.token-requests", Proven)]);
+        // Requests that were refused for another reason are no tokens.
+        for entry in story.entries.iter_mut().filter(|entry| entry.kind == Kind::Token && entry.outcome == OK)
+        {
+            entry.outcome = Diagnosis::TOKENREQ_ANONYMOUS.as_str().to_owned();
+        }
+        assert_found(&mut story, &[]);
+        for entry in story.entries.iter_mut().filter(|entry| entry.outcome.starts_with("tokenreq.anonymous"))
+        {
+            entry.outcome = OK.to_owned();
+        }
         for k in 4..11_u64 {
             story.open(21_000 + k * 30_000, &format!("a{k}"), "ann").set("fingerprint", format!("f{k}"));
         }

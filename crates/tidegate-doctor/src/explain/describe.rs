@@ -4,7 +4,7 @@ use serde_json::Value;
 use tidegate_core::diagnosis::{Cause, Diagnosis};
 use tidegate_core::journal::{Entry, Kind, OK};
 
-use crate::check::{HOUR, span};
+use crate::check::{HOUR, is_open, span};
 use crate::report::{Confidence, Moment};
 
 /// Facts that a line shows behind the words; more would hide the one that matters.
@@ -74,6 +74,54 @@ const NOT_SHOWN: &[&str] = &[
     "madeAt",
 ];
 
+/// Facts that are in every entry of a handshake and prove little: shown only where they are the proof.
+const RARELY_SHOWN: &[&str] = &[
+    "check",
+    "code",
+    "cookieNames",
+    "claimNames",
+    "closeReason",
+    "httpVersion",
+    "integrationMs",
+    "queryNames",
+    "queueBytes",
+    "tokenMs",
+];
+
+/// Facts that are times, in milliseconds since 1970.
+const TIMES: &[&str] =
+    &["exp", "nbf", "iat", "now", "firstUsedAt", "resetAt", "closedAt", "keysFetchedAt", "requestedAt"];
+
+/// Facts that are durations in milliseconds.
+const DURATIONS: &[&str] = &["leeway", "aheadMs", "tokenAgeMs", "lifetimeMs", "waitedMs", "clientLeftMs"];
+
+/// The facts that prove a cause, which come first and are always shown. Source: column "proof" of the catalogue.
+fn proof(id: &str) -> &'static [&'static str] {
+    let (family, _) = id.split_once('.').unwrap_or((id, ""));
+    match id {
+        "handshake.url-too-long" => &["urlLength", "headBytes", "limit"],
+        "client.socketio" | "client.other-protocol" => &["queryNames", "method"],
+        "proxy.http10" => &["httpVersion", "keyPresent"],
+        "proxy.host-rewritten" => &["host", "forwardedHost"],
+        "proxy.upgrade-stripped" => {
+            &["keyPresent", "version", "upgradePresent", "connectionPresent", "httpVersion", "peer"]
+        }
+        "handshake.malformed" | "handshake.not-websocket" => {
+            &["upgradePresent", "connectionPresent", "keyPresent", "version", "userAgent"]
+        }
+        "jwt.missing" | "jwt.wrong-place" | "token.missing" => &["place", "parameter", "queryNames"],
+        "jwt.expired" => &["exp", "now", "leeway"],
+        "jwt.not-yet-valid" => &["claim", "aheadMs", "leeway"],
+        "token.session-missing" => &["cookieNames"],
+        "origin.not-allowed" => &["origin", "allowedOrigins"],
+        _ => match family {
+            "tokenreq" => &["wantedCookie", "cookieNames", "wantedHeaders", "origin"],
+            "identity" | "cookie" => &["wantedCookie", "cookieNames", "origin", "host"],
+            _ => &[],
+        },
+    }
+}
+
 /// How long the journal must reach back before an id that it does not know was never issued: the longest connection of the
 /// original, 2 h, and a day for which ends are kept.
 const KNOWS_EVERY_ID: u64 = 26 * HOUR;
@@ -106,13 +154,23 @@ pub(super) fn moment(entry: &Entry) -> Moment {
         at: crate::check::time(entry.ts),
         kind: entry.kind.as_str().to_owned(),
         outcome: entry.outcome.clone(),
-        text: line(entry),
+        text: words(entry).join(", "),
         request_id: entry.request_id.clone(),
     }
 }
 
-/// What happened, without its time.
+/// What happened and the facts of it, without its time.
 pub(super) fn line(entry: &Entry) -> String {
+    let mut words = words(entry);
+    // How a success came about fills pages and explains nothing.
+    if entry.outcome != OK {
+        words.extend(Some(facts(entry)).filter(|facts| !facts.is_empty()));
+    }
+    words.join(", ")
+}
+
+/// What happened, in a few words.
+fn words(entry: &Entry) -> Vec<String> {
     let text = |name: &str| entry.text(name).unwrap_or_default();
     let number = |name: &str| entry.number(name).map(|number| number as u64);
     let mut words: Vec<String> = Vec::new();
@@ -129,10 +187,15 @@ pub(super) fn line(entry: &Entry) -> String {
             }
             say(entry.user.as_deref().map_or_else(String::new, |user| format!("user {user}")));
             match number("status") {
+                _ if entry.fact("dryRun").is_some() => say("a question what it would come to".to_owned()),
                 Some(101) => say("opened".to_owned()),
-                Some(status) => say(format!("answered with {status}")),
-                // A remark about an attempt: how the attempt itself ended has an entry of its own.
-                None => {}
+                Some(status) => match number("closeCode") {
+                    Some(code) => say(format!("opened, and closed with {code} as a refusal")),
+                    None => say(format!("answered with {status}")),
+                },
+                // A remark on the way, whatever came of it.
+                None if entry.outcome != OK => {}
+                None => say(if is_open(entry) { "opened" } else { "not opened" }.to_owned()),
             }
         }
         Kind::Integration => {
@@ -148,13 +211,13 @@ pub(super) fn line(entry: &Entry) -> String {
         Kind::Message => {
             say(entry.route_key.as_deref().map_or_else(String::new, |route| format!("route {route}")));
             say(number("handled").map_or_else(String::new, |count| format!("{count} handled in a minute")));
-            say(number("size").map_or_else(String::new, |size| bytes(size)));
+            say(number("size").map_or_else(String::new, bytes));
             say(entry.text("selectedValue").map_or_else(String::new, |value| format!("selected {value:?}")));
         }
         Kind::Post => {
             say(format!("to {}", entry.text("target").unwrap_or("connection")));
             say(text("channel").to_owned());
-            say(number("size").map_or_else(String::new, |size| bytes(size)));
+            say(number("size").map_or_else(String::new, bytes));
             say(entry.text("caller").map_or_else(String::new, |caller| format!("by {caller}")));
         }
         Kind::Close => {
@@ -174,38 +237,35 @@ pub(super) fn line(entry: &Entry) -> String {
         }
         Kind::Authorizer | Kind::Token | Kind::Jwt | Kind::UserCheck | Kind::RateLimit | Kind::Origin => {}
     }
-    // How a success came about fills pages and explains nothing.
     if entry.outcome != OK {
         say(text("detail").to_owned());
-        say(facts(entry));
     }
-    words.join(", ")
+    words
 }
 
 fn bytes(n: u64) -> String {
     format!("{n} {}", if n == 1 { "byte" } else { "bytes" })
 }
 
-/// Facts by name, short.
+/// Facts by name, short, those that prove the outcome first.
 fn facts(entry: &Entry) -> String {
-    let shown = entry.facts.iter().filter(|(name, value)| {
-        let says_nothing = match value {
-            Value::Null => true,
-            Value::Array(items) => items.is_empty(),
-            Value::Object(members) => members.is_empty(),
-            // What nearly every request has proves nothing; what the line begins with needs no repetition.
-            Value::String(text) => (name.as_str(), text.as_str()) == ("httpVersion", "1.1") || *text == entry.outcome,
-            _ => false,
-        };
-        !NOT_SHOWN.contains(&name.as_str()) && !says_nothing
+    let proof = proof(&entry.outcome);
+    let first = proof.iter().filter_map(|name| Some((*name, entry.facts.get(*name)?)));
+    let others = entry.facts.iter().map(|(name, value)| (name.as_str(), value)).filter(|(name, value)| {
+        let is_noise = NOT_SHOWN.contains(name) || RARELY_SHOWN.contains(name) || proof.contains(name);
+        // Nothing in a list is nothing to read.
+        !is_noise && !value.as_array().is_some_and(Vec::is_empty)
     });
+    let shown = first.chain(others).filter(|(_, value)| !value.is_null());
     let shown = shown.take(MAX_FACTS).map(|(name, value)| {
+        let millis = value.as_u64().or_else(|| value.as_f64().filter(|ms| *ms >= 0.0).map(|ms| ms as u64));
         let value = match value {
-            // Milliseconds since 1970; nobody reads those.
-            Value::Number(number) if name.ends_with("At") => match number.as_u64() {
-                Some(millis) => crate::check::time(millis.saturating_mul(crate::check::MILLI)),
-                None => number.to_string(),
-            },
+            _ if TIMES.contains(&name) && millis.is_some() => {
+                crate::check::time(millis.unwrap_or_default().saturating_mul(1000))
+            }
+            _ if DURATIONS.contains(&name) && millis.is_some() => {
+                span(millis.unwrap_or_default().saturating_mul(1000))
+            }
             Value::String(text) => text.clone(),
             Value::Array(items) => {
                 let items: Vec<String> = items
@@ -261,6 +321,30 @@ mod tests {
     }
 
     #[test]
+    fn the_proof_comes_first_and_can_be_read() {
+        // DX-60 jwt.expired proxy.upgrade-stripped
+        let facts = json!({
+            "alg": "HS256", "check": "jwt", "claimNames": ["exp"], "code": "IdentityRejected", "cookieNames": [],
+            "detail": "the token has expired", "exp": 1_767_322_800_000_u64, "fingerprint": "f", "httpVersion": "1.1",
+            "leeway": 30_000, "now": 1_767_322_900_000_u64, "status": 403, "queryNames": ["token"]
+        });
+        assert_eq!(
+            line(&entry(Kind::Handshake, Some(Diagnosis::JWT_EXPIRED), facts)),
+            "answered with 403, the token has expired, exp 2026-01-02T03:00:00.000Z, now 2026-01-02T03:01:40.000Z, \
+             leeway 30 s, alg HS256, fingerprint f"
+        );
+        let facts = json!({
+            "status": 426, "keyPresent": true, "version": "13", "upgradePresent": false, "connectionPresent": false,
+            "httpVersion": "1.1", "peer": "10.0.3.7", "code": "UpgradeRequired", "headerNames": ["host"]
+        });
+        assert_eq!(
+            line(&entry(Kind::Handshake, Some(Diagnosis::PROXY_UPGRADE_STRIPPED), facts)),
+            "answered with 426, keyPresent true, version 13, upgradePresent false, connectionPresent false, \
+             httpVersion 1.1, peer 10.0.3.7"
+        );
+    }
+
+    #[test]
     fn lines_say_what_happened() {
         let mut refused = entry(
             Kind::Handshake,
@@ -269,6 +353,14 @@ mod tests {
         );
         refused.address = Some("192.0.2.1".to_owned());
         assert_eq!(line(&refused), "ws.example.com/chat, from 192.0.2.1, answered with 403, role user");
+        assert_eq!(moment(&refused).text, "ws.example.com/chat, from 192.0.2.1, answered with 403");
+        // A remark is no answer: the handshake may have opened.
+        let remark = entry(
+            Kind::Handshake,
+            Some(Diagnosis::SUBPROTOCOL_NOT_CONFIRMED),
+            json!({ "host": "h", "path": "/", "offeredSubprotocols": ["v1"], "answeredSubprotocols": [] }),
+        );
+        assert_eq!(line(&remark), "h/, offeredSubprotocols [v1]");
         let facts = json!({ "by": "network", "closeCode": 1006, "ageMs": 90_000, "idleMs": 60_000, "messagesIn": 1, "messagesOut": 2 });
         let close = entry(Kind::Close, None, facts);
         assert_eq!(line(&close), "by network, with 1006, after 90 s, idle for 60 s, 1 messages in, 2 out");

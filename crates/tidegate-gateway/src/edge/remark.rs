@@ -191,7 +191,9 @@ pub(crate) fn cookie_missing(headers: &HeaderMap, domain: &str) -> (Diagnosis, F
     let origin = headers.get(ORIGIN).and_then(|origin| origin.to_str().ok());
     let has_cookies = headers.contains_key(http::header::COOKIE);
     let is_cross_site = origin.is_some_and(|origin| is_cross_site(origin, host));
-    let facts = Facts::none().with("crossSite", is_cross_site);
+    let mut facts =
+        Facts::none().with("crossSite", is_cross_site).with("host", super::attempt::short(host, 255));
+    facts.add_some("origin", origin.map(|origin| super::attempt::short(origin, 255)));
     match is_cross_site && !has_cookies {
         true => (Diagnosis::COOKIE_SAMESITE, facts),
         false => (Diagnosis::IDENTITY_COOKIE_NOT_AVAILABLE, facts),

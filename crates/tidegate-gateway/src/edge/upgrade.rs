@@ -335,6 +335,7 @@ impl UpgradeRequest {
                 gateway.attempts.on_end(&handshake, &refused.outcome(row.status), gateway.next_random());
                 self.attempt.note("check", refused.check);
                 self.attempt.note_all(refused.facts);
+                self.note_close_code(row.status);
                 let light = self.attempt.without_facts();
                 let attempt = std::mem::replace(&mut self.attempt, light);
                 let more = Map::from_iter([("check".to_owned(), refused.check.into())]);
@@ -445,14 +446,23 @@ impl UpgradeRequest {
         (reply, deflate)
     }
 
+    /// With which code a refusal is told as an end; nothing where it is told by its status.
+    fn refusal_close_code(&self, status: u16) -> Option<u16> {
+        let is_close = self.stage.settings.connect.reject_as_close && !self.attempt.is_dry_run;
+        is_close.then(|| 4000 + status.min(999))
+    }
+
+    fn note_close_code(&mut self, status: u16) {
+        if let Some(close_code) = self.refusal_close_code(status) {
+            self.attempt.note("closeCode", close_code);
+        }
+    }
+
     /// A refusal that the client sees as an end has an entry as such.
     fn note_refused_after_open(&self, gateway: &Gateway, place: &Place, cause: Diagnosis, status: u16) {
-        if !self.stage.settings.connect.reject_as_close {
-            return;
-        }
-        let facts = gateway.facts(|| {
-            Facts::none().with("closeCode", 4000 + status.min(999)).with("causeId", cause.as_str())
-        });
+        let Some(close_code) = self.refusal_close_code(status) else { return };
+        let facts =
+            gateway.facts(|| Facts::none().with("closeCode", close_code).with("causeId", cause.as_str()));
         gateway.notice(Notice::Decided {
             place: place.clone(),
             kind: journal::Kind::Close,
@@ -463,13 +473,11 @@ impl UpgradeRequest {
 
     /// The answer to a refused handshake: `reply`, or a connection that ends with its status.
     fn refused(&self, reply: Reply) -> Outcome {
-        if !self.stage.settings.connect.reject_as_close || self.attempt.is_dry_run {
-            return Err(reply);
-        }
+        let status = reply.status();
+        let Some(close_code) = self.refusal_close_code(status.as_u16()) else { return Err(reply) };
         // Browsers hide status and body of a refused handshake; a close code they show. But they end a connection
         // themselves when nothing of what they offered is confirmed.
-        let status = reply.status();
-        let close = CloseCode::new(4000 + status.as_u16().min(999)).unwrap_or(CloseCode::POLICY_VIOLATION);
+        let close = CloseCode::new(close_code).unwrap_or(CloseCode::POLICY_VIOLATION);
         let subprotocol = self
             .own_subprotocol()
             .or(self.has_bearer.then_some(BEARER_SUBPROTOCOL))
@@ -741,8 +749,11 @@ impl Admitted {
             gateway.attempts.on_end(&handshake, &outcome, gateway.next_random());
         }
         let place = attempt.place.clone();
-        self.request.note_refused_after_open(gateway, &place, diagnosis, status);
+        if let Some(close_code) = self.request.refusal_close_code(status) {
+            attempt.note("closeCode", close_code);
+        }
         refusal::report(gateway, attempt, &mut reply, code, diagnosis, detail);
+        self.request.note_refused_after_open(gateway, &place, diagnosis, status);
         self.request.refused(reply)
     }
 }

@@ -265,7 +265,7 @@ async fn tokens_of_a_user_are_limited() {
     }
     let refusal = issue(start + 30_000).await.unwrap_err();
     assert_eq!((refusal.code, refusal.retry_after), (ErrorCode::TokenRequestsExceeded, Some(30)));
-    assert_eq!(refusal.diagnosis.as_str(), "ratelimit.token-requests");
+    assert_eq!(refusal.diagnosis.as_str(), "tokenreq.rate-limited");
     // Others are not concerned.
     plane.token_at(TokenRequest { user: Some("eve".to_owned()), ..ada() }, start + 30_000).await;
 

@@ -223,7 +223,7 @@ async fn a_user_gets_so_many_tokens_a_minute() {
         assert_eq!(ask_as_page(&plane, "").await.status, 200);
     }
     let reply = ask_as_page(&plane, "").await;
-    assert_eq!((reply.status, plane.last_token_refusal().diagnosis), (429, "ratelimit.token-requests"));
+    assert_eq!((reply.status, plane.last_token_refusal().diagnosis), (429, "tokenreq.rate-limited"));
     assert!(reply.value("retry-after").parse::<u64>().unwrap() > 0);
     assert_eq!(reply.value("access-control-allow-origin"), PAGE);
     answer_with(&plane, 200, r#"{"user":"eve"}"#);
