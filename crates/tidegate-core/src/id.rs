@@ -51,14 +51,7 @@ impl ConnectionId {
     /// # Errors
     /// [`MalformedId`] for any other length or alphabet. A well-formed id that was never issued is no error.
     pub fn parse(text: &str) -> Result<Self, MalformedId> {
-        if text.len() != ID_LENGTH || !text.ends_with('=') {
-            return Err(MalformedId);
-        }
-        let mut bytes = [0; 12];
-        match LENIENT.decode_slice(text, &mut bytes) {
-            Ok(11) => Ok(Self(bytes[..11].try_into().map_err(|_| MalformedId)?)),
-            _ => Err(MalformedId),
-        }
+        read_id(text).map(Self)
     }
 
     /// The part that the check value protects.
@@ -113,6 +106,28 @@ impl RequestId {
         bytes[5..].copy_from_slice(&entropy.to_be_bytes()[2..]);
         Self(bytes)
     }
+
+    /// Reads the 16-character form.
+    ///
+    /// # Errors
+    /// [`MalformedId`] for any other length or alphabet.
+    pub fn parse(text: &str) -> Result<Self, MalformedId> {
+        read_id(text).map(Self)
+    }
+
+    /// When it was made, in milliseconds since 1970: of the times that it may mean, 35 years apart, the one that is
+    /// nearest to `around`.
+    pub fn made_at(self, around: u64) -> u64 {
+        const SPAN: u64 = 1 << 40;
+        let [a, b, c, d, e, ..] = self.0;
+        let low = u64::from_be_bytes([0, 0, 0, a, b, c, d, e]);
+        let same = around / SPAN * SPAN + low;
+        let others = [same.checked_sub(SPAN), same.checked_add(SPAN)].into_iter().flatten();
+        others.fold(
+            same,
+            |best, other| if other.abs_diff(around) < best.abs_diff(around) { other } else { best },
+        )
+    }
 }
 
 impl fmt::Display for RequestId {
@@ -124,6 +139,17 @@ impl fmt::Display for RequestId {
 impl fmt::Debug for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_id(&self.0, f)
+    }
+}
+
+fn read_id(text: &str) -> Result<[u8; 11], MalformedId> {
+    if text.len() != ID_LENGTH || !text.ends_with('=') {
+        return Err(MalformedId);
+    }
+    let mut bytes = [0; 12];
+    match LENIENT.decode_slice(text, &mut bytes) {
+        Ok(11) => bytes[..11].try_into().map_err(|_| MalformedId),
+        _ => Err(MalformedId),
     }
 }
 
@@ -145,6 +171,17 @@ mod tests {
         assert_eq!(text.len(), ID_LENGTH);
         assert!(text.ends_with('='));
         assert_eq!(ConnectionId::parse(&text), Ok(id));
+    }
+
+    #[test]
+    fn a_request_id_says_when_it_was_made() {
+        for millis in [0, 5, (1 << 40) - 1, 1 << 40, 1_790_000_000_000] {
+            let id = RequestId::new(millis, 77);
+            assert_eq!(RequestId::parse(&id.to_string()), Ok(id));
+            for around in [millis, millis + 1_000_000_000, millis.saturating_sub(1_000_000_000)] {
+                assert_eq!(id.made_at(around), millis);
+            }
+        }
     }
 
     #[test]

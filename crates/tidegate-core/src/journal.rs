@@ -3,12 +3,14 @@
 //! An [`Entry`] is one event of the connection journal. It is made from a [`Notice`](crate::notice::Notice), holds
 //! names, numbers and ids, and never a token, a cookie's value, a query value or a payload.
 
-use crate::port::BoxFuture;
-use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use crate::diagnosis::Diagnosis;
-use crate::port::StoreError;
+use crate::notice::Place;
+use crate::port::{BoxFuture, StoreError};
 
 /// Facts that prove a cause, by name. Empty takes no memory.
 ///
@@ -20,6 +22,11 @@ impl Facts {
     /// None.
     pub const fn none() -> Self {
         Self(Vec::new())
+    }
+
+    /// None, with room for `capacity` of them.
+    pub fn with_capacity(capacity: usize) -> Self {
+        Self(Vec::with_capacity(capacity))
     }
 
     /// Adds one.
@@ -56,6 +63,11 @@ impl Facts {
         self.0.iter().map(|(name, value)| (*name, value))
     }
 
+    /// All, to be changed, in the order they were added.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&'static str, &mut Value)> {
+        self.0.iter_mut().map(|(name, value)| (*name, value))
+    }
+
     /// Are there none?
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -64,6 +76,17 @@ impl Facts {
     /// As an object; a name that was added twice keeps its last value.
     pub fn into_map(self) -> Map<String, Value> {
         self.0.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+}
+
+/// An object; of a name that was added twice the last value.
+impl Serialize for Facts {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let is_last = |at: usize, name: &str| {
+            self.0.iter().skip(at + 1).all(|(later, _)| later.len() != name.len() || *later != name)
+        };
+        let facts = self.0.iter().enumerate().filter(|(at, (name, _))| is_last(*at, name));
+        serializer.collect_map(facts.map(|(_, (name, value))| (name, value)))
     }
 }
 
@@ -231,6 +254,49 @@ impl Entry {
     }
 }
 
+/// An entry that is to be written: what [`Entry`] says, without copies of what its notice had.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    /// As [`Entry::ts`].
+    pub ts: u64,
+    /// As [`Entry::kind`].
+    pub kind: Kind,
+    /// Why it failed; none for what went well.
+    pub outcome: Option<Diagnosis>,
+    /// Where; without the address, of which [`Self::address`] has as much as is kept.
+    pub place: Place,
+    /// As [`Entry::node`].
+    pub node: u32,
+    /// As [`Entry::address`].
+    pub address: Option<String>,
+    /// As [`Entry::duration_ms`].
+    pub duration_ms: Option<f64>,
+    /// As [`Entry::facts`].
+    pub facts: Facts,
+}
+
+impl Draft {
+    /// The entry.
+    pub fn into_entry(self) -> Entry {
+        let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        let Place { api_id, stage, connection_id, request_id, route_key, client_ref, user, .. } = self.place;
+        Entry {
+            request_id: request_id.map(|id| id.to_string()),
+            connection_id: connection_id.map(|id| id.to_string()),
+            client_ref: client_ref.as_deref().and_then(some),
+            node: self.node,
+            api_id: some(&api_id),
+            stage: some(&stage),
+            route_key: route_key.as_deref().and_then(some),
+            user: user.as_deref().and_then(some),
+            address: self.address,
+            duration_ms: self.duration_ms,
+            facts: self.facts.into_map(),
+            ..Entry::new(self.ts, self.kind, self.outcome)
+        }
+    }
+}
+
 /// Which entries. Everything that is set must hold.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct EntryQuery {
@@ -306,6 +372,11 @@ pub enum Erase {
 pub trait JournalStore: Send + Sync + std::fmt::Debug {
     /// Adds entries; answers after they can be read.
     fn append(&self, entries: Vec<Entry>) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Adds entries that are not made yet; answers after they can be read.
+    fn write(&self, drafts: Arc<Vec<Draft>>) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.append(drafts.iter().cloned().map(Draft::into_entry).collect())
+    }
 
     /// Reads entries, in the order of time.
     fn query(&self, query: EntryQuery) -> BoxFuture<'_, Result<Vec<Entry>, StoreError>>;

@@ -337,4 +337,11 @@ pub trait NoticeSink: Send + Sync + std::fmt::Debug {
     fn keeps_facts(&self) -> bool {
         false
     }
+
+    /// Will the facts of this accepted handshake be kept, which is about to be told? When there are too many of them,
+    /// only a part is, and gathering the facts of the others costs more than leaving them out.
+    fn wants_success(&self, connection_id: ConnectionId) -> bool {
+        let _ = connection_id;
+        self.keeps_facts()
+    }
 }

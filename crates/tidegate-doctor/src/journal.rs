@@ -17,13 +17,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tidegate_core::journal::{Entry, EntryQuery, Erase, JournalState, JournalStore, Retention};
+use tidegate_core::id::ConnectionId;
+use tidegate_core::journal::{Draft, Entry, EntryQuery, Erase, JournalState, JournalStore, Retention};
 use tidegate_core::notice::{Notice, NoticeSink};
 use tidegate_core::port::{BoxFuture, StoreError};
 use tokio::sync::Notify;
 
 pub use self::address::{AddressKey, ClientAddress};
-use self::sample::{Kept, Sampler};
+use self::sample::{Kept, Sampler, Share};
 
 /// Notices that wait at most; of about a kilobyte each.
 pub const CAPACITY: usize = 16_384;
@@ -33,6 +34,9 @@ pub const DELAY: Duration = Duration::from_millis(200);
 
 /// Entries of one write: a transaction of some megabytes, and an answer within milliseconds.
 const BATCH: usize = 1000;
+
+/// Notices whose entries are made without the help of another thread.
+const AT_ONCE: u64 = 32;
 
 /// Between two clean-ups, and the length of a count of what went well.
 const MINUTE: Duration = Duration::from_secs(60);
@@ -97,9 +101,11 @@ pub struct Counts {
 #[derive(Debug)]
 pub struct Journal {
     store: Arc<dyn JournalStore>,
-    config: JournalConfig,
+    config: Arc<JournalConfig>,
     /// Microseconds since 1970.
     clock: fn() -> u64,
+    /// How many handshakes are written, to be asked without the buffer's lock.
+    share: Arc<Share>,
     buffer: Mutex<Buffer>,
     /// Something is in the buffer.
     filled: Notify,
@@ -135,8 +141,9 @@ impl Journal {
         let sampler = Sampler::new(config.sample_handshakes, config.sample_posts);
         Self {
             store,
-            config,
+            config: Arc::new(config),
             clock,
+            share: sampler.share(),
             buffer: Mutex::new(Buffer { successes: Vec::new(), failures: Vec::new(), sampler }),
             filled: Notify::new(),
             half_full: Notify::new(),
@@ -254,47 +261,58 @@ impl Journal {
         taken.extend(failures);
         // In the order of time; those of one moment as they came.
         taken.sort_by_key(|taken| taken.at);
-        let mut entries = Vec::with_capacity(taken.len().min(BATCH));
         let mut result = Ok(());
-        for taken in taken {
-            entries.push(self.entry(taken));
-            if entries.len() == BATCH {
-                result = self.write(std::mem::take(&mut entries)).await.and(result);
-                tokio::task::yield_now().await;
+        let mut taken = taken.into_iter();
+        loop {
+            let batch: Vec<Taken> = taken.by_ref().take(BATCH).collect();
+            if batch.is_empty() {
+                return result;
+            }
+            result = self.write(self.drafts(batch).await).await.and(result);
+        }
+    }
+
+    /// What is to be written of a batch. Many are a matter of milliseconds, in which a worker of the gateway has better
+    /// things to do.
+    async fn drafts(&self, batch: Vec<Taken>) -> Vec<Draft> {
+        let config = Arc::clone(&self.config);
+        let n_taken = batch.len() as u64;
+        let make = move || batch.into_iter().map(|taken| draft(&config, taken)).collect();
+        if n_taken <= AT_ONCE {
+            return make();
+        }
+        match tokio::task::spawn_blocking(make).await {
+            Ok(drafts) => drafts,
+            Err(error) => {
+                // It panicked, or the process ends.
+                tracing::error!(n_entries = n_taken, %error, "entries of the journal were lost");
+                self.dropped.fetch_add(n_taken, Ordering::Relaxed);
+                Vec::new()
             }
         }
-        self.write(entries).await.and(result)
     }
 
-    fn entry(&self, taken: Taken) -> Entry {
-        let mut entry = entry::of(taken.notice, taken.at, self.config.node);
-        if taken.one_in > 1 {
-            entry.facts.insert("sampledOneIn".to_owned(), taken.one_in.into());
-        }
-        self.conceal(&mut entry);
-        entry
-    }
-
-    fn conceal(&self, entry: &mut Entry) {
-        let JournalConfig { client_address, address_key, .. } = &self.config;
-        if let Some(address) = &mut entry.address
-            && let Some(concealed) = client_address.conceal(address, address_key)
-        {
-            *address = concealed;
-        }
-        guard::facts(&mut entry.facts, *client_address, address_key);
-    }
-
-    async fn write(&self, entries: Vec<Entry>) -> Result<(), StoreError> {
-        if entries.is_empty() {
+    async fn write(&self, drafts: Vec<Draft>) -> Result<(), StoreError> {
+        if drafts.is_empty() {
             return Ok(());
         }
-        let n_entries = entries.len() as u64;
-        let mut result = self.store.append(entries.clone()).await;
+        let n_entries = drafts.len() as u64;
+        let drafts = Arc::new(drafts);
+        let result = self.store.write(Arc::clone(&drafts)).await;
+        self.conclude(result, n_entries, || self.store.write(drafts)).await
+    }
+
+    /// Tries a failed write once more if a clean-up makes room for it, and counts.
+    async fn conclude<'a>(
+        &'a self,
+        mut result: Result<(), StoreError>,
+        n_entries: u64,
+        again: impl FnOnce() -> BoxFuture<'a, Result<(), StoreError>>,
+    ) -> Result<(), StoreError> {
         if result.is_err() && !matches!(result, Err(StoreError::Busy)) {
-            // Perhaps there is no room left, and a clean-up makes some.
+            // Perhaps there is no room left.
             if self.store.retain(self.retention()).await.is_ok_and(|n_removed| n_removed > 0) {
-                result = self.store.append(entries).await;
+                result = again().await;
             }
         }
         self.is_failing.store(result.is_err(), Ordering::Relaxed);
@@ -340,8 +358,30 @@ impl Journal {
     }
 
     fn address_as_kept(&self, address: String) -> String {
-        let JournalConfig { client_address, address_key, .. } = &self.config;
+        let JournalConfig { client_address, address_key, .. } = &*self.config;
         client_address.conceal(&address, address_key).unwrap_or(address)
+    }
+}
+
+/// What is to be written of a notice.
+fn draft(config: &JournalConfig, taken: Taken) -> Draft {
+    let mut draft = entry::of(taken.notice, taken.at, config.node);
+    if taken.one_in > 1 {
+        draft.facts.add("sampledOneIn", taken.one_in);
+    }
+    conceal(config, &mut draft.address);
+    guard::facts(draft.facts.iter_mut(), config.client_address, &config.address_key);
+    draft
+}
+
+/// Leaves as much of an address as the setting says.
+fn conceal(config: &JournalConfig, address: &mut Option<String>) {
+    let JournalConfig { client_address, address_key, .. } = config;
+    if let Some(address) = address
+        && *client_address != ClientAddress::Full
+        && let Some(concealed) = client_address.conceal(address, address_key)
+    {
+        *address = concealed;
     }
 }
 
@@ -364,6 +404,10 @@ impl NoticeSink for Journal {
     fn keeps_facts(&self) -> bool {
         true
     }
+
+    fn wants_success(&self, connection_id: ConnectionId) -> bool {
+        self.share.has(connection_id, (self.clock)())
+    }
 }
 
 /// Reads see what was taken before. An address may be given as it is or as it is kept.
@@ -371,9 +415,15 @@ impl JournalStore for Journal {
     /// Past the buffer: for what is no notice.
     fn append(&self, mut entries: Vec<Entry>) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
-            entries.iter_mut().for_each(|entry| self.conceal(entry));
+            for entry in &mut entries {
+                conceal(&self.config, &mut entry.address);
+                let facts = entry.facts.iter_mut().map(|(name, value)| (name.as_str(), value));
+                guard::facts(facts, self.config.client_address, &self.config.address_key);
+            }
             let _writing = self.writing.lock().await;
-            self.write(entries).await
+            let n_entries = entries.len() as u64;
+            let result = self.store.append(entries.clone()).await;
+            self.conclude(result, n_entries, || self.store.append(entries)).await
         })
     }
 

@@ -13,7 +13,7 @@ use tidegate_auth::{ApiKey, Credential, TokenKeys, Verifier};
 use tidegate_core::compile::{self, Cache};
 use tidegate_core::definition::Live;
 use tidegate_core::diagnosis::Diagnosis;
-use tidegate_core::id::RequestId;
+use tidegate_core::id::{ConnectionId, RequestId};
 use tidegate_core::journal::Facts;
 use tidegate_core::network::Network;
 use tidegate_core::notice::{Notice, NoticeSink, Place};
@@ -330,6 +330,11 @@ impl Gateway {
     /// Whether somebody keeps facts; else nobody gathers them.
     pub(crate) fn keeps_facts(&self) -> bool {
         self.notices.keeps_facts()
+    }
+
+    /// Whether the facts of an accepted handshake are kept.
+    pub(crate) fn wants_success(&self, connection_id: ConnectionId) -> bool {
+        self.notices.wants_success(connection_id)
     }
 
     /// Is the client one that is told why it is refused?

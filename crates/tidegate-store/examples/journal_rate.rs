@@ -1,20 +1,21 @@
 //! What an entry of the journal costs: `cargo run --release -p tidegate-store --example journal_rate [entries]`.
 //!
-//! Entries as the gateway makes them, in batches as they are drained, into a file; the time is that of the thread that
-//! waits for the answer, so JSON, indexes and log of writes are in it.
+//! Entries as the gateway makes them, in batches as they are drained, into a file. Told are the time of the thread that
+//! waits for the answer, so that JSON, indexes and log of writes are in it, and the processor time of all threads.
 
+use std::sync::Arc;
 use std::time::Instant;
 
-use serde_json::json;
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::id::{ConnectionId, RequestId};
-use tidegate_core::journal::{Entry, EntryQuery, JournalStore as _, Kind, Retention};
+use tidegate_core::journal::{Draft, EntryQuery, Erase, Facts, JournalStore as _, Kind, Retention};
+use tidegate_core::notice::Place;
 use tidegate_store::{JournalOptions, SqliteJournal};
 
 /// Entries of a batch.
 const BATCH: u64 = 1000;
 
-fn entry(number: u64) -> Entry {
+fn draft(number: u64) -> Draft {
     let ts = 1_800_000_000_000_000 + number * 50;
     let (kind, outcome) = match number % 10 {
         0..4 => (Kind::Handshake, None),
@@ -22,26 +23,52 @@ fn entry(number: u64) -> Entry {
         8 => (Kind::Post, Some(Diagnosis::GONE_CLIENT_CLOSED)),
         _ => (Kind::Handshake, Some(Diagnosis::TOKEN_EXPIRED)),
     };
-    let mut entry = Entry::new(ts, kind, outcome);
-    entry.connection_id = Some(ConnectionId::new(ts / 62_500, 0, (number % 9000) as u32, 7).to_string());
-    entry.request_id =
-        Some(RequestId::new(ts / 1000, number.wrapping_mul(0x9E37_79B9_7F4A_7C15)).to_string());
-    entry.api_id = Some("a1b2c3d4e5".to_owned());
-    entry.stage = Some("prod".to_owned());
-    entry.user = Some(format!("user-{}", number % 5000));
-    entry.address = Some(format!("198.51.{}.{}", number / 250 % 250, number % 250));
-    let facts = json!({
-        "peer": "198.51.100.7", "peerPort": 51234, "listener": "tls", "tlsVersion": "1.3", "httpVersion": "1.1",
-        "method": "GET", "host": "a1b2c3d4e5.execute-api.us-east-1.example.com", "path": "/prod",
-        "queryNames": ["token", "channel"], "headerNames": ["host", "upgrade", "connection", "user-agent", "origin"],
-        "cookieNames": ["sessionid"], "origin": "https://www.example.com",
-        "userAgent": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
-        "status": 101, "headBytes": 612, "urlLength": 98, "tokenMs": 0.4, "integrationMs": 3.1
-    });
-    if let serde_json::Value::Object(facts) = facts {
-        entry.facts = facts;
-    }
-    entry
+    let place = Place {
+        api_id: "a1b2c3d4e5".into(),
+        stage: "prod".into(),
+        connection_id: Some(ConnectionId::new(ts / 62_500, 0, (number % 9000) as u32, 7)),
+        request_id: Some(RequestId::new(ts / 1000, number.wrapping_mul(0x9E37_79B9_7F4A_7C15))),
+        user: Some(format!("user-{}", number % 5000).into()),
+        ..Place::default()
+    };
+    let facts = match kind {
+        Kind::Handshake => Facts::none()
+            .with("peer", "198.51.100.7")
+            .with("peerPort", 51234)
+            .with("listener", "tls")
+            .with("tlsVersion", "1.3")
+            .with("httpVersion", "1.1")
+            .with("method", "GET")
+            .with("host", "a1b2c3d4e5.execute-api.us-east-1.example.com")
+            .with("path", "/prod")
+            .with("queryNames", vec!["token", "channel"])
+            .with("headerNames", vec!["host", "upgrade", "connection", "user-agent", "origin"])
+            .with("cookieNames", vec!["sessionid"])
+            .with("origin", "https://www.example.com")
+            .with("userAgent", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0")
+            .with("status", 101)
+            .with("headBytes", 612)
+            .with("urlLength", 98)
+            .with("tokenMs", 0.4)
+            .with("integrationMs", 3.1),
+        _ => Facts::none()
+            .with("queueBytes", 0)
+            .with("by", "client")
+            .with("closeCode", 1000)
+            .with("ageMs", 30_000)
+            .with("idleMs", 12)
+            .with("queueHighWater", 128)
+            .with("messagesIn", 7)
+            .with("bytesIn", 700),
+    };
+    let address = Some(format!("198.51.{}.{}", number / 250 % 250, number % 250));
+    Draft { ts, kind, outcome, place, node: 0, address, duration_ms: Some(3.2), facts }
+}
+
+/// Processor time of this process so far, in seconds.
+fn processor_time() -> f64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
 #[tokio::main]
@@ -51,17 +78,20 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let path = folder.path().join("journal.db");
     let journal = SqliteJournal::open(&path, JournalOptions::default())?;
     let mut spent = std::time::Duration::ZERO;
+    let mut spent_processor = 0.0;
     for batch in 0..n_entries / BATCH {
-        let entries = (batch * BATCH..(batch + 1) * BATCH).map(entry).collect();
-        let started = Instant::now();
-        journal.append(entries).await?;
+        let drafts = Arc::new((batch * BATCH..(batch + 1) * BATCH).map(draft).collect());
+        let (started, processor) = (Instant::now(), processor_time());
+        journal.write(drafts).await?;
         spent += started.elapsed();
+        spent_processor += processor_time() - processor;
     }
     let state = journal.state().await?;
     println!(
-        "{} entries: {:.2} us each, {} bytes each on the disk",
+        "{} entries: {:.2} us each, {:.2} us of processor time, {} bytes each on the disk",
         state.entries,
         spent.as_secs_f64() * 1e6 / state.entries.max(1) as f64,
+        spent_processor * 1e6 / state.entries.max(1) as f64,
         state.bytes / state.entries.max(1)
     );
     let ask = |query: EntryQuery| async {
@@ -69,8 +99,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         let found = journal.query(query).await;
         found.map(|found| (found.len(), started.elapsed()))
     };
-    let some = entry(n_entries / 2);
+    let some = draft(n_entries / 2).into_entry();
     let by_id = EntryQuery { connection_id: some.connection_id, limit: 100, ..EntryQuery::default() };
+    let by_request = EntryQuery { request_id: some.request_id, limit: 100, ..EntryQuery::default() };
+    println!("by request: {:?}", ask(by_request).await?);
+    let nobody = EntryQuery { user: Some("nobody".to_owned()), limit: 100, ..EntryQuery::default() };
+    println!("by a user that has none: {:?}", ask(nobody).await?);
     println!("by connection: {:?}", ask(by_id).await?);
     let failures = EntryQuery { failures_only: true, limit: 100, ..EntryQuery::default() };
     println!("newest failures: {:?}", ask(failures).await?);
@@ -81,5 +115,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let all = Retention { before: 0, max_bytes: u64::MAX, max_entries, ends_before: 0 };
     let n_removed = journal.retain(all).await?;
     println!("retention: {n_removed} removed in {:?}", started.elapsed());
+    let started = Instant::now();
+    let n_erased = journal.erase(Erase::User("user-8".to_owned())).await?;
+    println!("a user: {n_erased} erased in {:?}", started.elapsed());
     Ok(())
 }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use rusqlite::{Connection, OpenFlags};
-use tidegate_core::journal::{Entry, EntryQuery, Erase, JournalState, JournalStore, Retention};
+use tidegate_core::journal::{Draft, Entry, EntryQuery, Erase, JournalState, JournalStore, Retention};
 use tidegate_core::port::{BoxFuture, StoreError};
 
 use crate::engine::{Engine, Options, Write, unavailable};
@@ -27,6 +27,9 @@ const MAX_LOG: u64 = 16 << 20;
 
 /// Entries that one transaction of a clean-up removes at most: a few milliseconds, then those that wait are written.
 const STEP: usize = 500;
+
+/// Entries of somebody that are looked for at a time.
+const PASS: usize = 50_000;
 
 /// How a journal is opened.
 #[derive(Debug, Clone, Copy)]
@@ -199,6 +202,15 @@ impl JournalStore for SqliteJournal {
         })
     }
 
+    fn write(&self, drafts: Arc<Vec<Draft>>) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            if drafts.is_empty() {
+                return Ok(());
+            }
+            self.engine()?.write(Step::Write(drafts)).await.map(drop)
+        })
+    }
+
     fn query(&self, query: EntryQuery) -> BoxFuture<'_, Result<Vec<Entry>, StoreError>> {
         Box::pin(self.read(move |connection| query::entries(connection, &query)))
     }
@@ -228,8 +240,20 @@ impl JournalStore for SqliteJournal {
     /// connections.
     fn erase(&self, whose: Erase) -> BoxFuture<'_, Result<u64, StoreError>> {
         Box::pin(async move {
-            let n_removed = self.repeat(|| Step::Erase(whose.clone())).await?;
-            self.engine()?.on_writer(retention::forget_log).await?;
+            let engine = self.engine()?;
+            let mut n_removed = 0;
+            loop {
+                // Looking through everything takes a second; those who write do not wait for it.
+                let whose = whose.clone();
+                let found = self.read(move |connection| retention::find(connection, &whose, PASS)).await?;
+                if found.is_empty() {
+                    break;
+                }
+                for ids in found.chunks(STEP) {
+                    n_removed += engine.write(Step::Erase(ids.to_vec())).await?;
+                }
+            }
+            engine.on_writer(retention::forget_log).await?;
             Ok(n_removed)
         })
     }
@@ -247,8 +271,9 @@ impl JournalStore for SqliteJournal {
 #[derive(Debug)]
 enum Step {
     Append(Vec<Entry>),
+    Write(Arc<Vec<Draft>>),
     Retain { limits: retention::Limits, progress: Arc<Mutex<retention::Progress>> },
-    Erase(Erase),
+    Erase(Vec<i64>),
 }
 
 impl Write for Step {
@@ -268,10 +293,11 @@ impl Write for Step {
     fn make(&self, connection: &Connection) -> Result<u64, StoreError> {
         match self {
             Self::Append(entries) => schema::append(connection, entries).map(|()| 0),
+            Self::Write(drafts) => schema::append_drafts(connection, drafts).map(|()| 0),
             Self::Retain { limits, progress } => {
                 retention::step(connection, limits, &mut progress.lock(), STEP)
             }
-            Self::Erase(whose) => retention::erase(connection, whose, STEP),
+            Self::Erase(ids) => retention::erase(connection, ids),
         }
     }
 }

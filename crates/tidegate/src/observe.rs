@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::Level;
+use tidegate_core::id::ConnectionId;
 use tidegate_core::notice::{Notice, NoticeSink, Place};
 use tidegate_doctor::journal::Journal;
 use tracing_subscriber::EnvFilter;
@@ -49,6 +50,10 @@ impl NoticeSink for Observer {
 
     fn keeps_facts(&self) -> bool {
         self.journal.is_some()
+    }
+
+    fn wants_success(&self, connection_id: ConnectionId) -> bool {
+        self.journal.as_ref().is_some_and(|journal| journal.wants_success(connection_id))
     }
 }
 

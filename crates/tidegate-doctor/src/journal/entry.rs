@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tidegate_core::diagnosis::Diagnosis;
-use tidegate_core::journal::{Entry, Facts, Kind};
+use tidegate_core::journal::{Draft, Facts, Kind};
 use tidegate_core::notice::{Notice, Place};
 
 /// Ends of connections that somebody wanted: no failure.
@@ -43,9 +43,9 @@ fn is_bad(status: Option<u16>) -> bool {
     status.is_none_or(|status| !(200..300).contains(&status))
 }
 
-/// The entry of a notice of a time in microseconds since 1970.
-pub(super) fn of(notice: Notice, at: u64, node: u32) -> Entry {
-    let mut entry = match notice {
+/// What is to be written of a notice of a time in microseconds since 1970.
+pub(super) fn of(notice: Notice, at: u64, node: u32) -> Draft {
+    let mut draft = match notice {
         Notice::ConnectionOpened { place, duration, facts } => {
             made(Kind::Handshake, None, place, facts).lasted(duration).with("status", 101)
         }
@@ -168,9 +168,9 @@ pub(super) fn of(notice: Notice, at: u64, node: u32) -> Entry {
         }
     }
     .0;
-    entry.ts = at;
-    entry.node = node;
-    entry
+    draft.ts = at;
+    draft.node = node;
+    draft
 }
 
 /// What a call that went wrong is called. What the call itself found out wins.
@@ -190,27 +190,21 @@ fn cut(text: &str, n_letters: usize) -> String {
 }
 
 /// An entry that is being made.
-struct Made(Entry);
+struct Made(Draft);
 
 fn made(kind: Kind, outcome: Option<Diagnosis>, place: Place, facts: Facts) -> Made {
-    let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-    let mut entry = Entry::new(0, kind, outcome);
-    entry.request_id = place.request_id.map(|id| id.to_string());
-    entry.connection_id = place.connection_id.map(|id| id.to_string());
-    entry.client_ref = place.client_ref.as_deref().and_then(some);
-    entry.api_id = some(&place.api_id);
-    entry.stage = some(&place.stage);
-    entry.route_key = place.route_key.as_deref().and_then(some);
-    entry.user = place.user.as_deref().and_then(some);
-    entry.address = place.address.map(|address| address.to_canonical().to_string());
-    entry.facts = facts.into_map();
-    Made(entry)
+    let address = place.address.map(|address| address.to_canonical().to_string());
+    Made(Draft { ts: 0, kind, outcome, place, node: 0, address, duration_ms: None, facts })
 }
 
 impl Made {
     /// Adds a fact, unless the notice brought it.
-    fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
-        add(&mut self.0.facts, name, value.into());
+    fn with(mut self, name: &'static str, value: impl Into<Value>) -> Self {
+        let value = value.into();
+        let is_empty = value.as_str().is_some_and(str::is_empty);
+        if !is_empty && self.0.facts.get(name).is_none() {
+            self.0.facts.add(name, value);
+        }
         self
     }
 
@@ -218,12 +212,5 @@ impl Made {
         // Microseconds are enough.
         self.0.duration_ms = Some(duration.as_micros() as f64 / 1000.0);
         self
-    }
-}
-
-fn add(facts: &mut Map<String, Value>, name: &str, value: Value) {
-    let is_empty = value.as_str().is_some_and(str::is_empty);
-    if !is_empty && !facts.contains_key(name) {
-        facts.insert(name.to_owned(), value);
     }
 }

@@ -5,7 +5,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::address::{AddressKey, ClientAddress};
 
@@ -28,10 +28,18 @@ const PUBLIC: [&str; 6] = ["snapshotHash", "previousHash", "fingerprint", "kid",
 const SERVERS: [&str; 7] = ["host", "forwardedHost", "target", "domain", "sni", "location", "listener"];
 
 /// Takes out of facts what has no business there, and as much of addresses as the setting says.
-pub(super) fn facts(facts: &mut Map<String, Value>, addresses: ClientAddress, key: &AddressKey) {
-    for (name, value) in facts.iter_mut() {
-        let is_public = PUBLIC.contains(&name.as_str());
-        let conceals = addresses != ClientAddress::Full && !SERVERS.contains(&name.as_str());
+pub(super) fn facts<'n, 'v>(
+    facts: impl Iterator<Item = (&'n str, &'v mut Value)>,
+    addresses: ClientAddress,
+    key: &AddressKey,
+) {
+    for (name, value) in facts {
+        // Most are numbers.
+        if matches!(value, Value::Null | Value::Bool(_) | Value::Number(_)) {
+            continue;
+        }
+        let is_public = PUBLIC.contains(&name);
+        let conceals = addresses != ClientAddress::Full && !SERVERS.contains(&name);
         let addresses = if conceals { addresses } else { ClientAddress::Full };
         check(value, is_public, addresses, key);
     }
@@ -48,7 +56,9 @@ fn check(value: &mut Value, is_public: bool, addresses: ClientAddress, key: &Add
             {
                 *text = clean;
             }
-            if let Some((cut, _)) = text.char_indices().nth(MAX_TEXT) {
+            if text.len() > MAX_TEXT
+                && let Some((cut, _)) = text.char_indices().nth(MAX_TEXT)
+            {
                 text.truncate(cut);
                 text.push_str("...");
             }
@@ -67,7 +77,7 @@ fn check(value: &mut Value, is_public: bool, addresses: ClientAddress, key: &Add
 /// The text with what looks like a secret replaced; none where nothing does.
 fn without_secrets(text: &str) -> Option<String> {
     // Nearly every text ends here.
-    if text.len() <= MAX_NAME && !text.contains(' ') && !text.contains("eyJ") {
+    if !may_have_secret(text.as_bytes()) {
         return None;
     }
     replace_words(text, is_part_of_token, |word, before| {
@@ -77,6 +87,42 @@ fn without_secrets(text: &str) -> Option<String> {
         });
         (is_credential && word.len() >= 6 || is_jwt(word) || is_random(word)).then(|| TOKEN.to_owned())
     })
+}
+
+/// Whether a text is worth a closer look: it names a scheme of credentials, has what may be a JSON Web Token, or a run
+/// longer than names are, with a letter and a digit in it. One pass, nothing is copied.
+fn may_have_secret(text: &[u8]) -> bool {
+    // Of the characters since the last dot, and of the word with its dots.
+    let (mut n_run, mut has_digit, mut has_letter) = (0, false, false);
+    let (mut start, mut n_dots) = (0, 0);
+    for (at, &byte) in text.iter().enumerate() {
+        if byte == b'.' {
+            n_dots += 1;
+            // `{"` and `{ ` in base64.
+            if n_dots == 2 && matches!(text.get(start..start + 2), Some(b"ey" | b"ew")) {
+                return true;
+            }
+            (n_run, has_digit, has_letter) = (0, false, false);
+        } else if byte.is_ascii() && is_part_of_token(char::from(byte)) {
+            n_run += 1;
+            has_digit |= byte.is_ascii_digit();
+            has_letter |= byte.is_ascii_alphabetic();
+            if n_run > MAX_NAME && has_digit && has_letter {
+                return true;
+            }
+        } else {
+            let ends_with = |scheme: &[u8]| {
+                let from = at.checked_sub(scheme.len());
+                from.and_then(|from| text.get(from..at)).is_some_and(|end| end.eq_ignore_ascii_case(scheme))
+            };
+            if byte == b' ' && (ends_with(b"bearer") || ends_with(b"basic")) {
+                return true;
+            }
+            (n_run, has_digit, has_letter) = (0, false, false);
+            (start, n_dots) = (at + 1, 0);
+        }
+    }
+    false
 }
 
 /// The text with every address concealed; none where there is none.
@@ -136,7 +182,9 @@ fn is_part_of_token(letter: char) -> bool {
 fn is_jwt(word: &str) -> bool {
     let Some((header, rest)) = word.split_once('.') else { return false };
     let begin = header.get(..4).and_then(|begin| URL_SAFE_NO_PAD.decode(begin).ok());
-    begin.is_some_and(|begin| begin.first() == Some(&b'{')) && rest.contains('.')
+    // A name or a space follows the brace: hosts such as `example.co.uk` begin like one otherwise.
+    let is_object = |begin: &[u8]| matches!(begin, [b'{', b'"' | b' ' | b'\t' | b'\r' | b'\n', ..]);
+    begin.is_some_and(|begin| is_object(&begin)) && rest.contains('.')
 }
 
 /// A long run that mixes letters and digits as no name does.
@@ -172,12 +220,18 @@ fn is_uuid(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Map;
+
     use super::*;
 
     fn clean(name: &str, text: &str, addresses: ClientAddress) -> String {
         let mut map = Map::new();
         map.insert(name.to_owned(), text.into());
-        facts(&mut map, addresses, &AddressKey::new(&[7; 32]));
+        facts(
+            map.iter_mut().map(|(name, value)| (name.as_str(), value)),
+            addresses,
+            &AddressKey::new(&[7; 32]),
+        );
         map[name].as_str().unwrap().to_owned()
     }
 
@@ -192,6 +246,7 @@ mod tests {
             (format!("/ws/{jwt}/x"), format!("/ws/{TOKEN}/x")),
             (format!("no key for {hex} in 60 s"), format!("no key for {TOKEN} in 60 s")),
             (format!("/prod/{base64}"), format!("/prod/{TOKEN}")),
+            ("sent ewogImFsZyI6MX0.e30.x to it".to_owned(), format!("sent {TOKEN} to it")),
             ("Bearer abc123".to_owned(), format!("Bearer {TOKEN}")),
             ("sent Basic dXNlcjpwYXNz".to_owned(), format!("sent Basic {TOKEN}")),
             (format!("access_token={hex}"), TOKEN.to_owned()),
@@ -200,7 +255,11 @@ mod tests {
         }
         let mut map = Map::new();
         map.insert("offeredSubprotocols".to_owned(), serde_json::json!(["v1", jwt, { "x": hex }]));
-        facts(&mut map, ClientAddress::Full, &AddressKey::new(&[7; 32]));
+        facts(
+            map.iter_mut().map(|(name, value)| (name.as_str(), value)),
+            ClientAddress::Full,
+            &AddressKey::new(&[7; 32]),
+        );
         assert_eq!(map["offeredSubprotocols"], serde_json::json!(["v1", TOKEN, { "x": TOKEN }]));
     }
 
@@ -217,6 +276,7 @@ mod tests {
             "$request.body.action",
             "application/problem+json; charset=utf-8",
             "no answer within 29000 ms",
+            "no answer of example.co.uk in time",
         ] {
             assert_eq!(clean("detail", text, ClientAddress::Full), text);
         }
@@ -229,7 +289,11 @@ mod tests {
         assert_eq!(clean("path", &"a/".repeat(5000), ClientAddress::Full).len(), MAX_TEXT + 3);
         let mut map = Map::new();
         map.insert("headerNames".to_owned(), vec!["x"; 1000].into());
-        facts(&mut map, ClientAddress::Full, &AddressKey::new(&[7; 32]));
+        facts(
+            map.iter_mut().map(|(name, value)| (name.as_str(), value)),
+            ClientAddress::Full,
+            &AddressKey::new(&[7; 32]),
+        );
         assert_eq!(map["headerNames"].as_array().map(Vec::len), Some(MAX_LIST));
     }
 

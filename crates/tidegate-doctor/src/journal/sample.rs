@@ -5,10 +5,12 @@
 //! is chosen by the connection's id: an end that is written belongs to a handshake that is.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tidegate_core::diagnosis::Diagnosis;
+use tidegate_core::id::ConnectionId;
 use tidegate_core::journal::{Facts, Kind};
 use tidegate_core::notice::{Notice, Place};
 
@@ -70,6 +72,36 @@ impl Rate {
     }
 }
 
+/// Which accepted handshakes are written at present: those of a part of all connection ids.
+#[derive(Debug, Default)]
+pub(super) struct Share {
+    /// Second of the last handshake, and of how many one is written: 32 bits each.
+    state: AtomicU64,
+    hasher: RandomState,
+}
+
+impl Share {
+    fn set(&self, at: u64, one_in: u32) {
+        let state = (at / 1_000_000) << 32 | u64::from(one_in);
+        // Nearly always it is this already, and other threads have it in their caches.
+        if self.state.load(Ordering::Relaxed) != state {
+            self.state.store(state, Ordering::Relaxed);
+        }
+    }
+
+    fn hash(&self, value: impl Hash) -> u64 {
+        self.hasher.hash_one(value)
+    }
+
+    /// Will a handshake of this time be written? Where the part changes meanwhile, one may be written without facts.
+    pub(super) fn has(&self, id: ConnectionId, at: u64) -> bool {
+        let state = self.state.load(Ordering::Relaxed);
+        let (second, one_in) = (state >> 32, state & u64::from(u32::MAX));
+        // After a pause all are.
+        one_in <= 1 || at / 1_000_000 > second + 1 || self.hash(id) % one_in == 0
+    }
+}
+
 /// Decides what is written.
 #[derive(Debug)]
 pub(super) struct Sampler {
@@ -77,7 +109,7 @@ pub(super) struct Sampler {
     ends: Rate,
     posts: Rate,
     messages: HashMap<RouteId, Count>,
-    hasher: RandomState,
+    share: Arc<Share>,
     n_sampled: u64,
 }
 
@@ -88,9 +120,14 @@ impl Sampler {
             ends: Rate::new(handshakes),
             posts: Rate::new(posts),
             messages: HashMap::new(),
-            hasher: RandomState::new(),
+            share: Arc::default(),
             n_sampled: 0,
         }
+    }
+
+    /// Which handshakes are written at present.
+    pub(super) fn share(&self) -> Arc<Share> {
+        Arc::clone(&self.share)
     }
 
     /// Successes that were not written.
@@ -122,12 +159,16 @@ impl Sampler {
             _ => return Kept::OneIn(1),
         };
         let one_in = rate.count(at);
+        let n = rate.n;
+        if matches!(notice, Notice::ConnectionOpened { .. }) {
+            self.share.set(at, one_in);
+        }
         if one_in == 1 {
             return Kept::OneIn(1);
         }
         let hash = match place.connection_id {
-            Some(id) => self.hasher.hash_one(id),
-            None => self.hasher.hash_one(rate.n),
+            Some(id) => self.share.hash(id),
+            None => self.share.hash(n),
         };
         if hash % u64::from(one_in) == 0 {
             return Kept::OneIn(one_in);

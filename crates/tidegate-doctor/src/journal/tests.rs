@@ -534,3 +534,27 @@ async fn no_journal_says_why() {
         assert!(cause(&error).contains("the file is damaged"));
     }
 }
+
+#[tokio::test]
+async fn what_is_not_written_is_not_gathered() {
+    // DX-12
+    let (_, journal) = journal(JournalConfig { sample_handshakes: 10, ..JournalConfig::default() });
+    let id = |slot| ConnectionId::new(1, 0, slot, 9);
+    assert!((0..100).all(|slot| journal.wants_success(id(slot))));
+    for slot in 0..80 {
+        journal.take(opened(slot));
+    }
+    // Far over the threshold: a part of the ids, and what is taken of them is written.
+    let wanted: Vec<u32> = (100..1100).filter(|slot| journal.wants_success(id(*slot))).collect();
+    assert!((20..400).contains(&wanted.len()), "{}", wanted.len());
+    let before = all(&journal).await.len();
+    let (slot, other) = (wanted[0], (100..1100).find(|slot| !wanted.contains(slot)).expect("one"));
+    journal.take(opened(slot));
+    journal.take(opened(other));
+    let found = all(&journal).await;
+    assert_eq!(found.len(), before + 1);
+    assert_eq!(found.last().and_then(|entry| entry.connection_id.clone()), Some(id(slot).to_string()));
+    // After a pause everything is written again.
+    pass(2_000_000);
+    assert!((0..100).all(|slot| journal.wants_success(id(slot))));
+}

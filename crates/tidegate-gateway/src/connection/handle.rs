@@ -476,7 +476,8 @@ impl Handle {
             let outbox = self.outbox.lock();
             (outbox.queued_bytes, outbox.high_water)
         };
-        let mut facts = cause.facts.clone();
+        let mut facts = Facts::with_capacity(12);
+        facts.extend(cause.facts.clone());
         if facts.get("queueBytes").is_none() {
             facts.add("queueBytes", queue_bytes);
         }

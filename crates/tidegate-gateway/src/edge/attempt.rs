@@ -4,6 +4,7 @@
 //! attempt, and only where somebody keeps them.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -35,6 +36,9 @@ const MAX_NAME: usize = 64;
 /// Most names that a fact holds. Source: our choice.
 const MAX_NAMES: usize = 64;
 
+/// Facts that an ordinary attempt has.
+const N_FACTS: usize = 32;
+
 /// What stands for a text that may be a token.
 const TOKEN: &str = "<token>";
 
@@ -48,14 +52,46 @@ pub(crate) struct Attempt {
     pub(crate) place: Place,
     /// Since the head was complete.
     pub(crate) started: Instant,
-    /// None where nobody keeps them.
-    pub(crate) facts: Facts,
+    /// What was noted on the way; none where nobody keeps them.
+    facts: Facts,
+    /// What the facts of the request are gathered from when they are asked for.
+    seen: Option<Box<Seen>>,
     /// Facts are kept.
     pub(crate) keeps_facts: bool,
     /// Refusals name the diagnosis: the client is on the operator's list.
     pub(crate) tells_diagnosis: bool,
     /// Nobody wants to connect: the client asks what would become of it.
     pub(crate) is_dry_run: bool,
+}
+
+/// A request as it came. Copying it costs a tenth of what gathering its facts does, which most attempts need not when
+/// there are too many of them to be kept. `Debug` shows nothing of it: headers hold secrets.
+#[derive(Clone)]
+struct Seen {
+    peer: Arc<Peer>,
+    client_ip: IpAddr,
+    is_trusted: bool,
+    method: Method,
+    uri: Uri,
+    version: Version,
+    headers: HeaderMap,
+}
+
+impl std::fmt::Debug for Seen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Seen").finish_non_exhaustive()
+    }
+}
+
+impl Seen {
+    fn facts(&self) -> Facts {
+        let mut facts = Facts::with_capacity(N_FACTS);
+        of_peer(&mut facts, &self.peer);
+        let Self { method, uri, version, headers, .. } = self;
+        let head = Head { method, uri, version: *version, headers };
+        of_head(&mut facts, self.client_ip, self.is_trusted, &head);
+        facts
+    }
 }
 
 /// A request head, in whatever form it came.
@@ -84,6 +120,7 @@ impl Attempt {
             },
             started: Instant::now(),
             facts,
+            seen: None,
             keeps_facts,
             tells_diagnosis: gateway.is_debugged(address),
             is_dry_run: false,
@@ -93,16 +130,25 @@ impl Attempt {
     /// Of a request.
     pub(crate) fn new(
         gateway: &Gateway,
-        peer: &Peer,
+        peer: &Arc<Peer>,
         client: &ClientAddress,
         head: &Head<'_>,
         started: Instant,
     ) -> Self {
         let keeps_facts = gateway.keeps_facts();
+        let seen = keeps_facts.then(|| {
+            Box::new(Seen {
+                peer: Arc::clone(peer),
+                client_ip: client.ip,
+                is_trusted: client.forwarded_for.is_some(),
+                method: head.method.clone(),
+                uri: head.uri.clone(),
+                version: head.version,
+                headers: head.headers.clone(),
+            })
+        });
         let mut facts = Facts::none();
         if keeps_facts {
-            of_peer(&mut facts, peer);
-            of_head(&mut facts, client, head);
             // Of a backend's own one-time token, too: a second use of it shows here alone.
             let token = backend_token(head.uri.query().unwrap_or_default());
             facts.add_some("fingerprint", token.map(|token| gateway.tokens.fingerprint(&token)));
@@ -116,6 +162,7 @@ impl Attempt {
             },
             started,
             facts,
+            seen,
             keeps_facts,
             tells_diagnosis: gateway.is_debugged(client.ip),
             is_dry_run: false,
@@ -128,9 +175,26 @@ impl Attempt {
             place: self.place.clone(),
             started: self.started,
             facts: Facts::none(),
+            seen: None,
             keeps_facts: self.keeps_facts,
             tells_diagnosis: self.tells_diagnosis,
             is_dry_run: self.is_dry_run,
+        }
+    }
+
+    /// Where, and what is known of it.
+    pub(crate) fn into_told(self) -> (Place, Facts) {
+        let Some(seen) = self.seen else { return (self.place, self.facts) };
+        let mut facts = seen.facts();
+        facts.extend(self.facts);
+        (self.place, facts)
+    }
+
+    /// Where, and what is known of it if an accepted handshake's facts are wanted.
+    pub(crate) fn into_opened(self, gateway: &Gateway) -> (Place, Facts) {
+        match self.place.connection_id {
+            Some(id) if !gateway.wants_success(id) => (self.place, Facts::none()),
+            _ => self.into_told(),
         }
     }
 
@@ -171,12 +235,12 @@ fn of_peer(facts: &mut Facts, peer: &Peer) {
     }
 }
 
-fn of_head(facts: &mut Facts, client: &ClientAddress, head: &Head<'_>) {
+fn of_head(facts: &mut Facts, client_ip: IpAddr, is_trusted: bool, head: &Head<'_>) {
     let Head { method, uri, version, headers } = *head;
     let value =
         |name| headers.get(name).map(|value| short(&String::from_utf8_lossy(value.as_bytes()), MAX_VALUE));
-    facts.add("clientAddress", client.ip.to_string());
-    facts.add("clientAddressTrusted", client.forwarded_for.is_some());
+    facts.add("clientAddress", client_ip.to_string());
+    facts.add("clientAddressTrusted", is_trusted);
     facts.add("httpVersion", version_name(version));
     facts.add("method", short(method.as_str(), MAX_NAME));
     facts.add_some("host", value(HOST));

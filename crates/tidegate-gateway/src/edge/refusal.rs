@@ -99,7 +99,8 @@ pub(crate) fn tell(
         attempt.note("status", status);
     }
     let duration = attempt.started.elapsed();
-    let Attempt { place, facts, is_dry_run, .. } = attempt;
+    let is_dry_run = attempt.is_dry_run;
+    let (place, facts) = attempt.into_told();
     gateway.notice(match is_dry_run {
         // Nobody wanted to connect: it is no failure, and no handshake that counts as one.
         true => Notice::Decided { place, kind: Kind::Handshake, remark: Some(diagnosis), facts },

@@ -70,7 +70,7 @@ fn refuse(
     if attempt.tells_diagnosis {
         super::refusal::add_diagnosis(&mut reply, code, diagnosis);
     }
-    let Attempt { place, facts, .. } = attempt;
+    let (place, facts) = attempt.into_told();
     gateway.notice(Notice::TokenRequested { place, refused: Some(diagnosis), facts });
     reply
 }
@@ -194,10 +194,10 @@ pub(super) async fn serve(
             let mut reply = super::json(200, &body);
             set_request_id(gateway, &attempt, &mut reply);
             if attempt.keeps_facts {
-                attempt.facts.extend(gateway.tokens.facts_of(&issued, bindings));
+                attempt.note_all(gateway.tokens.facts_of(&issued, bindings));
             }
             attempt.note("status", 200);
-            let Attempt { mut place, facts, .. } = attempt;
+            let (mut place, facts) = attempt.into_told();
             place.user = Some(id.into());
             gateway.notice(Notice::TokenRequested { place, refused: None, facts });
             with_cors(reply)

@@ -523,7 +523,7 @@ impl Identified {
         let attempt = admitted.request.attempt;
         let mut reply = json(200, &serde_json::json!({ "ok": true }));
         refusal::set_request_id(gateway, &attempt, &mut reply);
-        let Attempt { place, facts, .. } = attempt;
+        let (place, facts) = attempt.into_told();
         gateway.notice(Notice::Decided { place, kind: journal::Kind::Handshake, remark: None, facts });
         reply
     }
@@ -817,7 +817,7 @@ impl OpenConnection {
             gateway.client_references.note(reference, ended, now_millis());
         }
         let duration = attempt.started.elapsed();
-        let Attempt { place, facts, .. } = attempt;
+        let (place, facts) = attempt.into_opened(&gateway);
         gateway.notice(Notice::ConnectionOpened { facts, place, duration });
         if handle.stage.settings.connect.announce_id {
             let text = format!(r#"{{"connectionId": "{}"}}"#, handle.facts.connection_id);

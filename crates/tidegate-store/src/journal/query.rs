@@ -2,11 +2,32 @@
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
+use tidegate_core::id::RequestId;
 use tidegate_core::journal::{Entry, EntryQuery, JournalState, Kind};
 use tidegate_core::port::StoreError;
 
 use super::schema::{self, COLUMNS, CONTROL, first_id, kind_number, time_of};
 use crate::engine::unavailable;
+
+/// Before the time in a request's id, in microseconds: clocks are set back a little now and then.
+const BEFORE_REQUEST: u64 = 2_000_000;
+
+/// After the time in a request's id, in microseconds: no request takes longer.
+const AFTER_REQUEST: u64 = 20 * 60 * 1_000_000;
+
+/// The question, narrowed to the time that a request's id says: no index is needed to find it then.
+fn narrowed(connection: &Connection, query: &EntryQuery) -> Result<EntryQuery, StoreError> {
+    let mut query = query.clone();
+    let Some(id) = query.request_id.as_deref().and_then(|text| RequestId::parse(text).ok()) else {
+        return Ok(query);
+    };
+    let Some(newest) = edge(connection, "SELECT max(id) FROM entry")? else { return Ok(query) };
+    let made_at = id.made_at(newest / 1000).saturating_mul(1000);
+    let (since, until) = (made_at.saturating_sub(BEFORE_REQUEST), made_at.saturating_add(AFTER_REQUEST));
+    query.since = query.since.max(Some(since));
+    query.until = Some(query.until.map_or(until, |given| given.min(until)));
+    Ok(query)
+}
 
 /// Conditions of a question, and their values.
 fn conditions(query: &EntryQuery) -> (String, Vec<Value>) {
@@ -71,7 +92,7 @@ fn conditions(query: &EntryQuery) -> (String, Vec<Value>) {
 /// The newest entries that fit, in the order of time.
 pub(super) fn entries(connection: &Connection, query: &EntryQuery) -> Result<Vec<Entry>, StoreError> {
     let failed = |error: rusqlite::Error| unavailable("read", error);
-    let (conditions, mut values) = conditions(query);
+    let (conditions, mut values) = conditions(&narrowed(connection, query)?);
     values.push(Value::Integer(i64::try_from(query.limit).unwrap_or(i64::MAX)));
     let sql = format!("SELECT {COLUMNS} FROM entry{conditions} ORDER BY id DESC LIMIT ?{}", values.len());
     let mut statement = connection.prepare_cached(&sql).map_err(failed)?;
@@ -89,7 +110,7 @@ pub(super) fn count_outcomes(
     connection: &Connection,
     query: &EntryQuery,
 ) -> Result<Vec<(String, u64)>, StoreError> {
-    let query = EntryQuery { failures_only: true, ..query.clone() };
+    let query = EntryQuery { failures_only: true, ..narrowed(connection, query)? };
     let (conditions, values) = conditions(&query);
     let sql = format!(
         "SELECT outcome, count(*) FROM entry{conditions} GROUP BY outcome ORDER BY count(*) DESC, outcome"
@@ -105,19 +126,23 @@ pub(super) fn count_outcomes(
         .map_err(|error| unavailable("read", error))
 }
 
+/// The time of an id that `sql` selects.
+fn edge(connection: &Connection, sql: &str) -> Result<Option<u64>, StoreError> {
+    connection
+        .query_row(sql, [], |row| row.get::<_, Option<i64>>(0))
+        .map(|id| id.map(time_of))
+        .map_err(|error| unavailable("read", error))
+}
+
 /// Everything but what the writer counts.
 pub(super) fn state(connection: &Connection) -> Result<JournalState, StoreError> {
     let failed = |error: rusqlite::Error| unavailable("read", error);
-    let edge = |sql: &str| -> Result<Option<u64>, StoreError> {
-        let id: Option<i64> = connection.query_row(sql, [], |row| row.get(0)).map_err(failed)?;
-        Ok(id.map(time_of))
-    };
     let pages: i64 = connection.query_row("PRAGMA page_count", [], |row| row.get(0)).map_err(failed)?;
     Ok(JournalState {
         entries: schema::total(connection)?,
         bytes: u64::try_from(pages).unwrap_or(0) * super::PAGE_SIZE,
-        oldest: edge("SELECT min(id) FROM entry")?,
-        newest: edge("SELECT max(id) FROM entry")?,
+        oldest: edge(connection, "SELECT min(id) FROM entry")?,
+        newest: edge(connection, "SELECT max(id) FROM entry")?,
         dropped: 0,
         sampled: 0,
     })

@@ -1,5 +1,7 @@
 //! What goes when there is too much: old entries, then successes, then failures, and ends of connections last.
 
+use std::collections::HashSet;
+
 use rusqlite::{Connection, params};
 use tidegate_core::journal::{Erase, Kind, Retention};
 use tidegate_core::port::StoreError;
@@ -33,11 +35,16 @@ fn is_end() -> String {
     format!("(kind = {close} OR (kind = {handshake} AND outcome IS NULL))")
 }
 
-/// Where a clean-up is.
+/// Where a clean-up is: what it looked through need not be looked through again, in the next step and in the next minute.
+/// An entry that came later with an earlier time is not seen; it goes when it is the oldest.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Progress {
-    /// Successes with a smaller id that may go are gone.
-    cleared: i64,
+    /// Old entries with a smaller id that may go are gone.
+    old: i64,
+    /// So are successes.
+    successes: i64,
+    /// So are failures.
+    failures: i64,
     /// There was too much, and the lower mark is not reached yet.
     is_under_way: bool,
 }
@@ -53,10 +60,13 @@ pub(super) fn step(
     let is_end = is_end();
     let ends = first_id(retention.ends_before);
     let before = first_id(retention.before);
-    let old = format!("id < ?1 AND (id < ?2 OR NOT {is_end})");
-    let found = ids(connection, &old, before, ends, limit)?;
-    if !found.is_empty() {
-        return delete(connection, &found);
+    for (condition, from, until) in
+        [("TRUE", &mut 0, ends.min(before)), (format!("NOT {is_end}").as_str(), &mut progress.old, before)]
+    {
+        let found = ids(connection, condition, from, until, limit)?;
+        if !found.is_empty() {
+            return delete(connection, &found);
+        }
     }
     let used = used_bytes(connection)?;
     let n_entries = schema::total(connection)?;
@@ -71,19 +81,12 @@ pub(super) fn step(
     let excess_bytes = used.saturating_sub(limits.low_bytes());
     let part = n_entries.saturating_mul(excess_bytes) / used.max(1) + u64::from(excess_bytes > 0) * 16;
     let limit = limit.min(usize::try_from(excess.max(part)).unwrap_or(usize::MAX));
-    let success = format!("id >= ?1 AND outcome IS NULL AND (id < ?2 OR NOT {is_end})");
-    let failure = format!("id >= ?1 AND outcome IS NOT NULL AND (id < ?2 OR NOT {is_end})");
-    let anything = "id >= ?1 AND ?2 = ?2".to_owned();
-    // Ends that were kept at the first look are older at the next one, so the second look begins at the start.
-    for from in [progress.cleared, 0] {
-        let found = ids(connection, &success, from, ends, limit)?;
-        if let Some(last) = found.last() {
-            progress.cleared = *last;
-            return delete(connection, &found);
-        }
-    }
-    for condition in [failure, anything] {
-        let found = ids(connection, &condition, 0, ends, limit)?;
+    for (condition, from) in [
+        (format!("outcome IS NULL AND NOT {is_end}").as_str(), &mut progress.successes),
+        (format!("outcome IS NOT NULL AND NOT {is_end}").as_str(), &mut progress.failures),
+        ("TRUE", &mut 0),
+    ] {
+        let found = ids(connection, condition, from, i64::MAX, limit)?;
         if !found.is_empty() {
             return delete(connection, &found);
         }
@@ -91,20 +94,33 @@ pub(super) fn step(
     Ok(0)
 }
 
+/// The first ids from `from` on and before `until` that fit. `from` goes to the first of them, behind the last entry where
+/// there are none: what is found is about to be removed, but that may fail.
 fn ids(
     connection: &Connection,
     condition: &str,
-    first: i64,
-    second: i64,
+    from: &mut i64,
+    until: i64,
     limit: usize,
 ) -> Result<Vec<i64>, StoreError> {
+    let failed = |error: rusqlite::Error| unavailable("write", error);
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    connection
-        .prepare_cached(&format!("SELECT id FROM entry WHERE {condition} ORDER BY id LIMIT ?3"))
+    let found: Vec<i64> = connection
+        .prepare_cached(&format!(
+            "SELECT id FROM entry WHERE id >= ?1 AND id < ?2 AND {condition} ORDER BY id LIMIT ?3"
+        ))
         .and_then(|mut statement| {
-            statement.query_map(params![first, second, limit], |row| row.get(0))?.collect()
+            statement.query_map(params![*from, until, limit], |row| row.get(0))?.collect()
         })
-        .map_err(|error| unavailable("write", error))
+        .map_err(failed)?;
+    *from = match found.first() {
+        Some(first) => *first,
+        None => connection
+            .query_row("SELECT max(id) + 1 FROM entry", [], |row| row.get::<_, Option<i64>>(0))
+            .map_err(failed)?
+            .map_or(*from, |behind| behind.min(until).max(*from)),
+    };
+    Ok(found)
 }
 
 fn delete(connection: &Connection, ids: &[i64]) -> Result<u64, StoreError> {
@@ -113,11 +129,12 @@ fn delete(connection: &Connection, ids: &[i64]) -> Result<u64, StoreError> {
     }
     let failed = |error: rusqlite::Error| unavailable("write", error);
     let mut statement = connection.prepare_cached("DELETE FROM entry WHERE id = ?1").map_err(failed)?;
+    let mut n_removed = 0;
     for id in ids {
-        statement.execute([id]).map_err(failed)?;
+        n_removed += statement.execute([id]).map_err(failed)?;
     }
-    schema::add_to_total(connection, -i64::try_from(ids.len()).unwrap_or(0))?;
-    Ok(ids.len() as u64)
+    schema::add_to_total(connection, -i64::try_from(n_removed).unwrap_or(0))?;
+    Ok(n_removed as u64)
 }
 
 /// Bytes of pages that hold something.
@@ -151,35 +168,43 @@ fn run(connection: &Connection, sql: &str) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Removes at most `limit` entries of somebody and overwrites them; answers how many. The caller has opened a
-/// transaction.
-pub(super) fn erase(connection: &Connection, whose: &Erase, limit: usize) -> Result<u64, StoreError> {
-    let failed = |error: rusqlite::Error| unavailable("write", error);
+/// At most `limit` ids of entries of somebody: first those that are theirs only by the connection, because the entries
+/// that say whose it is have to go last.
+pub(super) fn find(connection: &Connection, whose: &Erase, limit: usize) -> Result<Vec<i64>, StoreError> {
+    let failed = |error: rusqlite::Error| unavailable("read", error);
     let (column, name) = match whose {
         Erase::User(user) => ("user", user),
         Erase::Address(address) => ("address", address),
     };
+    let mut own: Vec<i64> = Vec::new();
+    let mut connections = HashSet::new();
+    let mut statement = connection
+        .prepare_cached(&format!("SELECT id, connection_id FROM entry WHERE {column} = ?1 LIMIT ?2"))
+        .map_err(failed)?;
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    // First what is theirs only by the connection: the entries that say whose it is go last.
-    for condition in [
-        format!(
-            "connection_id IN (SELECT connection_id FROM entry WHERE {column} = ?1 AND connection_id IS NOT NULL) \
-             AND {column} IS NULL"
-        ),
-        format!("{column} = ?1"),
-    ] {
-        let found: Vec<i64> = connection
-            .prepare_cached(&format!("SELECT id FROM entry WHERE {condition} LIMIT ?2"))
-            .and_then(|mut statement| statement.query_map(params![name, limit], |row| row.get(0))?.collect())
-            .map_err(failed)?;
-        if !found.is_empty() {
-            run(connection, "PRAGMA secure_delete=ON")?;
-            let n_removed = delete(connection, &found);
-            run(connection, "PRAGMA secure_delete=FAST")?;
-            return n_removed;
-        }
+    let mut rows = statement.query(params![name, limit]).map_err(failed)?;
+    while let Some(row) = rows.next().map_err(failed)? {
+        own.push(row.get(0).map_err(failed)?);
+        connections.extend(row.get::<_, Option<String>>(1).map_err(failed)?);
     }
-    Ok(0)
+    let mut found = Vec::new();
+    let mut statement = connection
+        .prepare_cached(&format!("SELECT id FROM entry WHERE connection_id = ?1 AND {column} IS NULL"))
+        .map_err(failed)?;
+    for id in connections {
+        let rows = statement.query_map([id], |row| row.get(0)).map_err(failed)?;
+        found.extend(rows.collect::<Result<Vec<i64>, _>>().map_err(failed)?);
+    }
+    found.extend(own);
+    Ok(found)
+}
+
+/// Removes entries and overwrites them; answers how many. The caller has opened a transaction.
+pub(super) fn erase(connection: &Connection, ids: &[i64]) -> Result<u64, StoreError> {
+    run(connection, "PRAGMA secure_delete=ON")?;
+    let n_removed = delete(connection, ids);
+    run(connection, "PRAGMA secure_delete=FAST")?;
+    n_removed
 }
 
 /// Gives back free pages, which may hold what was removed earlier, and empties the log of writes, which still has it.

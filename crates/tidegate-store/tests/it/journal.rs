@@ -1,10 +1,13 @@
 //! The journal: what it finds, what it keeps when space is short, and what is left of somebody who is erased.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use serde_json::json;
 use tidegate_core::diagnosis::Diagnosis;
-use tidegate_core::journal::{Entry, EntryQuery, Erase, JournalStore, Kind, Retention};
+use tidegate_core::id::{ConnectionId, RequestId};
+use tidegate_core::journal::{Draft, Entry, EntryQuery, Erase, Facts, JournalStore, Kind, Retention};
+use tidegate_core::notice::Place;
 use tidegate_store::{JournalOptions, SqliteJournal};
 
 const START: u64 = 1_800_000_000_000_000;
@@ -58,6 +61,59 @@ async fn an_entry_comes_back_as_it_was() {
     let again = SqliteJournal::open(&folder.path().join("journal.db"), JournalOptions::default())
         .expect("the journal works");
     assert_eq!(again.query(all()).await.expect("the journal works"), [bare, full]);
+}
+
+fn draft(second: u64, request: u64) -> Draft {
+    let ts = START + second * 1_000_000;
+    Draft {
+        ts,
+        kind: Kind::Handshake,
+        outcome: None,
+        place: Place {
+            api_id: "a1".into(),
+            connection_id: Some(ConnectionId::new(ts / 62_500, 0, 1, 2)),
+            request_id: Some(RequestId::new(ts / 1000, request)),
+            user: Some("ada".into()),
+            ..Place::default()
+        },
+        node: 2,
+        address: Some("192.0.2.0/24".to_owned()),
+        duration_ms: Some(0.5),
+        facts: Facts::none().with("status", 1).with("path", "/a \"b\" \u{1F980}").with("status", 101),
+    }
+}
+
+#[tokio::test]
+async fn what_is_written_of_a_draft_is_its_entry() {
+    // DX-6
+    let (_folder, journal) = fresh().await;
+    let bare = Draft { place: Place::default(), address: None, facts: Facts::none(), ..draft(2, 2) };
+    let drafts = vec![draft(1, 1), bare];
+    let expected: Vec<Entry> = drafts.iter().cloned().map(Draft::into_entry).collect();
+    assert_eq!(expected[0].number("status"), Some(101.0));
+    assert_eq!((expected[1].stage.as_deref(), expected[0].api_id.as_deref()), (None, Some("a1")));
+    journal.write(Arc::new(drafts)).await.expect("the journal works");
+    assert_eq!(journal.query(all()).await.expect("the journal works"), expected);
+}
+
+#[tokio::test]
+async fn a_request_is_found_by_the_time_in_its_id() {
+    let (_folder, journal) = fresh().await;
+    let mut drafts: Vec<Draft> = (0..100).map(|number| draft(number * 60, number)).collect();
+    // Its message took long.
+    drafts.push(Draft { ts: START + 900 * 1_000_000, ..draft(0, 0) });
+    journal.write(Arc::new(drafts.clone())).await.expect("the journal works");
+    let ask = async |request_id: String| {
+        let query = EntryQuery { request_id: Some(request_id), ..all() };
+        journal.query(query).await.expect("the journal works")
+    };
+    for number in [1, 50, 99] {
+        let draft = &drafts[number];
+        let found = ask(draft.place.request_id.expect("an id").to_string()).await;
+        assert_eq!(found, [draft.clone().into_entry()]);
+    }
+    assert_eq!(ask(drafts[0].place.request_id.expect("an id").to_string()).await.len(), 2);
+    assert_eq!(ask(RequestId::new(START / 1000, 4711).to_string()).await, []);
 }
 
 #[tokio::test]
