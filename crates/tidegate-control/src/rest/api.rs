@@ -87,7 +87,7 @@ pub(crate) fn insert(
             )));
         }
         Some(id) if state.apis.contains(id) => {
-            let created = state.apis.get(id).and_then(|known| Some(known.api.created_date.clone()));
+            let created = state.apis.get(id).map(|known| known.api.created_date.clone());
             let message = format!("API with identifier {id} already exists");
             return Err(ApiError::exists(id, created.as_deref(), message));
         }
