@@ -166,7 +166,7 @@ fn old_target(window: &Window<'_>, verdict: &mut Verdict) {
         // That the address was replaced by another one nobody has seen.
         let mut found =
             Found::new(window, Diagnosis::LOCAL_OLD_TARGET, Confidence::Likely, failures, text, facts);
-        found.finding = found.finding.next(&format!("tidegate doctor --api {api}"));
+        found.finding = found.finding.next(format!("tidegate doctor --api {api}"));
         verdict.found.push(found);
     }
 }

@@ -147,13 +147,13 @@ pub(super) fn line(entry: &Entry) -> String {
         Kind::Message => {
             say(entry.route_key.as_deref().map_or_else(String::new, |route| format!("route {route}")));
             say(number("handled").map_or_else(String::new, |count| format!("{count} handled in a minute")));
-            say(number("size").map_or_else(String::new, |size| bytes(size)));
+            say(number("size").map_or_else(String::new, bytes));
             say(entry.text("selectedValue").map_or_else(String::new, |value| format!("selected {value:?}")));
         }
         Kind::Post => {
             say(format!("to {}", entry.text("target").unwrap_or("connection")));
             say(text("channel").to_owned());
-            say(number("size").map_or_else(String::new, |size| bytes(size)));
+            say(number("size").map_or_else(String::new, bytes));
             say(entry.text("caller").map_or_else(String::new, |caller| format!("by {caller}")));
         }
         Kind::Close => {
