@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import select
+import socket
 import threading
 import time
 
@@ -40,8 +42,6 @@ class Cutter:
     """A TCP proxy that cuts a connection when nothing went through it for a time, as proxies do."""
 
     def __init__(self, target_port, idle):
-        import socket
-
         self.target_port, self.idle = target_port, idle
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.port = self.listener.getsockname()[1]
@@ -63,8 +63,6 @@ class Cutter:
 
     def _serve(self, client):
         import select
-        import socket
-
         server = socket.create_connection(("127.0.0.1", self.target_port), 5)
         try:
             while True:
@@ -186,14 +184,7 @@ def test_a_slow_reader(start_gateway, backend):
 def test_pythons_own_ping(start_gateway, backend):
     """client.keepalive-1011: a real Python client whose ping is not answered in time, behind a proxy that holds bytes back."""
     gateway, api = node_with(start_gateway, backend)
-    from harness.why import admin
-
-    assert admin
-
     async def run():
-        url = f"ws://127.0.0.1:{api.gateway.port}{api.base}"
-        import socket
-
         # Answers of the gateway are not passed on any more, while the client's frames are.
         listener = socket.create_server(("127.0.0.1", 0))
         holding = threading.Event()

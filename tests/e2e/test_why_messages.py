@@ -13,7 +13,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse
 
 from harness import aws, raw
-from harness.backend import Backend
+from harness.backend import Reply
 from harness.gateway import Gateway, unused_tcp_port
 from harness.wait import until
 from harness.why import ROOT_KEY, as_user, ask, ids, request_id, says, set_policy, user_keys
@@ -322,13 +322,6 @@ def test_a_frame(node, backend, name):
     says(node, str(code), wanted, first=False)
 
 
-def pairs(api, backend, users):
-    """Connections of users, with their ids."""
-    made = {}
-    for user in users:
-        made[user] = as_user(api, user)
-    return made
-
 
 @pytest.mark.timeout(90)
 def test_permission_denied(start_gateway, backend):
@@ -338,8 +331,6 @@ def test_permission_denied(start_gateway, backend):
     users = [f"u{n}" for n in range(4)]
 
     def denied(request):
-        from harness.backend import Reply
-
         user, body = request.get("Tidegate-User"), json.loads(request.body)
         rule = {
             "/strict": lambda: True, "/one": lambda: user == "u0", "/object": lambda: body["id"] == 7, "/open": lambda: False,
@@ -398,8 +389,6 @@ def test_parallel_limit(start_gateway, backend):
 @pytest.mark.timeout(60)
 def test_reset_on_reuse(node, backend):
     """integration.reset-on-reuse: the backend closes the connection that the next request has just been sent on."""
-    from harness.backend import Reply
-
     api = aws.make_api(node, backend)
     backend.on("/connect", body=b"")
     ws = api.connect()
@@ -492,5 +481,3 @@ def test_a_healthy_conversation(start_gateway, backend):
     assert not [f for f in report["findings"] if f["severity"] != "info"], report["findings"]
     assert not re.search("WARN|ERROR", gateway.log_text())
 
-
-assert Backend

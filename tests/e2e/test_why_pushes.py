@@ -1,5 +1,6 @@
 """Why a push is refused or does not arrive: each cause made for real with boto3 and raw sockets, and what one command says."""
 
+import hashlib
 import json
 import threading
 from datetime import datetime, timedelta, timezone
@@ -375,8 +376,6 @@ def test_nobody_is_in_the_channel(chat, backend):
 @pytest.mark.timeout(60)
 def test_a_role_without_its_channel(node, backend):
     """publish.role-not-mapped: everybody of one role is in the channel that is published to, nobody of another."""
-    import hashlib
-
     api = aws.make_api(node, backend)
     backend.on("/connect", body=b"").on("/disconnect", body=b"")
     keys = [

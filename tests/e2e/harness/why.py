@@ -1,11 +1,13 @@
 """Provocations of the `test_why_*` tests: an API of one's own, what the client got, and what `explain` says of it."""
 
+import hashlib
 import json
+import subprocess
 
 import requests
 
-from . import aws
-from .cli import finding, ids, tidegate
+from .cli import finding, ids
+from .gateway import ACCESS_KEY, REGION, SECRET_KEY, binary, clean_environment
 from .raw import RawWs
 from .wait import until
 
@@ -29,8 +31,6 @@ def set_policy(api, policy):
 
 def user_keys(*users):
     """A policy's admission by API keys: the key of a user is its SHA-256's text."""
-    import hashlib
-
     keys = [{"user": user, "sha256": hashlib.sha256(f"key-of-{user}".encode()).hexdigest()} for user in users]
     return {"checks": ["api_key"], "api_keys": keys}
 
@@ -43,17 +43,8 @@ def as_user(api, user, port=None, query="", headers=(), **options):
     return ws
 
 
-def connection_of(backend, path="/connect", n=-1):
-    """The connection id that the backend was told last."""
-    return backend.at(path)[n].connection_id
-
-
 def ask(gateway, *words):
     """The report of `explain`, whatever its exit code; the code must fit what was found."""
-    import subprocess
-
-    from .gateway import ACCESS_KEY, REGION, SECRET_KEY, binary, clean_environment
-
     environment = clean_environment(
         TIDEGATE_ADMIN_URL=gateway.admin_url, TIDEGATE_ACCESS_KEY_ID=ACCESS_KEY, TIDEGATE_SECRET_ACCESS_KEY=SECRET_KEY, TIDEGATE_REGION=REGION
     )
@@ -95,5 +86,3 @@ def says(gateway, question, wanted, confidence="proven", first=True, proof=(), m
 
 
 UNDETECTABLE = {"handler.not-allowed", "handler.name-mismatch", "cleanup.bad-command", "cleanup.no-access"}
-
-__all__ = ["ROOT_KEY", "admin", "as_user", "ask", "aws", "connection_of", "ids", "request_id", "says", "set_policy", "tidegate", "user_keys"]

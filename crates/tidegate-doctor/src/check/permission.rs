@@ -197,4 +197,20 @@ mod tests {
         pass(&mut story, "ann", "edit", "staff");
         assert_found(&mut story, &[("perm.object", Likely)]);
     }
+
+    #[test]
+    fn somebody_passed_before() {
+        // DX-2 perm.user-lacks perm.view-too-strict: the route has worked, so its view is not too strict for everybody.
+        for (has_passed, expected) in
+            [(true, ("perm.user-lacks", Possible)), (false, ("perm.view-too-strict", Likely))]
+        {
+            let mut story = Story::default();
+            for n in 0..3 {
+                let (id, user) = (format!("c{n}"), format!("u{n}"));
+                let told = story.message(1_000 + n, &id, &user, "send", Some(Diagnosis::PERM_USER_LACKS));
+                told.set("signature", DENIED).set("hasPassed", has_passed);
+            }
+            assert_found(&mut story, &[expected]);
+        }
+    }
 }
