@@ -39,6 +39,9 @@ const MIN_AUTOMATED: usize = 50;
 /// Refusals of one more token.
 const LIMITED: [Diagnosis; 2] = [Diagnosis::TOKENREQ_RATE_LIMITED, Diagnosis::RATELIMIT_TOKEN_REQUESTS];
 
+/// A client, and API and stage that it came to.
+type ClientOfStage<'a> = (String, Option<&'a str>, Option<&'a str>);
+
 /// Was it refused because there were too many attempts?
 fn is_limited(window: &Window<'_>, life: &Life<'_>, attempt: &Entry) -> bool {
     let is_429 = attempt.number("status") == Some(429.0);
@@ -53,7 +56,7 @@ pub(super) fn check(window: &Window<'_>, asked: &Asked, verdict: &mut Verdict) {
     let mut n_reasons = 0;
     let mut limited_clients: BTreeMap<String, bool> = BTreeMap::new();
     // Limits are a stage's own.
-    let mut clients: BTreeMap<(String, Option<&str>, Option<&str>), Vec<&Life<'_>>> = BTreeMap::new();
+    let mut clients: BTreeMap<ClientOfStage<'_>, Vec<&Life<'_>>> = BTreeMap::new();
     for (client, lives) in window.by_client() {
         for life in lives {
             let Some(attempt) = window.attempt(life) else { continue };
