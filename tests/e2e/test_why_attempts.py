@@ -4,6 +4,8 @@ Intervals are as short as the rules let them be. Clients have addresses of their
 """
 
 import json
+import shlex
+import subprocess
 import threading
 import time
 
@@ -11,6 +13,7 @@ import pytest
 
 from harness import aws
 from harness.cli import finding, has_no_findings, ids
+from harness.gateway import ACCESS_KEY, REGION, SECRET_KEY, binary, clean_environment
 from harness.wait import until
 from harness.why_connecting import BROWSER, CONFIG, SECRET, admin, explain, guarded, jwt, request_id, token_of, why
 
@@ -237,7 +240,7 @@ def test_everybody_or_one_has_the_wrong_secret(gateway, backend):
 
 
 def test_a_user_who_ought_to_be_known(gateway, backend):
-    """Y17 identity.cookie-not-available identity.session-expired identity.logged-out: compared with those who are known."""
+    """Y17 identity.cookie-not-available identity.session-expired: compared with those who are known."""
     api = guarded(gateway, backend, {"admission": {"checks": ["token"], "required": False}})
     for n in range(3):
         headers = [("Cookie", "theme=dark; sessionid=s"), *PAGE]
@@ -331,3 +334,32 @@ def test_a_node_that_is_full(start_gateway, backend):
     report = explain(gateway, request_id(done[-1]))
     assert ids(report) == ["limit.connections"], ids(report)
     assert finding(report, "limit.connections")["clientSaw"]["status"] == 503
+
+
+# -- what to do next ------------------------------------------------------------------------
+
+
+def test_commands_that_are_recommended_exist(gateway, backend):
+    """DX-22: every command in an answer can be typed as it stands, with its options."""
+    api = guarded(gateway, backend, WITH_JWT)
+    api.open()
+    # Eight causes of each symptom are told in full: all sorts of commands are among them.
+    questions = [f"Y{symptom}" for symptom in range(1, 39)]
+    questions += ["log.token-in-query", "backend.headers-stripped", "proxy.deflate-broken", "proxy.inspection", "clock.client", "management.no-egress"]
+    commands = {command for question in questions for found in raw_explain(gateway, question)["findings"] for command in found["next"]}
+    assert len(commands) > 12, commands
+    for command in sorted(commands):
+        words = shlex.split(command, comments=True)
+        assert words[0] == "tidegate", command
+        # Reading the options comes before the help.
+        done = subprocess.run([binary(), *words[1:], "--help"], capture_output=True, text=True, timeout=20)
+        assert done.returncode == 0, f"{command}: {done.stderr}"
+
+
+def raw_explain(gateway, question):
+    environment = clean_environment(
+        TIDEGATE_ADMIN_URL=gateway.admin_url, TIDEGATE_ACCESS_KEY_ID=ACCESS_KEY, TIDEGATE_SECRET_ACCESS_KEY=SECRET_KEY, TIDEGATE_REGION=REGION
+    )
+    done = subprocess.run([binary(), "explain", question, "--json"], capture_output=True, text=True, timeout=20, env=environment, stdin=subprocess.DEVNULL)
+    assert done.returncode in (0, 1, 3), (question, done.stderr)
+    return json.loads(done.stdout)

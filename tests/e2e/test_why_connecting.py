@@ -520,7 +520,7 @@ def test_nobody_in_particular(shared):
 
 @pytest.mark.logs(".")
 def test_authentication_without_a_key(start_gateway, backend):
-    """Y8: auth.not-configured jwt.jwks-unreachable: the client is told to come back later, the operator why."""
+    """Y8: jwt.jwks-unreachable: the client is told to come back later, the operator why."""
     gateway = start_gateway(CONFIG)
     keys = [{"jwks_url": f"http://127.0.0.1:{unused_tcp_port()}/keys", "algorithms": ["RS256"]}]
     api = guarded(gateway, backend, {"admission": {"checks": ["jwt"]}, "jwt": {"keys": keys}})

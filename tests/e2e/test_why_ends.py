@@ -139,7 +139,7 @@ def test_a_reset(start_gateway, backend):
 
 @pytest.mark.timeout(60)
 def test_no_answer_to_pings(start_gateway, backend):
-    """conn.ping-timeout conn.network-change conn.half-open-client: the device is gone, and comes back from another address."""
+    """conn.ping-timeout conn.network-change: the device is gone, and comes back from another address."""
     config = "[data_plane]\nserver_ping_interval = 1\nserver_ping_timeout = 1\n"
     gateway, api = node_with(start_gateway, backend, config)
     # Raw clients answer no ping by themselves.

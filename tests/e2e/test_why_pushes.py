@@ -161,7 +161,7 @@ def test_limits(start_gateway, backend, limit):
 
 @pytest.mark.timeout(60)
 def test_a_newer_id_of_the_same_user(chat, backend):
-    """DX-19 connections.gone-room-change push.stale-records connections.stale-record: the old id is used although there is a new one."""
+    """DX-19 connections.gone-room-change connections.stale-record: the old id is used although there is a new one."""
     ws, old = opened(chat, backend)
     ws.close(1000)
     closed(chat.gateway, old)

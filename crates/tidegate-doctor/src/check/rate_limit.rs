@@ -39,6 +39,9 @@ const MIN_AUTOMATED: usize = 50;
 /// Refusals of one more token.
 const LIMITED: [Diagnosis; 2] = [Diagnosis::TOKENREQ_RATE_LIMITED, Diagnosis::RATELIMIT_TOKEN_REQUESTS];
 
+/// A client, and API and stage that it came to.
+type ClientOfStage<'a> = (String, Option<&'a str>, Option<&'a str>);
+
 /// Was it refused because there were too many attempts?
 fn is_limited(window: &Window<'_>, life: &Life<'_>, attempt: &Entry) -> bool {
     let is_429 = attempt.number("status") == Some(429.0);
@@ -48,9 +51,6 @@ fn is_limited(window: &Window<'_>, life: &Life<'_>, attempt: &Entry) -> bool {
         || (is_429 && attempt.outcome.starts_with("ratelimit."));
     !is_open(attempt) && (by_gateway || window.text(life, "signature") == Some("dj-rate"))
 }
-
-/// Client, API, stage.
-type ClientOfStage<'a> = (String, Option<&'a str>, Option<&'a str>);
 
 pub(super) fn check(window: &Window<'_>, asked: &Asked, verdict: &mut Verdict) {
     let mut n_reasons = 0;

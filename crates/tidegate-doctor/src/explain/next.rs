@@ -79,7 +79,7 @@ pub(super) fn commands(cause: &Cause, entry: Option<&Entry>, api_id: Option<&str
     if has("D") {
         return vec![match family {
             // These are seen from where the caller is.
-            "management" => "tidegate doctor https://HOST/STAGE  # on the backend's host".to_owned(),
+            "management" => "tidegate doctor https://HOST/STAGE   # on the backend's host".to_owned(),
             "backend" | "integration" | "local" => format!("tidegate doctor --api {api}"),
             _ => format!("tidegate doctor {}{}", url(entry), probes(id)),
         }];
