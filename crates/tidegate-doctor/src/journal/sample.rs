@@ -98,7 +98,7 @@ impl Share {
         let state = self.state.load(Ordering::Relaxed);
         let (second, one_in) = (state >> 32, state & u64::from(u32::MAX));
         // After a pause all are.
-        one_in <= 1 || at / 1_000_000 > second + 1 || self.hash(id) % one_in == 0
+        one_in <= 1 || at / 1_000_000 > second + 1 || self.hash(id).is_multiple_of(one_in)
     }
 }
 
