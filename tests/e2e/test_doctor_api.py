@@ -153,11 +153,12 @@ def test_reflect_tells_what_a_proxy_drops(stack, tmp_path):
 
         class Proxy(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            dropped = ("x-forwarded-for", "connection", "content-length")
 
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 upstream = http.client.HTTPConnection(host, int(port), timeout=10)
-                kept = {n: v for n, v in self.headers.items() if n.lower() not in ("x-forwarded-for", "connection", "content-length")}
+                kept = {n: v for n, v in self.headers.items() if n.lower() not in self.dropped}
                 upstream.request("POST", self.path, body, kept)
                 answer = upstream.getresponse()
                 data = answer.read()
@@ -186,6 +187,12 @@ def test_reflect_tells_what_a_proxy_drops(stack, tmp_path):
         report = stack.doctor("--api", record["api_id"], code=1)
         assert set(ids(report)) == {"backend.headers-stripped", "backend.server-drops-forwarded"}
         assert report["findings"][0]["evidence"][0]["facts"]["missing"] == ["x-forwarded-for"]
+        # cookie.not-forwarded
+        Proxy.dropped = ("cookie", "connection", "content-length")
+        report = stack.doctor("--api", record["api_id"], code=1)
+        assert set(ids(report)) == {"backend.headers-stripped", "cookie.not-forwarded"}
+        Proxy.dropped = ("connection", "content-length")
+        assert not {"backend.headers-stripped", "cookie.not-forwarded"} & set(ids(stack.doctor("--api", record["api_id"])))
         server.shutdown()
     finally:
         reflect.terminate()

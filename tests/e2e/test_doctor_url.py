@@ -9,7 +9,9 @@ import textwrap
 
 import pytest
 
-from harness.gateway import binary, clean_environment, unused_tcp_port
+from harness import aws
+from harness.gateway import ACCESS_KEY, REGION, SECRET_KEY, binary, clean_environment, unused_tcp_port
+from harness.nginx import GOOD, Nginx
 from harness.wait import until
 
 FASTAPI = """
@@ -235,11 +237,11 @@ class Report:
         return next(probe for probe in self.json["probes"] if probe["name"] == name)
 
 
-def doctor(url, *args, stdin=None):
+def doctor(url, *args, stdin=None, **environment):
     argv = [binary(), "doctor", url, "--json", "--timeout", "5s", *args]
     done = subprocess.run(
         argv, input=stdin, stdin=None if stdin else subprocess.DEVNULL, capture_output=True, text=True, timeout=90,
-        env=clean_environment(),
+        env=clean_environment(**environment),
     )
     report = Report(done)
     assert report.json["schema"] == "tidegate.diagnosis/1"
@@ -252,13 +254,121 @@ def at(port, path):
     return f"ws://127.0.0.1:{port}{path}"
 
 
+KEYS = {"TIDEGATE_ACCESS_KEY_ID": ACCESS_KEY, "TIDEGATE_SECRET_ACCESS_KEY": SECRET_KEY, "TIDEGATE_REGION": REGION}
+
+
+def own_address():
+    """An address of this machine that is not loopback; none without a network."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+            return probe.getsockname()[0]
+        except OSError:
+            return None
+
+
+@pytest.mark.logs("subprotocol.null")
 def test_a_tidegate_is_healthy(gateway, api):
-    # DX-30 DX-31 DX-61 DX-62
+    # DX-30 DX-31 DX-35 DX-61 DX-62
     report = doctor(api.url)
     assert report.found == {}
-    assert report.code in (0, 3)
+    assert report.code == 0
     assert [probe["name"] for probe in report.json["probes"]][:3] == ["url", "dns", "tcp"]
     assert report.probe("stability")["result"] == "ok"
+    report = doctor(api.url, "--admin", gateway.admin_url, **KEYS)
+    assert (report.found, report.code) == ({}, 0)
+    assert report.probe("identity")["measurements"]["arrived"]["method"] == "GET"
+    assert SECRET_KEY not in report.out + report.err
+
+
+@pytest.mark.logs("subprotocol.null")
+def test_a_tidegate_behind_nginx_is_healthy(start_gateway, backend, tmp_path):
+    # DX-35: what arrives through a proxy as the manual describes it
+    gateway = start_gateway('trusted_proxies = ["127.0.0.1/32"]')
+    path = "/" + aws.make_api(gateway, backend).url.split("/", 3)[3]
+    with Nginx(tmp_path / "nginx", GOOD.format(upstream=gateway.port)) as front:
+        report = doctor(at(front.port, path), "--admin", gateway.admin_url, **KEYS)
+        arrived = report.probe("identity")["measurements"]["arrived"]
+        assert arrived["forwarded"]["x-forwarded-for"] == "127.0.0.1" and arrived["host"] == f"127.0.0.1:{front.port}"
+        assert report.found == {}
+        assert report.code == 0
+
+
+@pytest.mark.logs("config.no-tls")
+def test_the_ticket_of_the_admin_listener_opens_the_probe(start_gateway, backend, tmp_path):
+    # DX-35: who is not on the machine is told nothing without a ticket
+    address = own_address()
+    if address is None:
+        pytest.skip("this machine has no address beside loopback")
+    gateway = start_gateway(listen="0.0.0.0")
+    path = "/" + aws.make_api(gateway, backend).url.split("/", 3)[3]
+    url = f"ws://{address}:{gateway.port}{path}"
+    only = ("--only", "identity,upgrade-path")
+    assert "arrived" not in doctor(url, *only).probe("identity")["measurements"]
+    report = doctor(url, *only, "--admin", gateway.admin_url, **KEYS)
+    arrived = report.probe("identity")["measurements"]["arrived"]
+    assert arrived["peer"].startswith(address + ":") and arrived["version"] == "1.1"
+    assert report.probe("upgrade-path")["measurements"]["withExtensionsEcho"].startswith("text") or report.found == {}
+    assert "ticket=" not in report.out
+
+
+def test_a_key_file_gets_the_ticket(start_gateway, tmp_path):
+    # DX-30
+    key = "k" * 43
+    key_file = tmp_path / "key"
+    key_file.write_text(key + "\n")
+    gateway = start_gateway(f"""
+[[keys]]
+name = "ops"
+role = "operate"
+key = "{key}"
+""")
+    url = at(gateway.port, "/_tidegate/probe")
+    report = doctor(url, "--only", "identity", "--admin", gateway.admin_url, "--key-file", str(key_file))
+    assert not any("no ticket" in note for note in report.json.get("notes", [])), report.json
+    assert key not in report.out + report.err
+    key_file.write_text("x" * 43)
+    report = doctor(url, "--only", "identity", "--admin", gateway.admin_url, "--key-file", str(key_file))
+    assert any("no ticket" in note for note in report.json["notes"])
+
+
+def test_the_name_leads_to_another_installation(start_gateway, uvicorn):
+    # dns.wrong-target bypass.not-the-gateway
+    meant, other = start_gateway(), start_gateway()
+    admin = ("--admin", meant.admin_url)
+    only = ("--only", "identity")
+    report = doctor(at(other.port, "/x"), *only, *admin, **KEYS)
+    assert report.found == {"dns.wrong-target": "proven"}
+    facts = report.json["findings"][0]["evidence"][0]["facts"]
+    assert facts["installation"] != facts["expected"] and len(facts["expected"]) == 16
+    assert doctor(at(meant.port, "/x"), *only, *admin, **KEYS).found == {}
+    port = uvicorn(FASTAPI, "fast")
+    assert doctor(at(port, "/echo"), *only, *admin, **KEYS).found == {"bypass.not-the-gateway": "proven"}
+    name = f"ws://ws.example.test:{port}/echo"
+    resolve = ("--resolve", f"ws.example.test:{port}:127.0.0.1")
+    assert doctor(name, *only, *resolve, *admin, **KEYS).found == {"dns.wrong-target": "proven"}
+
+
+def test_a_dry_run_says_whether_the_token_is_good(gateway, api):
+    # DX-31: probe 9 asks for a dry run where a Tidegate offers it, and uses no token up
+    from harness.cli import tidegate
+
+    policy = gateway.directory / "policy.json"
+    policy.write_text(json.dumps({"admission": {"checks": ["token"]}}))
+    where = ("--api", api.id, "--stage", api.stage)
+    tidegate(gateway, "permissions", "policy", "set", str(policy), *where)
+    token = tidegate(gateway, "token", "create", *where, "--user", "ada")["token"]
+    only = ("--only", "handshake,auth")
+    report = doctor(api.url, "--token-name", "ws_token", "--token", "-", *only, stdin=token)
+    assert report.probe("auth")["measurements"]["dryRun"] == 200
+    assert report.probe("auth")["result"] == "ok" and report.found == {}
+    assert token not in report.out
+    report = doctor(api.url, "--token-name", "ws_token", "--token", "-", *only, stdin="x" * len(token))
+    assert report.probe("auth")["measurements"]["dryRunCheck"] == "token"
+    assert report.found == {"token.unknown": "likely"}
+    # It is still good.
+    report = doctor(api.url, "--token-name", "ws_token", "--token", "-", "--spend-token", "--only", "handshake", stdin=token)
+    assert report.probe("handshake")["measurements"]["status"] == 101
 
 
 def test_a_path_that_a_tidegate_does_not_have(gateway):
@@ -394,11 +504,17 @@ def test_nginx_in_front(uvicorn, nginx):
 
 
 def test_nginx_in_front_of_a_tidegate_strips_the_upgrade(gateway, api, nginx):
-    # proxy.upgrade-stripped proxy.http10
+    # proxy.upgrade-stripped proxy.http10 DX-35
     url = api.url
     path = url.split("/", 3)[3]
-    found = doctor(at(nginx(gateway.port), "/" + path), "--only", "identity,upgrade-path,handshake").found
-    assert "proxy.upgrade-stripped" in found or "proxy.http10" in found, found
+    probes = ("--only", "identity,upgrade-path,handshake")
+    keep_host = "proxy_set_header Host $http_host;"
+    report = doctor(at(nginx(gateway.port, "proxy_http_version 1.0; " + keep_host), "/" + path), *probes)
+    assert report.found["proxy.http10"] == report.found["proxy.upgrade-stripped"] == "proven"
+    facts = next(f for f in report.json["findings"] if f["id"] == "proxy.http10")["evidence"][0]["facts"]
+    assert facts["httpVersion"] == "1.0" and facts["upgradePresent"] is False
+    report = doctor(at(nginx(gateway.port, "proxy_http_version 1.1; " + keep_host), "/" + path), *probes)
+    assert report.found["proxy.upgrade-stripped"] == "proven" and "proxy.http10" not in report.found
     assert doctor(at(nginx(gateway.port, UPGRADE), "/" + path), "--only", "handshake").found == {}
 
 

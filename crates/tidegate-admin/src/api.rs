@@ -170,7 +170,8 @@ impl AdminApi {
         check_origin(&parts)?;
         let (route, path_values) = route::find(&parts.method, parts.uri.path())?;
         let needed = route.access.role();
-        let presented = needed.map(|needed| inner.callers.look(&parts, needed)).transpose()?;
+        let presented = needed.map(|needed| inner.callers.look(&parts, needed)).transpose();
+        let presented = presented.inspect_err(|refusal| inner.note_stranger(route, refusal))?;
         let now = millis();
         if let (Some(Presented::Key(caller)), Some(needed)) = (&presented, needed)
             && let Err(refusal) = caller.demand(needed)
@@ -182,7 +183,8 @@ impl AdminApi {
         let caller = match (presented, needed) {
             (Some(Presented::Key(caller)), _) => Some(caller),
             (Some(Presented::Signature), Some(needed)) => {
-                let caller = inner.callers.verify(&parts, &bytes, needed)?;
+                let verified = inner.callers.verify(&parts, &bytes, needed);
+                let caller = verified.inspect_err(|refusal| inner.note_stranger(route, refusal))?;
                 if let Err(refusal) = caller.demand(needed) {
                     inner.note_refusal(route, &caller, &parts, &refusal, now).await;
                     return Err(refusal);
@@ -199,7 +201,8 @@ impl AdminApi {
         let inner = Arc::clone(inner);
         let change = tokio::spawn(async move { inner.change(&call).await });
         change.await.unwrap_or_else(|error| {
-            tracing::error!(%error, operation = route.operation, "an admin request panicked");
+            let diag = Diagnosis::INTERNAL.as_str();
+            tracing::error!(%error, operation = route.operation, diag, "an admin request panicked");
             Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, Diagnosis::INTERNAL, "Internal error"))
         })
     }
@@ -219,9 +222,25 @@ impl Inner {
         refusal: &Refusal,
         now: u64,
     ) {
+        self.note_call(route, caller.name.clone(), refusal);
         if matches!(route.access, Access::Change(_)) {
             self.audit.refused(route, caller, parts.uri.path(), refusal, now).await;
         }
+    }
+
+    /// Somebody who could not prove to be anybody.
+    fn note_stranger(&self, route: &Route, refusal: &Refusal) {
+        self.note_call(route, String::new(), refusal);
+    }
+
+    /// A call that was refused for who made it, for the journal.
+    fn note_call(&self, route: &Route, actor: String, refusal: &Refusal) {
+        let facts = Facts::none()
+            .with("object", route.operation)
+            .with("method", route.method.as_str())
+            .with("status", refusal.status.as_u16());
+        let (place, refused) = (Place::default(), Diagnosis::find(refusal.id));
+        self.gateway.notice(Notice::Controlled { place, what: "call", actor, refused, facts });
     }
 
     async fn change(&self, call: &Call) -> Answer {

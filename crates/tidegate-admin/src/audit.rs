@@ -137,7 +137,7 @@ impl Audit {
             true => match self.records.write(vec![entry.change()]).await {
                 Ok(()) => true,
                 Err(error) => {
-                    tracing::error!(%error, diagnosis = "store.unavailable", "the end of a change was not recorded");
+                    tracing::error!(%error, diag = "store.unavailable", "the end of a change was not recorded");
                     return;
                 }
             },
@@ -148,6 +148,7 @@ impl Audit {
             tracing::warn!(
                 operation,
                 by = entry.record.by,
+                diag = "store.unavailable",
                 "a change was not recorded: the store's queue is full"
             );
         }

@@ -56,7 +56,7 @@ impl Refusal {
     /// 503.
     pub(crate) fn store(error: &StoreError) -> Self {
         let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-        tracing::error!(%error, cause, diagnosis = Diagnosis::STORE_UNAVAILABLE.as_str(), "an admin request failed");
+        tracing::error!(%error, cause, diag = Diagnosis::STORE_UNAVAILABLE.as_str(), "an admin request failed");
         let mut refusal = Self::unavailable("The store does not answer");
         refusal.retry_after = matches!(error, StoreError::Busy).then_some(1);
         refusal

@@ -115,7 +115,7 @@ impl Reply {
 }
 
 fn log_failure(error: &dyn Display) {
-    tracing::error!(%error, "reply cannot be written as json");
+    tracing::error!(%error, diag = "integration.bad-answer", "reply cannot be written as json");
 }
 
 impl IntoResponse for Reply {

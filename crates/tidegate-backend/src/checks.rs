@@ -135,7 +135,11 @@ impl Checks {
         if let Some(api_ids) = &self.api_ids
             && !api_ids.contains(&head.api_id)
         {
-            tracing::warn!(api_id = head.api_id, "request of an api that is not listed");
+            tracing::warn!(
+                api_id = head.api_id,
+                diag = "backend.api-id-unknown",
+                "request of an api that is not listed"
+            );
             return Err(Rejection::Headers);
         }
         let body = axum::body::to_bytes(body, MAX_BODY).await.map_err(|error| {
@@ -149,6 +153,7 @@ impl Checks {
                 tracing::warn!(
                     ?fault,
                     connection_id = head.connection_id,
+                    diag = "backend.secret-mismatch",
                     "signature of the gateway refused"
                 );
                 Rejection::Sender
@@ -168,7 +173,8 @@ impl Checks {
         if is_known {
             return Ok(());
         }
-        tracing::warn!(header = %name, is_sent = headers.contains_key(&name), "shared secret refused");
+        let is_sent = headers.contains_key(&name);
+        tracing::warn!(header = %name, is_sent, diag = "backend.secret-mismatch", "shared secret refused");
         Err(Rejection::Sender)
     }
 }
@@ -201,7 +207,12 @@ fn check_headers(parts: &Parts) -> Result<(), Rejection> {
     if missing.is_empty() && repeated.is_empty() {
         return Ok(());
     }
-    tracing::warn!(?missing, ?repeated, "request lacks headers of the gateway");
+    tracing::warn!(
+        ?missing,
+        ?repeated,
+        diag = "backend.headers-missing",
+        "request lacks headers of the gateway"
+    );
     Err(Rejection::Headers)
 }
 

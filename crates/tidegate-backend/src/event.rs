@@ -106,11 +106,12 @@ impl EventHead {
         let connection_id = text(headers, "connectionid").ok_or(Rejection::ConnectionId)?;
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_=-".contains(&byte);
         if !(1..=MAX_CONNECTION_ID).contains(&connection_id.len()) || !connection_id.bytes().all(is_plain) {
-            tracing::warn!("connection id is malformed");
+            tracing::warn!(diag = "backend.connection-id-format", "connection id is malformed");
             return Err(Rejection::ConnectionId);
         }
         let Some(client_address) = text(headers, "x-forwarded-for").as_deref().and_then(first_address) else {
-            tracing::warn!("x-forwarded-for does not begin with an address");
+            let diag = "backend.server-drops-forwarded";
+            tracing::warn!(diag, "x-forwarded-for does not begin with an address");
             return Err(Rejection::Headers);
         };
         Ok(Self {

@@ -189,7 +189,11 @@ impl<S: Clone + Send + Sync + 'static> GatewayRouter<S> {
             Slug::Named(name) => match self.messages.get(name) {
                 Some(handler) => Some(handler),
                 None => {
-                    tracing::warn!(route = name, "path names no event and no handler");
+                    tracing::warn!(
+                        route = name,
+                        diag = "backend.route-param-missing",
+                        "path names no event and no handler"
+                    );
                     return Rejection::Path.into_response();
                 }
             },

@@ -158,7 +158,7 @@ fn put<T: Serialize>(
     object: &T,
 ) -> Result<Change, ApiError> {
     let body = serde_json::to_string(object).map_err(|error| {
-        tracing::error!(%error, kind, id, "an object cannot be written as JSON");
+        tracing::error!(%error, kind, id, diag = "auth.internal", "an object cannot be written as JSON");
         ApiError::internal()
     })?;
     Ok(Change::Put(Document {

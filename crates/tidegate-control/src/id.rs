@@ -53,7 +53,7 @@ pub(crate) fn request_id() -> Result<String, ApiError> {
 
 fn fill(bytes: &mut [u8]) -> Result<(), ApiError> {
     getrandom::fill(bytes).map_err(|error| {
-        tracing::error!(%error, "no randomness");
+        tracing::error!(%error, diag = "auth.internal", "no randomness");
         ApiError::internal()
     })
 }

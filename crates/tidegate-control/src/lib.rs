@@ -23,7 +23,7 @@ mod rest;
 mod state;
 mod table;
 
-pub use error::{ApiError, AuthFailure};
+pub use error::{ApiError, AuthFailure, Because};
 pub use plane::{Clock, ControlPlane, ControlSettings, LoadError};
 pub use policy::{PolicyChange, PolicyError};
 pub use rest::{Authenticate, RestApi};

@@ -255,7 +255,7 @@ impl ControlPlane {
         match tokio::spawn(commit).await {
             Ok(done) => done.map(|()| answer).map_err(E::from),
             Err(error) => {
-                tracing::error!(%error, "storing a change failed unexpectedly");
+                tracing::error!(%error, diag = "auth.internal", "storing a change failed unexpectedly");
                 Err(ApiError::internal().into())
             }
         }
@@ -284,7 +284,7 @@ async fn commit(
 ) -> Result<(), ApiError> {
     if let Err(error) = inner.store.apply(changes).await {
         let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-        tracing::error!(%error, cause, diagnosis = "store.unavailable", "a change was not stored");
+        tracing::error!(%error, cause, diag = "store.unavailable", "a change was not stored");
         return Err(ApiError::from(&error));
     }
     let live = is_live_changed.then(|| draft.live());

@@ -61,7 +61,7 @@ impl Reply {
 
     pub(crate) fn json(status: StatusCode, body: &impl Serialize) -> Outcome {
         let body = serde_json::to_value(body).map_err(|error| {
-            tracing::error!(%error, "a reply cannot be written as JSON");
+            tracing::error!(%error, diag = "auth.internal", "a reply cannot be written as JSON");
             ApiError::internal()
         })?;
         Ok(Self { status, body: Some(body) })
@@ -91,7 +91,7 @@ impl RestApi {
         Self { plane, authenticate }
     }
 
-    /// Answers one request. The path is read as received, still percent-encoded, and begins with `/v2/`.
+    /// Answers one request; a refusal whose cause is known has a [`Because`](crate::Because) among its extensions. The path is read as received, still percent-encoded, and begins with `/v2/`.
     ///
     /// # Cancel safety
     /// When the future is dropped, the operation has either happened completely or not at all.
@@ -99,7 +99,13 @@ impl RestApi {
         let (parts, body) = request.into_parts();
         match self.answer(&parts, &body).await {
             Ok(reply) => respond(reply.status, reply.body.as_ref(), None),
-            Err(error) => respond(error.status, Some(&error.body()), Some(&error.error_type)),
+            Err(error) => {
+                let mut response = respond(error.status, Some(&error.body()), Some(&error.error_type));
+                if let Some(because) = error.reason() {
+                    response.extensions_mut().insert(because);
+                }
+                response
+            }
         }
     }
 

@@ -13,7 +13,7 @@ use crate::port::StoreError;
 /// Facts that prove a cause, by name. Empty takes no memory.
 ///
 /// Names are those of the catalogue, in camel case; values are short: numbers, names, lists of names.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Facts(Vec<(&'static str, Value)>);
 
 impl Facts {

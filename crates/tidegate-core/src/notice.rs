@@ -312,7 +312,7 @@ pub enum Notice {
     Controlled {
         /// Where, as far as it is about one API.
         place: Place,
-        /// What happened: `start`, `stop`, `drain`, `deploy`, `change`, `delete`, `clean-up`, `configuration`, `certificate`.
+        /// What happened: `start`, `stop`, `drain`, `deploy`, `change`, `delete`, `read`, `call`, `clean-up`, `configuration`, `certificate`.
         what: &'static str,
         /// Access key id, API key name or `gateway`.
         actor: String,

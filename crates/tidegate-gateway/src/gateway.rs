@@ -37,6 +37,7 @@ use crate::edge::probe::Probes;
 use crate::edge::remark::Remarks;
 use crate::groups::Groups;
 use crate::integration::http::Backends;
+use crate::lateness::{LastOverload, Lateness};
 use crate::push::idempotency::Idempotency;
 use crate::registry::Registry;
 use crate::throttle::Throttles;
@@ -158,6 +159,7 @@ pub struct Gateway {
     entropy: AtomicU64,
     /// Milliseconds since 1970 of the last look for channels of nearly the same name.
     pub(crate) similar_looked_at: AtomicU64,
+    last_overload: LastOverload,
 }
 
 impl Gateway {
@@ -203,6 +205,7 @@ impl Gateway {
             is_draining: AtomicBool::new(false),
             entropy: AtomicU64::new(u64::from_le_bytes(seed)),
             similar_looked_at: AtomicU64::new(0),
+            last_overload: LastOverload::default(),
             config,
         }))
     }
@@ -243,8 +246,10 @@ impl Gateway {
     pub async fn run_timers(self: Arc<Self>) {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut lateness = Lateness::default();
         loop {
-            ticks.tick().await;
+            let due = ticks.tick().await;
+            self.look_at_load(&mut lateness, due.elapsed());
             self.backends.sweep(std::time::Instant::now());
             self.attempts.flush();
             let now = now_millis();
@@ -254,6 +259,30 @@ impl Gateway {
                 }
             }
         }
+    }
+
+    /// Reports that the clock comes round late again and again.
+    fn look_at_load(&self, lateness: &mut Lateness, late: Duration) {
+        let now = now_millis();
+        let Some(overload) = lateness.on_tick(late, now) else { return };
+        self.last_overload.set(now, overload);
+        let longest = u64::try_from(overload.longest.as_millis()).unwrap_or(u64::MAX);
+        let facts = Facts::none()
+            .with("delayMs", longest)
+            .with("count", overload.n_late)
+            .with("connections", self.n_connections());
+        self.notice(Notice::Controlled {
+            place: Place::default(),
+            what: "overload",
+            actor: "gateway".to_owned(),
+            refused: Some(Diagnosis::LIMIT_OVERLOAD),
+            facts,
+        });
+    }
+
+    /// How late tasks ran, in milliseconds, if the node was overloaded at `since` (milliseconds since 1970) or later.
+    pub fn overload_since(&self, since: u64) -> Option<u64> {
+        self.last_overload.since(since)
     }
 
     /// Refuses new connections, closes all others in slices, and waits until their last events are delivered or

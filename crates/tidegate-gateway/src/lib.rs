@@ -20,6 +20,7 @@ mod gateway;
 mod gone;
 mod groups;
 mod integration;
+mod lateness;
 mod publish;
 mod push;
 mod registry;

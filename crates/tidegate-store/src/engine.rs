@@ -225,7 +225,11 @@ impl<W: Write> Drop for Engine<W> {
         if let Some(writer) = self.writer.take()
             && writer.join().is_err()
         {
-            tracing::error!(thread = W::THREAD, "a store's writer thread has panicked");
+            tracing::error!(
+                thread = W::THREAD,
+                diag = "store.unavailable",
+                "a store's writer thread has panicked"
+            );
         }
     }
 }

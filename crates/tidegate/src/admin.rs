@@ -15,7 +15,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::RwLock;
 use serde_json::{Map, Value, json};
 use tidegate_admin::AdminApi;
-use tidegate_control::{ControlPlane, RestApi};
+use tidegate_control::{Because, ControlPlane, RestApi};
+use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::journal::Facts;
 use tidegate_core::notice::{Notice, Place};
 use tidegate_doctor::journal::Journal;
@@ -33,6 +34,12 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Open admin connections; more wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 512;
+
+/// Longest path of a refused call that is kept, in characters.
+const MAX_SHOWN: usize = 200;
+
+/// Longest access key id, in bytes. Source: AWS.
+const MAX_ACCESS_KEY: usize = 128;
 
 const PAGE: &str = include_str!("../assets/dev.html");
 const SCRIPT: &str = include_str!("../assets/dev.js");
@@ -82,7 +89,10 @@ impl Admin {
                 Ok(body) => {
                     let asked = Asked::of(&head);
                     let answer = self.rest.handle(Request::from_parts(head, body.to_bytes())).await;
-                    self.note_change(asked, answer.status());
+                    match answer.extensions().get::<Because>() {
+                        Some(because) => self.note_refusal(asked, answer.status(), because.clone()),
+                        None => self.note_change(asked, answer.status()),
+                    }
                     answer.map(Full::new)
                 }
                 Err(_) => {
@@ -124,6 +134,11 @@ impl Admin {
             "/dev.css" if self.is_dev => text("text/css; charset=utf-8", STYLE.to_owned()),
             "/dev.json" if self.is_dev => json_reply(StatusCode::OK, &self.demo.read()),
             _ if path.contains("connections") => {
+                let (head, _) = request.into_parts();
+                let asked = Asked::of(&head);
+                let diagnosis = Diagnosis::MANAGEMENT_WRONG_LISTENER;
+                let facts = Facts::none().with("listener", "admin");
+                self.note_refusal(asked, StatusCode::NOT_FOUND, Because { diagnosis, facts });
                 let message = "Not found here: @connections is on the public listener";
                 json_reply(
                     StatusCode::NOT_FOUND,
@@ -141,18 +156,27 @@ impl Admin {
         self.observed.metrics.page(self.gateway.n_connections(), counts)
     }
 
+    /// A call that was refused for a known cause, for the journal. Who made it may be anybody.
+    fn note_refusal(&self, asked: Asked, status: StatusCode, because: Because) {
+        let Because { diagnosis, mut facts } = because;
+        facts.add("object", asked.path.chars().take(MAX_SHOWN).collect::<String>());
+        facts.add("method", asked.method.as_str().chars().take(16).collect::<String>());
+        facts.add("status", status.as_u16());
+        let known = self.control.live();
+        let known = known.apis.iter().find(|api| Some(api.api.api_id.as_str()) == asked.api_id());
+        let api_id = known.map(|api| api.api.api_id.as_str()).unwrap_or_default();
+        let place = Place { api_id: api_id.into(), ..Place::default() };
+        let (what, actor) = (asked.what(), asked.known_actor());
+        self.gateway.notice(Notice::Controlled { place, what, actor, refused: Some(diagnosis), facts });
+    }
+
     /// A change of definitions, for the journal. Only of callers whose signature was accepted.
     fn note_change(&self, asked: Asked, status: StatusCode) {
         if !status.is_success() || asked.method == Method::GET {
             return;
         }
-        let what = match asked.method {
-            Method::DELETE => "delete",
-            Method::POST if asked.path.ends_with("/deployments") => "deploy",
-            _ => "change",
-        };
-        let api_id =
-            asked.path.strip_prefix("/v2/apis/").and_then(|rest| rest.split('/').next()).unwrap_or("");
+        let what = asked.what();
+        let api_id = asked.api_id().unwrap_or("");
         let mut facts = Facts::none()
             .with("object", asked.path.as_str())
             .with("method", asked.method.as_str())
@@ -175,19 +199,44 @@ struct Asked {
 }
 
 impl Asked {
+    fn what(&self) -> &'static str {
+        match self.method {
+            _ if !self.path.starts_with("/v2") => "call",
+            Method::GET => "read",
+            Method::DELETE => "delete",
+            Method::POST if self.path.ends_with("/deployments") => "deploy",
+            _ => "change",
+        }
+    }
+
+    fn api_id(&self) -> Option<&str> {
+        self.path.strip_prefix("/v2/apis/")?.split('/').next()
+    }
+
+    /// The presented access key id, if it has the form of one: a caller who was refused may have written anything there.
+    fn known_actor(&self) -> String {
+        let is_id =
+            self.actor.len() <= MAX_ACCESS_KEY && self.actor.bytes().all(|b| b.is_ascii_alphanumeric());
+        if is_id { self.actor.clone() } else { String::new() }
+    }
+
     fn of(head: &http::request::Parts) -> Self {
-        let header =
-            head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let query = head.uri.query().unwrap_or_default();
-        // `Credential=AKID/20300102/us-east-1/...`, in the header or, with another name, in the query.
-        let scope = header.split_once("Credential=").or_else(|| query.split_once("X-Amz-Credential="));
-        let id = scope.map(|(_, rest)| rest.split(['/', '%', ',']).next().unwrap_or_default());
+        let scope = credential_scope(head);
+        let id = scope.as_deref().and_then(|scope| scope.split('/').next());
         Self {
             method: head.method.clone(),
             path: head.uri.path().to_owned(),
             actor: id.unwrap_or_default().to_owned(),
         }
     }
+}
+
+/// `AKID/20300102/us-east-1/...` of a signature, in the header or, with another name and encoded, in the query.
+pub(crate) fn credential_scope(head: &http::request::Parts) -> Option<String> {
+    let header = head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let query = head.uri.query().unwrap_or_default();
+    let (_, rest) = header.split_once("Credential=").or_else(|| query.split_once("X-Amz-Credential="))?;
+    Some(rest.split([',', '&', ' ']).next()?.replace("%2F", "/").replace("%2f", "/"))
 }
 
 /// For each stage of an API the first half of the SHA-256 of what is deployed there: equal contents have equal hashes.

@@ -105,11 +105,14 @@ impl ClientError {
             "set TIDEGATE_KEY (or --key-file), or TIDEGATE_ACCESS_KEY_ID and TIDEGATE_SECRET_ACCESS_KEY";
         match self {
             Self::NoCredential(_) => Some(VARIABLES.to_owned()),
-            Self::Unreachable { source, .. } if source.kind() == std::io::ErrorKind::ConnectionRefused => {
-                Some(
-                    "is `tidegate serve` running there? --admin-url or TIDEGATE_ADMIN_URL say where its admin listener is"
-                        .to_owned(),
-                )
+            Self::Unreachable { url, source } => {
+                let likely = match source.kind() {
+                    std::io::ErrorKind::ConnectionRefused => "is `tidegate serve` running there? ",
+                    _ => "",
+                };
+                Some(format!(
+                    "{likely}--admin-url or TIDEGATE_ADMIN_URL say where its admin listener is; check with `curl {url}/readyz` (command.cannot-reach)"
+                ))
             }
             Self::Stranger { .. } => Some(
                 "--admin-url or TIDEGATE_ADMIN_URL want the admin listener, not the public one; and the versions should be the same"
@@ -125,7 +128,6 @@ impl ClientError {
             Self::Refused { status: StatusCode::TOO_MANY_REQUESTS, .. } => Some("try again later".to_owned()),
             Self::Usage(_)
             | Self::NotThere(_)
-            | Self::Unreachable { .. }
             | Self::NoAnswer { .. }
             | Self::Refused { .. } => None,
         }

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use serde_json::{Map, Value};
 use tidegate_admin::{AdminApi, Callers, Parts, Surroundings};
 use tidegate_auth::{CredentialKeys, RequestParts, Verifier};
-use tidegate_control::{AuthFailure, Authenticate, ControlPlane, ControlSettings, RestApi};
+use tidegate_control::{AuthFailure, Authenticate, Because, ControlPlane, ControlSettings, RestApi};
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::journal::{Entry, EntryQuery, Facts, JournalStore, Kind};
 use tidegate_core::notice::{Notice, Place};
@@ -31,8 +31,14 @@ use crate::stores::{OpenJournal, Stores};
 /// Connections that the kernel holds for a listener that is busy.
 const BACKLOG: u32 = 4096;
 
+/// From the start to the first of the repeated checks: backends that start with the node are there by then.
+const FIRST_LOOK: Duration = Duration::from_secs(10);
+
 /// How long the end of the process waits for the journal.
 const JOURNAL_END: Duration = Duration::from_secs(5);
+
+/// Access key ids that an entry about an unknown one names.
+const MAX_SHOWN_KEYS: usize = 10;
 
 /// A running node.
 pub(crate) struct App {
@@ -257,7 +263,8 @@ impl App {
         self.close_journal(n_unfinished).await;
         self.tasks.shutdown().await;
         if n_unfinished > 0 {
-            tracing::warn!(n_unfinished, "stopped before the last events were delivered");
+            let diag = Diagnosis::CLEANUP_DISCONNECT_LOST.as_str();
+            tracing::warn!(n_unfinished, diag, "stopped before the last events were delivered");
             return Ok(ExitCode::FAILURE);
         }
         tracing::info!("stopped");
@@ -349,10 +356,12 @@ fn note_start(gateway: &Gateway, config: &Config, addresses: &Addresses) {
 
 /// Repeats the cheap checks of all APIs, and counts what they find.
 async fn watch(api: AdminApi, interval: Duration, metrics: Arc<Metrics>) {
+    let mut pause = interval.min(FIRST_LOOK);
     loop {
-        tokio::time::sleep(interval).await;
+        tokio::time::sleep(pause).await;
         api.watch().await;
         metrics.set_problems(&api.watched_counts());
+        pause = interval;
     }
 }
 
@@ -432,14 +441,16 @@ fn authenticate(config: &Config, is_loopback: bool) -> Authenticate {
             let known = credentials.iter().find(|known| known.access_key_id == id)?;
             Some(CredentialKeys::permanent(known.secret.clone()))
         };
-        let failure = |error_type: &str, message: String| AuthFailure {
+        let failure = |error_type: &str, message: String, because: Option<Because>| AuthFailure {
             status: http::StatusCode::FORBIDDEN,
             error_type: error_type.to_owned(),
             message,
+            because: because.map(Box::new),
         };
-        let verified = verifier
-            .verify(&parts, Some(body), &keys, SystemTime::now())
-            .map_err(|error| failure(error.error_type(), error.message()))?;
+        let verified = verifier.verify(&parts, Some(body), &keys, SystemTime::now()).map_err(|error| {
+            let because = not_let_in(error.diagnosis(), head, &verifier.region, &credentials);
+            failure(error.error_type(), error.message(), because)
+        })?;
         let action = format!("apigateway:{}", head.method);
         let resource = format!("arn:aws:apigateway:{}::{}", verifier.region, head.uri.path());
         let caller = credentials.iter().find(|known| known.access_key_id == verified.access_key_id);
@@ -447,11 +458,50 @@ fn authenticate(config: &Config, is_loopback: bool) -> Authenticate {
             true => Ok(()),
             false => {
                 let user = verified.access_key_id;
+                let facts = Facts::none()
+                    .with("caller", user.as_str())
+                    .with("action", action.as_str())
+                    .with("resource", resource.as_str());
+                let because = Because { diagnosis: Diagnosis::PROVISION_DENIED, facts };
                 Err(failure(
                     "AccessDeniedException",
                     format!("User: {user} is not authorized to perform: {action} on resource: {resource}"),
+                    Some(because),
                 ))
             }
         }
     })
+}
+
+/// Why a caller of the control plane was not let in. What the signature proves has its id there; three causes are
+/// mistakes of tools, and have ids of their own.
+fn not_let_in(
+    diagnosis: &str,
+    head: &http::request::Parts,
+    region: &str,
+    credentials: &[tidegate_auth::Credential],
+) -> Option<Because> {
+    let scope = admin::credential_scope(head);
+    let part = |idx: usize| {
+        let part = scope.as_ref()?.split('/').nth(idx)?;
+        let is_plain = part.len() <= 128 && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        is_plain.then(|| part.to_owned())
+    };
+    let mut facts = Facts::none();
+    facts.add_some("caller", part(0));
+    let diagnosis = match diagnosis {
+        "management.unsigned" => Diagnosis::PROVISION_NO_CREDENTIALS,
+        "management.wrong-region" => {
+            facts.add_some("region", part(2));
+            facts.add("expected", region);
+            Diagnosis::PROVISION_WRONG_REGION
+        }
+        "management.unknown-key" => {
+            let known = credentials.iter().take(MAX_SHOWN_KEYS).map(|known| known.access_key_id.as_str());
+            facts.add("expected", known.collect::<Vec<_>>());
+            Diagnosis::COMMAND_WRONG_PROFILE
+        }
+        other => Diagnosis::find(other)?,
+    };
+    Some(Because { diagnosis, facts })
 }

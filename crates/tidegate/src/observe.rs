@@ -216,6 +216,8 @@ fn log(notice: &Notice) {
         Notice::AcceptFailed { error, diagnosis } => {
             tracing::warn!(error, diag = diagnosis.as_str(), "listener cannot accept");
         }
-        Notice::ConnectionPanicked { place } => line!(Level::Error, place, "connection task panicked"),
+        Notice::ConnectionPanicked { place } => {
+            line!(Level::Error, place, diag = Diagnosis::INTERNAL.as_str(), "connection task panicked");
+        }
     }
 }

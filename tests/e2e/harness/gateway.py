@@ -45,7 +45,8 @@ def credentials_environment():
 
 
 class Gateway:
-    def __init__(self, directory, config="", args=(), data_dir=None, preexec=None, command="serve"):
+    def __init__(self, directory, config="", args=(), data_dir=None, preexec=None, command="serve", listen="127.0.0.1"):
+        self.listen = listen
         self.directory = Path(directory)
         self.data_dir = Path(data_dir) if data_dir else self.directory / "data"
         self.config = config
@@ -65,7 +66,7 @@ class Gateway:
         self.directory.mkdir(parents=True, exist_ok=True)
         self.address_path.unlink(missing_ok=True)
         argv = [binary(), self.command]
-        argv += ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]
+        argv += ["--listen", f"{self.listen}:0", "--admin", "127.0.0.1:0"]
         argv += ["--address-file", str(self.address_path)]
         env = clean_environment()
         if self.command == "serve":
@@ -202,6 +203,9 @@ class Gateway:
                     bad.append(line)
                 continue
             if str(record.get("level", "")).upper() in ("WARN", "WARNING", "ERROR"):
+                # DX-21: whoever reads it can ask for the cause.
+                if not record.get("diag"):
+                    bad.append("without diag: " + line)
                 if not any(re.search(pattern, line) for pattern in self.allowed):
                     bad.append(line)
         assert not bad, "lines in the gateway's log that the test did not announce:\n" + "\n".join(bad[:20])

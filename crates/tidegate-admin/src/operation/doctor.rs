@@ -30,6 +30,9 @@ use crate::shape::{Shape, optional, required};
 /// Requests of one run, whatever an API has.
 const MAX_REQUESTS: usize = 60;
 
+/// Means nothing to anybody.
+const PROBE_COOKIE: &str = "tidegate-probe=1";
+
 /// Different addresses of one run that are asked.
 const MAX_BACKENDS: usize = 20;
 
@@ -41,6 +44,9 @@ const MAX_RUN: Duration = Duration::from_secs(60);
 
 /// Domain names of one run that are resolved.
 const MAX_DOMAINS: usize = 10;
+
+/// How long an overload is shown after it was found, in milliseconds.
+const OVERLOAD_SHOWN: u64 = 10 * 60 * 1000;
 
 /// Resolving one name.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -280,8 +286,20 @@ impl Run<'_> {
             );
         };
         if let Outcome::Answered(answer) = &first
-            && let Some(arrived) = reflect::read(&answer.body)
+            && let Some(mut arrived) = reflect::read(&answer.body)
         {
+            let mut sent = sent;
+            // Nobody but the reflector reads it, so it may carry a cookie, as handshakes do.
+            let first = backend.first();
+            if first.is_connect {
+                let attempt = Attempt { purpose: Purpose::Cookie, ..first };
+                let (outcome, with_cookie) = self.attempt(stage, backend, &attempt, &nonce).await;
+                if let Some(Outcome::Answered(answer)) = outcome
+                    && let Some(its_arrival) = reflect::read(&answer.body)
+                {
+                    (arrived, sent) = (its_arrival, with_cookie);
+                }
+            }
             let findings = reflect::compare(&sent, &arrived.headers, backend.target.is_tunnel());
             let mut measurements = facts([
                 ("target", backend.target.shown().into()),
@@ -321,6 +339,10 @@ impl Run<'_> {
         self.n_requests += 1;
         let headers = match attempt.purpose {
             Purpose::HostCheck => browser_headers(),
+            Purpose::Cookie => {
+                let cookie = HeaderValue::from_static(PROBE_COOKIE);
+                HeaderMap::from_iter([(http::header::COOKIE, cookie)])
+            }
             _ => HeaderMap::new(),
         };
         let marks = [("Tidegate-Probe", "1".to_owned()), ("Tidegate-Probe-Nonce", nonce.to_owned())];
@@ -386,7 +408,7 @@ fn host_of(target: &str) -> Option<String> {
 /// What a browser sends with a handshake. Nobody accepts this origin, and the cookie means nothing.
 fn browser_headers() -> HeaderMap {
     const HEADERS: [(&str, &str); 5] = [
-        ("cookie", "tidegate-probe=1"),
+        ("cookie", PROBE_COOKIE),
         ("origin", "http://tidegate-probe.invalid"),
         ("sec-websocket-extensions", "permessage-deflate"),
         ("sec-websocket-key", "AAAAAAAAAAAAAAAAAAAAAA=="),
@@ -618,6 +640,14 @@ pub(crate) async fn watch(inner: &Inner) {
     let now = jiff::Timestamp::now();
     for known in &inner.surroundings.certificates {
         findings.extend(certificate::check(known, None, now.as_second()));
+    }
+    let since = u64::try_from(now.as_millisecond()).unwrap_or_default().saturating_sub(OVERLOAD_SHOWN);
+    if let Some(delay) = inner.gateway.overload_since(since) {
+        let text = format!("Tasks ran up to {delay} ms late, again and again, in the last ten minutes.");
+        let known = facts([("delayMs", delay.into())]);
+        findings.push(
+            Finding::warning(Diagnosis::LIMIT_OVERLOAD).seen(text, known).next("tidegate doctor --system"),
+        );
     }
     findings.truncate(MAX_WATCHED);
     *inner.watched.lock() =

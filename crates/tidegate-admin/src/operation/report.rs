@@ -49,6 +49,11 @@ const REPORT: Shape = Shape::Record(&[
     ),
     required("bans", Shape::List { of: &Shape::Object, max: usize::MAX }, "Bans of the user."),
     required("definitions", Shape::Object, "APIs, stages, domains; secrets are masked."),
+    required(
+        "certificates",
+        Shape::List { of: &Shape::Object, max: usize::MAX },
+        "Certificates that the node serves: names and dates.",
+    ),
     required("settings", Shape::Object, "Settings of the process with their origin; secrets are masked."),
 ]);
 
@@ -105,6 +110,7 @@ async fn report(inner: &Inner, call: &Call) -> Answer {
         "tokens": tokens,
         "bans": bans,
         "definitions": definitions,
+        "certificates": certificates(inner),
         "settings": inner.settings,
     });
     if let Some(problem) = problem {
@@ -136,6 +142,18 @@ async fn entries(inner: &Inner, subject: &str) -> Result<Vec<Entry>, tidegate_co
     found.sort_by(|a, b| (a.ts, a.kind, &a.request_id).cmp(&(b.ts, b.kind, &b.request_id)));
     found.dedup();
     Ok(found)
+}
+
+fn certificates(inner: &Inner) -> Vec<Value> {
+    let time = |seconds: i64| iso_time(u64::try_from(seconds).unwrap_or_default().saturating_mul(1000));
+    let shown = |known: &tidegate_doctor::inspect::certificate::Certificate| {
+        json!({
+            "names": known.names,
+            "notBefore": time(known.not_before),
+            "notAfter": time(known.not_after),
+        })
+    };
+    inner.surroundings.certificates.iter().map(shown).collect()
 }
 
 fn connections(inner: &Inner, is_subject: &impl Fn(Option<&str>) -> bool) -> Vec<Value> {

@@ -87,7 +87,9 @@ pub(crate) fn insert(
             )));
         }
         Some(id) if state.apis.contains(id) => {
-            return Err(ApiError::conflict(format!("API with identifier {id} already exists")));
+            let created = state.apis.get(id).map(|known| known.api.created_date.clone());
+            let message = format!("API with identifier {id} already exists");
+            return Err(ApiError::exists(id, created.as_deref(), message));
         }
         Some(id) => id.to_owned(),
     };

@@ -91,7 +91,11 @@ fn edit(mapping: &mut ApiMapping, domain_name: &str, body: &Members, state: &Sta
             m.api_mapping_key == mapping.api_mapping_key && m.api_mapping_id != mapping.api_mapping_id
         });
     if is_taken {
-        return Err(ApiError::conflict("ApiMapping key already exists for this domain name"));
+        return Err(ApiError::exists(
+            "the mapping key",
+            None,
+            "ApiMapping key already exists for this domain name",
+        ));
     }
     Ok(())
 }

@@ -3,6 +3,8 @@
 //! Certificates come from the configuration: the ARNs given here are kept and shown, and mean nothing.
 
 use tidegate_core::definition::{DomainName, DomainNameConfiguration};
+use tidegate_core::diagnosis::Diagnosis;
+use tidegate_core::journal::Facts;
 
 use super::{Outcome, Reply, tag};
 use crate::error::ApiError;
@@ -37,7 +39,8 @@ pub(crate) fn insert(
 ) -> Result<DomainName, ApiError> {
     let domain = build(body, context)?;
     if state.domains.iter().any(|d| d.domain.domain_name.eq_ignore_ascii_case(&domain.domain_name)) {
-        return Err(ApiError::conflict("The domain name resource already exists."));
+        let message = "The domain name resource already exists.";
+        return Err(ApiError::exists(&domain.domain_name, None, message));
     }
     let sequence = state.sequence();
     let new = DomainState { domain: domain.clone(), mappings: Table::default() };
@@ -68,10 +71,15 @@ fn check_name(name: &str) -> Result<(), ApiError> {
         (1..=63).contains(&label.len())
             && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
     };
-    if host.split('.').all(is_label) {
-        return Ok(());
-    }
-    Err(ApiError::bad_request(format!("Invalid domain name specified: {name}")))
+    let Some(wrong) = host.split('.').find(|label| !is_label(label)) else { return Ok(()) };
+    let rule = match wrong.len() {
+        0 => "a label is empty",
+        1..=63 => "a label has other characters than letters, digits, `-` and `_`",
+        _ => "a label is longer than 63 characters",
+    };
+    let facts = Facts::none().with("domain", name.chars().take(128).collect::<String>()).with("rule", rule);
+    Err(ApiError::bad_request(format!("Invalid domain name specified: {name}"))
+        .because(Diagnosis::PROVISION_INVALID_DOMAIN, facts))
 }
 
 pub(super) async fn update(plane: &ControlPlane, name: &str, body: &Members) -> Outcome {
@@ -113,7 +121,13 @@ fn configuration(body: &Members, context: &Context<'_>) -> Result<DomainNameConf
     };
     body.choice("endpointType", &["REGIONAL"])?;
     body.choice("securityPolicy", &["TLS_1_2"])?;
-    replace(&mut configuration.certificate_arn, body.text("certificateArn", limits::ARN)?);
+    let arn = body.text("certificateArn", limits::ARN)?;
+    if arn.as_deref().is_some_and(|arn| !arn.is_empty() && !is_arn(arn)) {
+        let facts = Facts::none().with("detail", "it does not begin with `arn:`, or has blanks in it");
+        return Err(ApiError::bad_request("Invalid certificate ARN specified in the request")
+            .because(Diagnosis::PROVISION_INVALID_CERTIFICATE, facts));
+    }
+    replace(&mut configuration.certificate_arn, arn);
     replace(&mut configuration.certificate_name, body.text("certificateName", limits::NAME)?);
     if configuration.certificate_arn.is_some() {
         configuration.certificate_upload_date = Some(context.timestamp());
@@ -127,6 +141,10 @@ fn configuration(body: &Members, context: &Context<'_>) -> Result<DomainNameConf
         body.text("ownershipVerificationCertificateArn", limits::ARN)?,
     );
     Ok(configuration)
+}
+
+fn is_arn(text: &str) -> bool {
+    text.starts_with("arn:") && !text.contains(|c: char| c.is_whitespace() || c.is_control())
 }
 
 /// Removes the domain name and its mappings.

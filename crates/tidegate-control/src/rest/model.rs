@@ -99,7 +99,8 @@ fn edit(model: &mut Model, body: &Members, api: &ApiState) -> Result<(), ApiErro
             return Err(ApiError::bad_request("Model name must be alphanumeric"));
         }
         if api.models.iter().any(|other| other.name == name && other.model_id != model.model_id) {
-            return Err(ApiError::conflict(format!("Model with name {name} already exists for this API")));
+            let message = format!("Model with name {name} already exists for this API");
+            return Err(ApiError::exists(&name, None, message));
         }
         model.name = name;
     }

@@ -106,7 +106,7 @@ fn check_key(key: &str, route: &Route, api: &ApiState) -> Result<(), ApiError> {
         )));
     }
     if api.routes.iter().any(|other| other.route_key == key && other.route_id != route.route_id) {
-        return Err(ApiError::conflict(format!("Route with key {key} already exists for this API")));
+        return Err(ApiError::exists(key, None, format!("Route with key {key} already exists for this API")));
     }
     Ok(())
 }

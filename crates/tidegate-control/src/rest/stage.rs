@@ -45,8 +45,9 @@ pub(crate) fn insert(
     let sequence = state.sequence();
     let api = state.api_mut(api_id)?;
     let stage = build(body, api, context)?;
-    if api.stages.contains(&stage.stage_name) {
-        return Err(ApiError::conflict("Stage already exists"));
+    if let Some(known) = api.stages.get(&stage.stage_name) {
+        let created = Some(known.created_date.as_str());
+        return Err(ApiError::exists(&stage.stage_name, created, "Stage already exists"));
     }
     if api.stages.len() >= limits::STAGES_PER_API {
         return Err(ApiError::too_many("Maximum number of Stages for this API has been reached"));

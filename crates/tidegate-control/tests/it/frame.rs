@@ -21,6 +21,7 @@ async fn nobody_is_served_before_authentication() {
                 status: StatusCode::FORBIDDEN,
                 error_type: "MissingAuthenticationTokenException".to_owned(),
                 message: "Missing Authentication Token".to_owned(),
+                because: None,
             }),
         }
     });

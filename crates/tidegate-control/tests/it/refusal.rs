@@ -1,7 +1,7 @@
 //! What belongs to HTTP APIs and portals: AG-25. And every other value that is refused.
 
 use serde_json::{Value, json};
-use tidegate_control::ControlSettings;
+use tidegate_control::{Because, ControlSettings};
 use tidegate_store::SqliteStore;
 
 use crate::harness::{Harness, api_body};
@@ -286,4 +286,61 @@ async fn hosts_beyond_the_list_are_refused() {
     answer.is_bad_request();
     assert_eq!(answer.text("diagnosis"), "integration.host-not-allowed");
     assert_eq!(h.get(&target).await["integrationUri"], "http://127.0.0.1:8000/ws/");
+}
+
+// provision.invalid-domain provision.invalid-certificate provision.invalid-target provision.conflict
+#[tokio::test]
+async fn the_cause_is_for_the_journal_and_not_for_the_caller() {
+    let h = Harness::new().await;
+    let api = h.api().await;
+    h.post("/domainnames", json!({"domainName": "ws.example.com"})).await;
+    let long = "a".repeat(64);
+    for (address, body, id, fact, value) in [
+        (
+            "/domainnames",
+            json!({"domainName": "a..b"}),
+            "provision.invalid-domain",
+            "rule",
+            json!("a label is empty"),
+        ),
+        (
+            "/domainnames",
+            json!({"domainName": long}),
+            "provision.invalid-domain",
+            "rule",
+            json!("a label is longer than 63 characters"),
+        ),
+        (
+            "/domainnames",
+            json!({"domainName": "a.b", "domainNameConfigurations": [{"certificateArn": "cert.pem"}]}),
+            "provision.invalid-certificate",
+            "detail",
+            json!("it does not begin with `arn:`, or has blanks in it"),
+        ),
+        (
+            "/domainnames",
+            json!({"domainName": "WS.example.com"}),
+            "provision.conflict",
+            "detail",
+            json!("WS.example.com exists"),
+        ),
+        (
+            &format!("/apis/{api}/integrations"),
+            json!({"integrationType": "HTTP_PROXY", "integrationUri": "//host/ws/"}),
+            "provision.invalid-target",
+            "endsWithSlash",
+            json!(true),
+        ),
+    ] {
+        let response = h.raw("POST", &format!("/v2{address}"), &body.to_string()).await;
+        let because = response.extensions().get::<Because>().unwrap_or_else(|| panic!("{body}"));
+        assert_eq!((because.diagnosis.as_str(), because.facts.get(fact)), (id, Some(&value)), "{body}");
+        let told: Value = serde_json::from_slice(response.body()).expect("JSON");
+        assert_eq!(
+            told.as_object().map(|members| members.keys().cloned().collect()),
+            Some(vec!["message".to_owned()])
+        );
+    }
+    let fine = h.raw("GET", "/v2/apis", "").await;
+    assert!(fine.extensions().get::<Because>().is_none());
 }

@@ -23,7 +23,7 @@ const ONE_SEND: u64 = 2 * SECOND;
 /// Others that got a post before the lack of one says anything.
 const MIN_OTHERS: usize = 2;
 
-const IDS: [Diagnosis; 8] = [
+const IDS: [Diagnosis; 9] = [
     Diagnosis::PUSH_NEVER_SENT,
     Diagnosis::PUSH_WRONG_CHANNEL,
     Diagnosis::PUSH_CHANGED_CHANNEL,
@@ -32,6 +32,7 @@ const IDS: [Diagnosis; 8] = [
     Diagnosis::PUSH_NOT_JSON,
     Diagnosis::PUSH_STALE_RECORDS,
     Diagnosis::PUSH_CONNECTION_CLOSED,
+    Diagnosis::PUSH_GONE,
 ];
 
 pub(super) fn check(window: &Window<'_>, asked: &Asked, verdict: &mut Verdict) {
@@ -133,6 +134,12 @@ fn one(window: &Window<'_>, receiver: &Receiver<'_, '_>, verdict: &mut Verdict) 
         .filter(|(_, post)| window.closed_at(life).is_some_and(|closed| post.ts >= closed))
         .map(|(idx, _)| *idx)
         .collect();
+    let refused: Vec<usize> =
+        mine.iter().filter(|(_, post)| gone::is_gone(post)).map(|(idx, _)| *idx).collect();
+    if let Some(newest) = refused.last().map(|idx| window.entry(*idx)) {
+        let text = format!("{} posts were answered with 410; why: {}.", refused.len(), newest.outcome);
+        say(verdict, Diagnosis::PUSH_GONE, Confidence::Proven, refused, text);
+    }
     if !late.is_empty() {
         let text = format!("{} posts came after the connection had ended.", late.len());
         say(verdict, Diagnosis::PUSH_CONNECTION_CLOSED, Confidence::Proven, late, text);
@@ -265,11 +272,14 @@ mod tests {
 
     #[test]
     fn it_came_too_late() {
-        // push.connection-closed
+        // push.connection-closed push.gone
         let mut story = story();
         story.close(2_000, "a", Diagnosis::GONE_NETWORK, "network", 1006);
         story.post(3_000, "a", Some(Diagnosis::GONE_NETWORK));
-        assert_found(&mut story, &[("push.connection-closed", Proven)]);
+        assert_found(&mut story, &[("push.gone", Proven), ("push.connection-closed", Proven)]);
+        let found = story.found();
+        let gone = found.iter().find(|found| found.finding.id == "push.gone").expect("push.gone");
+        assert!(gone.finding.evidence[0].text.contains("connections.gone-network"));
     }
 
     #[test]

@@ -50,6 +50,8 @@ pub enum Purpose {
     Undoubled,
     /// With everything that browsers send, from an origin that nobody accepts: shows the check of the host.
     HostCheck,
+    /// With a cookie that means nothing: does it arrive?
+    Cookie,
 }
 
 /// One request to make.

@@ -148,6 +148,11 @@ pub fn compare(sent: &[Header], arrived: &[Header], is_tunnel: bool) -> Vec<Find
         ])
     };
     findings.push(Finding::problem(diagnosis).seen(parts.join("; "), compared()));
+    if missing.contains(&"cookie") {
+        let text = "the gateway sent a cookie, as it came with the handshake; none arrived";
+        let known = facts([("missing", json!(["cookie"]))]);
+        findings.push(Finding::problem(Diagnosis::COOKIE_NOT_FORWARDED).seen(text, known));
+    }
     if !missing.is_empty()
         && missing.iter().all(|name| FORWARDED.contains(name))
         && renamed.is_empty()
@@ -192,13 +197,14 @@ mod tests {
 
     #[test]
     fn what_a_hop_did_to_headers_is_named() {
-        // backend.headers-stripped, local.tunnel-strips-headers, backend.server-drops-forwarded
+        // backend.headers-stripped, local.tunnel-strips-headers, cookie.not-forwarded, backend.server-drops-forwarded
         let without =
             |name: &str| sent().into_iter().filter(|header| header.name != name).collect::<Vec<_>>();
         let findings = compare(&sent(), &without("cookie"), false);
-        assert_eq!(ids(&findings), ["backend.headers-stripped"]);
+        assert_eq!(ids(&findings), ["backend.headers-stripped", "cookie.not-forwarded"]);
         assert_eq!(findings[0].evidence[0].facts["missing"], json!(["cookie"]));
-        assert_eq!(ids(&compare(&sent(), &without("cookie"), true)), ["local.tunnel-strips-headers"]);
+        let tunnel = compare(&sent(), &without("cookie"), true);
+        assert_eq!(ids(&tunnel), ["local.tunnel-strips-headers", "cookie.not-forwarded"]);
         let findings = compare(&sent(), &without("x-forwarded-for"), false);
         assert_eq!(ids(&findings), ["backend.headers-stripped", "backend.server-drops-forwarded"]);
         assert_eq!(findings[1].confidence, Confidence::Possible);

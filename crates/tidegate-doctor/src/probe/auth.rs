@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 use tidegate_core::diagnosis::Diagnosis;
 
-use super::wire::{Ask, Upgrade};
+use super::wire::{Answer, Ask, Request, Upgrade};
 use super::{Opening, Outcome, Run, facts, likely};
 use crate::report::{Confidence, Finding, Severity};
 
@@ -64,13 +64,51 @@ pub(super) async fn run(run: &mut Run<'_>) -> Outcome {
         measured.iter().map(|(name, status)| format!("{name}: {status}")).collect::<Vec<_>>().join(", "),
     );
     outcome.measure("variants", measured);
+    let dry = match opening.is_tidegate {
+        true => dry_run(run, &ask).await,
+        false => None,
+    };
+    if let Some(answer) = &dry {
+        outcome.measure("dryRun", answer.status);
+    }
+    let is_told = dry.is_some_and(|answer| judge_dry_run(run, &mut outcome, &opening, &answer));
     judge_origin(run, &opening, &variants);
     judge_token(run, &opening, &variants);
     judge_failure(run, &opening, &variants);
-    if is_spared {
+    if is_spared && !is_told {
         outcome.inconclusive("the token is good for one connection and was not used; --spend-token uses it");
     }
     outcome
+}
+
+/// Asks a Tidegate what its checks say, with the token: a dry run opens nothing and uses nothing up.
+async fn dry_run(run: &Run<'_>, ask: &Ask) -> Option<Answer> {
+    let endpoint = run.endpoint()?;
+    let mut request = Request::get(run.target()?.request_target()).with(&ask.headers);
+    request.headers.push(("Tidegate-Check".to_owned(), "1".to_owned()));
+    run.net.send(&endpoint, &request).await.ok()
+}
+
+/// What the dry run says beyond the handshake; answers whether it said anything. A node of an older version takes it for
+/// a request that is no handshake.
+fn judge_dry_run(run: &mut Run<'_>, outcome: &mut Outcome, opening: &Opening, answer: &Answer) -> bool {
+    let body = answer.json().unwrap_or_default();
+    if answer.status == 200 && body["ok"] == true {
+        if opening.without_token {
+            outcome.summary("a dry run with the token passes; the token was not used up");
+        }
+        return true;
+    }
+    let Some(check) = body["check"].as_str() else { return false };
+    outcome.measure("dryRunCheck", super::signature::shown(check));
+    if opening.without_token {
+        // The handshake was tried without the token, so nothing was said about it yet.
+        if let Some(opening) = &mut run.opening {
+            opening.check = Some(check.to_owned());
+        }
+        super::handshake::of_the_gateway(run, answer);
+    }
+    true
 }
 
 async fn attempt(run: &Run<'_>, name: &'static str, ask: &Ask) -> Variant {

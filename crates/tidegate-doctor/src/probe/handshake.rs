@@ -477,7 +477,7 @@ async fn compare_with_public(run: &mut Run<'_>, ask: &Ask) {
 }
 
 /// The gateway itself refused: it knows why, and tells it to whoever may ask.
-fn of_the_gateway(run: &mut Run<'_>, answer: &Answer) {
+pub(super) fn of_the_gateway(run: &mut Run<'_>, answer: &Answer) {
     let check = run.opening.as_ref().and_then(|opening| opening.check.clone());
     let has_token = run.target().is_some_and(|target| target.token.is_some());
     let diagnosis = match (answer.status, check.as_deref()) {

@@ -23,13 +23,15 @@ pub(crate) const NO_STATUS: &str = "Client-side close frame status not set";
 pub(crate) const ABNORMALLY: &str = "Connection closed abnormally";
 
 /// What clients' libraries say of their own accord; anything else that a client says is not kept.
-const OF_CLIENTS: [&str; 6] = [
+const OF_CLIENTS: [&str; 7] = [
     "keepalive ping timeout",
     "ping timeout",
     "going away",
     "Going away",
     "client shutdown",
     "Normal Closure",
+    // Tidegate's own clients, with 4408: the other half of the connection is dead.
+    "heartbeat unanswered",
 ];
 
 /// A client's reason, if it is one of the known list.
@@ -89,6 +91,7 @@ mod tests {
     fn clients_words_are_kept_only_where_they_are_known() {
         // DX-72
         assert_eq!(known_of_client("keepalive ping timeout"), Some("keepalive ping timeout"));
+        assert_eq!(known_of_client("heartbeat unanswered"), Some("heartbeat unanswered"));
         assert_eq!(known_of_client("my password is x"), None);
     }
 }

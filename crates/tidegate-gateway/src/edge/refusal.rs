@@ -129,16 +129,6 @@ pub(super) fn add_diagnosis(reply: &mut Reply, code: ErrorCode, diagnosis: Diagn
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
 }
 
-/// What a client may know of a diagnosis.
-pub(crate) fn said_to_client(diagnosis: Diagnosis) -> &'static str {
-    let (group, _) = diagnosis.as_str().split_once('.').unwrap_or_default();
-    match group {
-        // About the address and the request itself, which the client knows.
-        "handshake" | "proxy" | "subprotocol" | "stage" | "api" | "path" => diagnosis.describe().title,
-        _ => "The connection was refused; the operator finds the reason by the request id.",
-    }
-}
-
 /// The bytes of a body that is there as a whole.
 fn body_of(reply: &Reply) -> Option<Bytes> {
     Some(reply.body().clone().collect().now_or_never()?.ok()?.to_bytes())

@@ -8,8 +8,9 @@ use std::time::Instant;
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, AUTHORIZATION,
-    CACHE_CONTROL, CONNECTION, HOST, HeaderMap, HeaderValue, ORIGIN, UPGRADE, VARY,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
+    ACCESS_CONTROL_REQUEST_HEADERS, AUTHORIZATION, CACHE_CONTROL, CONNECTION, HOST, HeaderMap, HeaderValue,
+    ORIGIN, UPGRADE, VARY,
 };
 use http::{Method, Request, Version};
 use hyper::body::Incoming;
@@ -24,7 +25,7 @@ use super::address::{self, Address, Endpoint};
 use super::attempt::{Attempt, Head};
 use super::client_address::ClientAddress;
 use super::probe::{self, OpenProbe};
-use super::refusal::{refuse, refuse_as, said_to_client};
+use super::refusal::{refuse, refuse_as};
 use super::upgrade::{self, OpenConnection};
 use super::{Reply, client_reference, empty, hint, remark, token_endpoint};
 use crate::clock::now_millis;
@@ -36,6 +37,9 @@ const CONNECT_STATUS: &str = "/connect-status";
 
 /// A `GET` with this header asks what a handshake would come to. Source: S3-24.
 pub(super) const CHECK: &str = "tidegate-check";
+
+/// What pages of other origins may read of an answer's head: when to come back, the clock, what to ask the operator with.
+const EXPOSED: &str = "retry-after, date, tidegate-request-id";
 
 /// What one TCP connection knows about itself.
 #[derive(Debug)]
@@ -241,7 +245,8 @@ fn connect_status(gateway: &Gateway, reference: &str) -> Reply {
         Some(ended) => {
             let request_id = ended.request_id.map(|id| id.to_string());
             let id = ended.diagnosis.map(Diagnosis::as_str);
-            let message = ended.diagnosis.map_or("The connection was opened.", said_to_client);
+            let said = |diagnosis: Diagnosis| diagnosis.describe().said_to_client();
+            let message = ended.diagnosis.map_or("The connection was opened.", said);
             let mut body = json!({ "id": id, "message": message, "requestId": request_id });
             if ended.status > 0 {
                 body["status"] = ended.status.into();
@@ -252,6 +257,7 @@ fn connect_status(gateway: &Gateway, reference: &str) -> Reply {
     let mut reply = super::json(status, &body);
     let headers = reply.headers_mut();
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     reply
 }
@@ -261,6 +267,7 @@ fn with_cors(mut reply: Reply, policy: Option<&StagePolicy>, origin: Option<&Hea
     let origin = origin?;
     let headers = reply.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
     match policy.filter(|policy| !policy.origins.is_empty() || policy.broken.is_some()) {
         // Any page may connect, so any may ask; without cookies, as nobody has vouched for it.
         None => {

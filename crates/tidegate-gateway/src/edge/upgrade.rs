@@ -822,11 +822,18 @@ impl Drop for OpenConnection {
         let light = self.attempt.without_facts();
         let mut attempt = std::mem::replace(&mut self.attempt, light);
         attempt.place.route_key = Some("$connect".into());
-        let waited = self.progress.left_after().unwrap_or_else(|| milliseconds(attempt.started));
-        attempt.note("waitedMs", waited);
-        let detail = "the client left before the 101, or the handshake failed";
-        let diagnosis = Diagnosis::HANDSHAKE_CLIENT_GAVE_UP;
-        refusal::tell(&gateway, attempt, ErrorCode::Gone, diagnosis, detail, 499);
+        let left_after = self.progress.left_after();
+        attempt.note("waitedMs", left_after.unwrap_or_else(|| milliseconds(attempt.started)));
+        // A fault of ours is told by whoever answers the client with 500, unless nobody is left to be answered.
+        let told = match (std::thread::panicking(), left_after) {
+            (false, _) => Some((ErrorCode::Gone, Diagnosis::HANDSHAKE_CLIENT_GAVE_UP)),
+            (true, Some(_)) => Some((ErrorCode::Internal, Diagnosis::INTERNAL)),
+            (true, None) => None,
+        };
+        if let Some((code, diagnosis)) = told {
+            let detail = "the client left before the 101, or the handshake failed";
+            refusal::tell(&gateway, attempt, code, diagnosis, detail, 499);
+        }
         let tasks = gateway.tasks.clone();
         tasks.spawn(async move {
             integration::disconnect(&gateway, &handle, 1006, close_reason::ABNORMALLY).await;

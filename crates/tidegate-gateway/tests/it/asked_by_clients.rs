@@ -28,6 +28,7 @@ async fn a_reference_is_redeemed_once_for_the_reason() {
     assert_eq!(told.place.client_ref.as_deref(), Some("reference-1"));
     let reply = ask("reference-1").await;
     assert_eq!((reply.status, reply.value("access-control-allow-origin")), (200, "*"));
+    assert_eq!(reply.value("access-control-expose-headers"), "retry-after, date, tidegate-request-id");
     let body = reply.json();
     assert_eq!((&body["id"], &body["status"]), (&json!("stage.unknown"), &json!(403)));
     assert_eq!(body["requestId"], told.reply.value("tidegate-request-id"));
@@ -48,7 +49,7 @@ async fn a_reference_is_redeemed_once_for_the_reason() {
     assert_eq!(body["id"], "channel.invalid");
     assert_eq!(
         body["message"],
-        "The connection was refused; the operator finds the reason by the request id."
+        tidegate_core::diagnosis::Diagnosis::CHANNEL_INVALID.describe().said_to_client()
     );
     // No backend and no mapping sees it.
     let mut client = plane.connect_as("?a=1&_tgref=reference-4&b=2", "").await;

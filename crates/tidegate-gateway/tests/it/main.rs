@@ -42,6 +42,7 @@ mod message_causes;
 mod message_rate;
 mod one_deployment_per_event;
 mod order;
+mod overload;
 mod panic;
 mod proofs;
 mod push_causes;

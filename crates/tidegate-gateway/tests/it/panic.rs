@@ -27,7 +27,14 @@ async fn the_backend_hears_of_it_and_others_live_on() {
 async fn the_backend_hears_of_a_handshake_that_fails_after_its_yes() {
     let plane = Plane::start().await;
     plane.notices.panics_after_connect.store(true, Ordering::Relaxed);
+    // auth.internal
     assert_eq!(plane.knock("", "Sec-WebSocket-Protocol: chat\r\n").await, 500);
+    let is_refused = |notice: &Notice| matches!(notice, Notice::HandshakeRefused { .. });
+    let told = plane.notices.record.until("HandshakeRefused", 1, is_refused).await;
+    let Notice::HandshakeRefused { place, status, diagnosis, detail, .. } = &told[0] else { unreachable!() };
+    assert_eq!((*status, diagnosis.as_str()), (500, "auth.internal"));
+    assert_eq!(detail, "the handshake task failed");
+    assert!(place.request_id.is_some(), "what the log line has");
     plane.backend.events("DISCONNECT", 1).await;
     plane.nobody_is_left().await;
     plane.end().await;

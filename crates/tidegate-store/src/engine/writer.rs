@@ -143,7 +143,7 @@ impl Drop for Transaction<'_> {
         if !self.connection.is_autocommit()
             && let Err(error) = self.connection.execute_batch("ROLLBACK")
         {
-            tracing::error!(%error, "a failed write could not be rolled back");
+            tracing::error!(%error, diag = "store.unavailable", "a failed write could not be rolled back");
         }
     }
 }
@@ -162,7 +162,7 @@ impl Losses {
             return;
         }
         let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-        tracing::error!(writes = self.n_lost, %error, cause, "records were lost");
+        tracing::error!(writes = self.n_lost, %error, cause, diag = "store.unavailable", "records were lost");
         *self = Self { n_lost: 0, logged: Some(Instant::now()) };
     }
 }

@@ -45,7 +45,8 @@ pub(crate) async fn apply(control: &ControlPlane, document: &Document) -> anyhow
                 tracing::info!(step = step.sentence, "applied");
             }
             for warning in &applied.warnings {
-                tracing::warn!(diagnosis = warning.diagnosis, "{warning}");
+                let diag = warning.diagnosis.as_deref().unwrap_or("config.invalid-value");
+                tracing::warn!(diag, "{warning}");
             }
             Ok(Some(applied))
         }

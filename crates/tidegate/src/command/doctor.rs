@@ -7,6 +7,7 @@ use tidegate_doctor::report::{Report, Style};
 
 use crate::cli::EXIT_USAGE;
 use crate::cli::doctor::{DoctorAction, DoctorArgs};
+use crate::cli::node::{NodeArgs, ReportArgs};
 use crate::output;
 
 pub(crate) mod inspect;
@@ -26,6 +27,9 @@ pub(crate) async fn run(mut args: DoctorArgs) -> anyhow::Result<ExitCode> {
             if let Some(admin) = args.probe.admin.take() {
                 args.inspect.admin_url = admin;
             }
+            if let Some(subject) = args.inspect.bundle.clone() {
+                return bundle(subject, args).await;
+            }
             inspect::run(&args.inspect, args.json, args.strict, args.timeout).await
         }
         (Some(_), true) => {
@@ -41,6 +45,17 @@ pub(crate) async fn run(mut args: DoctorArgs) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::from(EXIT_USAGE))
         }
     }
+}
+
+/// The archive of `tidegate report`, which has what the looks from inside say.
+async fn bundle(subject: String, args: DoctorArgs) -> anyhow::Result<ExitCode> {
+    let node = NodeArgs {
+        admin_url: args.inspect.admin_url,
+        key_file: args.inspect.key_file,
+        cafile: args.probe.cafile,
+        json: args.json,
+    };
+    super::report::run(ReportArgs { subject, output: None, node }).await
 }
 
 /// Prints a report; gives the exit code that follows from it.

@@ -14,7 +14,7 @@ use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 
 use super::node::Node;
-use crate::admin_client::path;
+use crate::admin_client::{Body, path};
 use crate::cli::node::ReportArgs;
 use crate::output;
 
@@ -23,6 +23,15 @@ const DNS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Names that are resolved at most.
 const MAX_NAMES: usize = 50;
+
+/// APIs of a report that are looked at.
+const MAX_APIS: usize = 5;
+
+/// In place of log lines.
+const NO_LOG: &str = "The node keeps no log lines: it writes them to its standard error, where the service manager collects them,
+for example `journalctl -u tidegate`. What they say of connections is in journal.jsonl, too; every line of the
+level WARN or ERROR has `diag`, the id that `tidegate explain` explains.
+";
 
 /// A file of the archive, and what is in it.
 struct Part {
@@ -37,6 +46,8 @@ pub(crate) async fn run(args: ReportArgs) -> anyhow::Result<ExitCode> {
     let mut report = node.client.get(&path(&["report"]), &[("subject", args.subject.clone())]).await?;
     let after = jiff::Timestamp::now();
     let names = domains(&report["definitions"]);
+    let explained = explained(&mut node, &args.subject, &report["journal"]).await;
+    let looked_at = looked_at(&mut node, &report).await;
     let parts = vec![
         lines("journal.jsonl", "entries of the journal, oldest first", report["journal"].take()),
         part(
@@ -56,6 +67,18 @@ pub(crate) async fn run(args: ReportArgs) -> anyhow::Result<ExitCode> {
             "APIs, stages, domains; secrets left out",
             &without_variables(report["definitions"].take()),
         ),
+        part("explain.json", "what `tidegate explain` says about the subject", &explained),
+        part(
+            "doctor.json",
+            "what `tidegate doctor --api` says about its APIs, without requests to backends",
+            &looked_at,
+        ),
+        part(
+            "certificates.json",
+            "names and dates of the certificates that the node serves",
+            &report["certificates"],
+        ),
+        Part { name: "log.txt", text: "where the log lines are", bytes: NO_LOG.as_bytes().to_vec() },
         part("settings.json", "settings of the node and their origin; secrets masked", &report["settings"]),
         part(
             "versions.json",
@@ -88,6 +111,43 @@ pub(crate) async fn run(args: ReportArgs) -> anyhow::Result<ExitCode> {
     text.push_str("It has ids, addresses and names of users, and no tokens, cookies, payloads or keys.\n");
     output::print(&text)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The answer to the question that somebody who gets the archive would ask first; an error is said in its place.
+async fn explained(node: &mut Node, subject: &str, journal: &Value) -> Value {
+    let is_user =
+        journal.as_array().into_iter().flatten().any(|entry| entry["user"].as_str() == Some(subject));
+    let name = if is_user { "user" } else { "q" };
+    match node.client.get(&path(&["explain"]), &[(name, subject.to_owned())]).await {
+        Ok(report) => report,
+        Err(error) => json!({ "error": error.to_string() }),
+    }
+}
+
+/// The APIs of the entries, or all where no entry names one, as `doctor` sees them. Backends get no request: a report
+/// changes nothing.
+async fn looked_at(node: &mut Node, report: &Value) -> Value {
+    let entries = report["journal"].as_array().into_iter().flatten();
+    let mut ids: Vec<String> =
+        entries.filter_map(|entry| entry["apiId"].as_str()).map(str::to_owned).collect();
+    if ids.is_empty() {
+        let page = node.client.get(&path(&["apis"]), &[("limit", MAX_APIS.to_string())]).await;
+        let apis = page.ok().and_then(|page| page["apis"].as_array().cloned()).unwrap_or_default();
+        ids.extend(apis.iter().filter_map(|api| api["id"].as_str()).map(str::to_owned));
+    }
+    ids.sort_unstable();
+    ids.dedup();
+    ids.truncate(MAX_APIS);
+    let mut answers = serde_json::Map::new();
+    for id in ids {
+        let body = Body::Json(json!({ "no_post": true }));
+        let answer = match node.change(http::Method::POST, &["apis", &id, "doctor"], &[], body).await {
+            Ok(mut answer) => answer["report"].take(),
+            Err(error) => json!({ "error": error.to_string() }),
+        };
+        answers.insert(id, answer);
+    }
+    Value::Object(answers)
 }
 
 fn part(name: &'static str, text: &'static str, value: &Value) -> Part {

@@ -9,6 +9,7 @@ mod doctor;
 mod explain;
 mod journal;
 mod kill;
+mod log_lines;
 mod manual;
 mod node_commands;
 mod privacy;

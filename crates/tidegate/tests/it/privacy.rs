@@ -249,6 +249,13 @@ jwt = {{ keys = [{{ secret = "0123456789abcdefghijABCDEFGHIJ!$%&/()", algorithms
     let archive = folder.path().join("report.tar.gz");
     let reported = node.run(&["report", &id, "--output", archive.to_str().expect("a path")]);
     assert_eq!(reported.code, 0, "{reported:?}");
+    // DX-16: what is asked for first is there.
+    let parts = unpack(&archive);
+    let part = |wanted: &str| &parts.iter().find(|(name, _)| name.ends_with(wanted)).expect(wanted).1;
+    assert!(part("explain.json").contains("\"tidegate.diagnosis/1\""), "{}", part("explain.json"));
+    assert!(part("doctor.json").contains("\"guard00001\": {") && part("doctor.json").contains("\"probes\""));
+    assert!(part("certificates.json").starts_with('['));
+    assert!(part("log.txt").contains("standard error"));
     let failures = node.run(&["journal", "ls", "--failures"]).stdout;
     // Every file as it stands while the node runs, and after its end.
     let mut kept = files(&data(folder.path()));

@@ -3,11 +3,22 @@
 //! Nothing is resolved: internal names, IP literals and ports are all accepted. With a list of permitted hosts, the
 //! host must be written out, because a stage variable in it could lead anywhere.
 
+use tidegate_core::diagnosis::Diagnosis;
+use tidegate_core::journal::Facts;
+
 use crate::error::ApiError;
 
 /// Checks `uri` for the integration type `kind`.
 pub(super) fn check(kind: &str, uri: &str, permitted: &[String]) -> Result<(), ApiError> {
-    let invalid = |why: &str| ApiError::bad_request(format!("Invalid integration URI specified: {why}"));
+    let because = |why: &str| {
+        let slash = uri.ends_with('/');
+        let facts = Facts::none().with("detail", why).with("endsWithSlash", slash).with("length", uri.len());
+        (Diagnosis::PROVISION_INVALID_TARGET, facts)
+    };
+    let invalid = |why: &str| {
+        let (diagnosis, facts) = because(why);
+        ApiError::bad_request(format!("Invalid integration URI specified: {why}")).because(diagnosis, facts)
+    };
     // Parsers disagree about these, and a disagreement about the host would defeat the list.
     if uri.chars().any(|c| c.is_control() || c.is_whitespace() || c == '\\') {
         return Err(invalid("control characters, spaces and backslashes are not permitted"));
@@ -16,7 +27,8 @@ pub(super) fn check(kind: &str, uri: &str, permitted: &[String]) -> Result<(), A
         if uri.starts_with("arn:") || uri.starts_with("${stageVariables.") {
             return Ok(());
         }
-        return Err(ApiError::bad_request("Invalid ARN specified in the request"));
+        let (diagnosis, facts) = because("an ARN is expected");
+        return Err(ApiError::bad_request("Invalid ARN specified in the request").because(diagnosis, facts));
     }
     if let Some(name) = uri.strip_prefix("tidegate://") {
         let is_name = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
@@ -29,8 +41,10 @@ pub(super) fn check(kind: &str, uri: &str, permitted: &[String]) -> Result<(), A
     if permitted.is_empty() || permitted.iter().any(|pattern| is_permitted(pattern, host)) {
         return Ok(());
     }
+    let facts = Facts::none().with("detail", "the host is not on the list of permitted ones");
     Err(invalid(&format!("the host {host} is not permitted here"))
-        .with_diagnosis("integration.host-not-allowed"))
+        .with_diagnosis("integration.host-not-allowed")
+        .because(Diagnosis::INTEGRATION_HOST_NOT_ALLOWED, facts))
 }
 
 /// The host of an absolute HTTP address, without port and brackets.

@@ -38,6 +38,9 @@ pub(crate) struct InspectArgs {
     /// Show what the checks found that the node repeats
     #[arg(long, help_heading = "Looking from inside")]
     pub(crate) watch: bool,
+    /// Write one archive about a connection, a request or a user, as `tidegate report` does
+    #[arg(long, value_name = "ID", help_heading = "Looking from inside")]
+    pub(crate) bundle: Option<String>,
     /// Address of the node's admin listener; --admin says the same
     #[arg(
         long,
@@ -55,7 +58,7 @@ pub(crate) struct InspectArgs {
 impl InspectArgs {
     /// Is there anything to look at?
     pub(crate) fn is_asked(&self) -> bool {
-        let names = [&self.api, &self.domain, &self.connection];
+        let names = [&self.api, &self.domain, &self.connection, &self.bundle];
         let files = [&self.config, &self.check_log];
         self.system
             || self.watch

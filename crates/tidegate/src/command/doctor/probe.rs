@@ -111,7 +111,7 @@ fn token(given: Option<&str>, file: Option<&Path>) -> anyhow::Result<Option<Secr
 async fn ask_for_ticket(url: &str, args: &DoctorArgs) -> anyhow::Result<Admin> {
     let node = NodeArgs {
         admin_url: url.to_owned(),
-        key_file: None,
+        key_file: args.inspect.key_file.clone(),
         cafile: args.probe.cafile.clone(),
         json: args.json,
     };
