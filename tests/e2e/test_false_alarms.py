@@ -9,10 +9,18 @@ from harness.nginx import GOOD, Nginx
 from harness.wait import until
 
 
+@pytest.fixture
+def two_way(gateway, backend):
+    """An API whose backend answers messages, and whose answers go back."""
+    backend.on("/default", body='{"answer": 1}')
+    return aws.make_api(gateway, backend, two_way=(True, True))
+
+
 @pytest.mark.timeout(120)
-def test_alone(gateway, api):
+def test_alone(gateway, two_way):
     """DX-31 DX-49: the doctor finds nothing at a gateway that works."""
-    has_no_findings(tidegate(gateway, "doctor", api.url, "--admin", gateway.admin_url, "--send", "hello", "--expect", "{}"))
+    api = two_way
+    has_no_findings(tidegate(gateway, "doctor", api.url, "--admin", gateway.admin_url, "--send", "hello", "--expect", "answer"))
     has_no_findings(tidegate(gateway, "doctor", "--api", api.id))
     has_no_findings(tidegate(gateway, "doctor", "--system"))
     assert not failures(gateway)
@@ -20,22 +28,22 @@ def test_alone(gateway, api):
 
 @pytest.mark.timeout(120)
 @pytest.mark.config('trusted_proxies = ["127.0.0.1/32"]\n')
-def test_behind_nginx(gateway, api, tmp_path):
+def test_behind_nginx(gateway, two_way, tmp_path):
     """DX-31: nor behind a proxy that is set up as the manual says."""
+    api = two_way
     with Nginx(tmp_path / "nginx", GOOD.format(upstream=gateway.port)) as proxy:
         url = f"ws://127.0.0.1:{proxy.port}{api.base}"
         with connect(url, proxy=None) as socket:
             socket.send("hello")
-        has_no_findings(tidegate(gateway, "doctor", url, "--admin", gateway.admin_url, "--send", "hello", "--expect", "{}"))
+        has_no_findings(tidegate(gateway, "doctor", url, "--admin", gateway.admin_url, "--send", "hello", "--expect", "answer"))
     assert not failures(gateway)
 
 
 @pytest.mark.timeout(180)
-def test_a_thousand_ordinary_connections(gateway, backend):
+def test_a_thousand_ordinary_connections(gateway, backend, two_way):
     """DX-5 DX-12: a thousand connections that come, say something, get an answer and go leave no failure."""
-    api = aws.make_api(gateway, backend, two_way=(True, True))
     for n in range(1000):
-        with api.connect() as ws:
+        with two_way.connect() as ws:
             ws.text('{"n": 1}')
             ws.message()
             ws.close(1000)

@@ -437,7 +437,10 @@ pub(crate) fn severity(diagnosis: Diagnosis) -> Severity {
         | Diagnosis::CLOSE_BACKEND_REQUESTED
         | Diagnosis::CLOSE_SESSION_ENDED
         | Diagnosis::API_BEING_DELETED
-        | Diagnosis::HANDSHAKE_NOT_WEBSOCKET => Severity::Info,
+        | Diagnosis::HANDSHAKE_NOT_WEBSOCKET
+        // Choices that an operator may have made.
+        | Diagnosis::ROUTE_CONNECT_MISSING
+        | Diagnosis::TLS_NO_SNI => Severity::Info,
         // Works, with a loss.
         Diagnosis::CLOSE_MAX_DURATION
         | Diagnosis::CLOSE_IDLE_TIMEOUT

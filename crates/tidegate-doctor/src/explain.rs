@@ -834,6 +834,11 @@ impl Answer<'_> {
         // Ends as they should be are kept with their reason, too.
         entries
             .retain(|entry| entry.diagnosis().is_some_and(|diagnosis| severity(diagnosis) != Severity::Info));
+        // What doctor tries on purpose has failed nobody.
+        let is_doctors = |entry: &Entry| {
+            entry.text("userAgent").is_some_and(|program| program.starts_with(crate::probe::PROGRAM))
+        };
+        entries.retain(|entry| !is_doctors(entry));
         let surplus = entries.len().saturating_sub(n);
         Ok(entries.split_off(surplus))
     }
@@ -856,7 +861,8 @@ impl Answer<'_> {
                 .any(|failure| failure == entry)
         };
         let mut findings = self.of_entries(&window, is_own, |_| true);
-        findings.sort_by_key(|finding| std::cmp::Reverse(finding.count));
+        // The newest is what somebody has just seen.
+        findings.sort_by(|a, b| b.at.cmp(&a.at));
         let concerns = |found: &Found| found.entries.iter().any(|idx| is_own(window.entry(*idx)));
         merge(&mut findings, verdict.found.into_iter().filter(concerns), &verdict.excluded);
         self.add(findings);

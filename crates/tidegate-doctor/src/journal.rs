@@ -285,7 +285,8 @@ impl Journal {
             Ok(drafts) => drafts,
             Err(error) => {
                 // It panicked, or the process ends.
-                tracing::error!(n_entries = n_taken, %error, "entries of the journal were lost");
+                let diag = tidegate_core::diagnosis::Diagnosis::STORE_UNAVAILABLE.as_str();
+                tracing::error!(n_entries = n_taken, %error, diag, "entries of the journal were lost");
                 self.dropped.fetch_add(n_taken, Ordering::Relaxed);
                 Vec::new()
             }

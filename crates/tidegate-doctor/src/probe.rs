@@ -252,9 +252,12 @@ pub fn name_of(text: &str) -> Option<&'static str> {
     }
 }
 
+/// What the `User-Agent` of every probe begins with, so that a gateway can tell its requests from those of clients.
+pub(crate) const PROGRAM: &str = "tidegate-doctor/";
+
 /// The `User-Agent` of every request.
 pub fn user_agent() -> String {
-    format!("tidegate-doctor/{}", env!("CARGO_PKG_VERSION"))
+    format!("{PROGRAM}{}", env!("CARGO_PKG_VERSION"))
 }
 
 /// How a probe went, beside its findings.

@@ -196,7 +196,11 @@ async fn judge_refusal(run: &mut Run<'_>, endpoint: &Endpoint, ask: &Ask, answer
         );
     }
     if run.findings.len() == before && status == 426 && answer.is_tidegate() {
-        upgrade_path::stripped(run, status);
+        match run.probe_path_opens {
+            // The same proxy upgrades another path, so the rule for this one is missing.
+            Some(true) => location_mismatch(run, ask.target.split('?').next().unwrap_or_default(), status),
+            _ => upgrade_path::stripped(run, status),
+        }
         return;
     }
     if run.findings.len() == before {
@@ -271,6 +275,15 @@ fn malformed(run: &mut Run<'_>, answer: &Answer, mut shown: serde_json::Map<Stri
     );
 }
 
+/// The proxy upgrades the probe path and not this one.
+fn location_mismatch(run: &mut Run<'_>, path: &str, status: u16) {
+    let text = format!("The probe path is upgraded through the same proxy, {path} gets {status}.");
+    let shown =
+        facts([("path", path.into()), ("nearest", super::PROBE_PATH.into()), ("status", status.into())]);
+    let finding = Finding::problem(Diagnosis::PROXY_LOCATION_MISMATCH).seen(text, shown);
+    run.add(finding.next(run.again("upgrade-path,handshake")));
+}
+
 /// What the same server says about other paths: that separates a wrong path from a refusal.
 async fn other_paths(run: &mut Run<'_>, endpoint: &Endpoint, ask: &Ask, answer: &Answer) {
     let Some(target) = run.target().cloned() else { return };
@@ -318,17 +331,7 @@ async fn other_paths(run: &mut Run<'_>, endpoint: &Endpoint, ask: &Ask, answer: 
         return;
     }
     if foreign && run.probe_path_opens == Some(true) {
-        run.add(
-            Finding::problem(Diagnosis::PROXY_LOCATION_MISMATCH)
-                .seen(
-                    format!(
-                        "The probe path is upgraded through the same proxy, {} gets {status}.",
-                        target.path()
-                    ),
-                    at(super::PROBE_PATH),
-                )
-                .next(run.again("upgrade-path,handshake")),
-        );
+        location_mismatch(run, target.path(), status);
         return;
     }
     if !foreign {

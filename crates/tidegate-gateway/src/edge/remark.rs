@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::journal::{Facts, Kind};
 use tidegate_core::notice::Notice;
-use tidegate_core::snapshot::Deployment;
+use tidegate_core::snapshot::{Deployment, IntegrationKind, Route};
 
 use super::attempt::Attempt;
 use super::client_address::{ClientAddress, parse_forwarded};
@@ -174,9 +174,13 @@ pub(super) fn on_deployment(gateway: &Gateway, attempt: &Attempt, deployment: &s
     if !attempt.keeps_facts || deployment.routes.contains_key("$connect") {
         return;
     }
+    // Who answers by itself has nobody who would have to know.
+    let asks_backend =
+        |route: &std::sync::Arc<Route>| matches!(route.integration.kind, IntegrationKind::Http(_));
     let diagnosis = match deployment.routes.is_empty() {
         true => Diagnosis::ROUTE_NONE,
-        false => Diagnosis::ROUTE_CONNECT_MISSING,
+        false if deployment.routes.values().any(asks_backend) => Diagnosis::ROUTE_CONNECT_MISSING,
+        false => return,
     };
     let place = &attempt.place;
     // A new deployment is another object; its address tells it from the one before.

@@ -27,7 +27,7 @@ use tidegate_core::snapshot::{Authorization, Deployment, Route, Stage, StagePoli
 use tidegate_ws::{CloseCode, CloseFrame, DeflateParams, extension, handshake};
 
 use super::address::Address;
-use super::attempt::{Attempt, is_token_shaped, offered, without_token};
+use super::attempt::{Attempt, is_token_shaped, offered, short, without_token};
 use super::client_address::ClientAddress;
 use super::client_reference::{self, Ended as EndedAttempt};
 use super::refusal::{self, refuse, set_retry_after};
@@ -672,6 +672,11 @@ impl Admitted {
         let mut facts = Facts::none();
         if self.request.attempt.keeps_facts {
             facts.add("offeredSubprotocols", offered(&self.request.headers));
+            let program = self.request.headers.get(http::header::USER_AGENT);
+            facts.add_some(
+                "userAgent",
+                program.map(|value| short(&String::from_utf8_lossy(value.as_bytes()), 256)),
+            );
             let named: Vec<String> = named.iter().take(10).map(|name| without_token(name)).collect();
             facts.add("answeredSubprotocols", named);
             facts.add_some("chosenSubprotocol", chosen.map(without_token));
