@@ -541,7 +541,8 @@ async fn what_is_not_written_is_not_gathered() {
     let (_, journal) = journal(JournalConfig { sample_handshakes: 10, ..JournalConfig::default() });
     let id = |slot| ConnectionId::new(1, 0, slot, 9);
     assert!((0..100).all(|slot| journal.wants_success(id(slot))));
-    for slot in 0..80 {
+    // One in eight now, and for the next ones still.
+    for slot in 0..70 {
         journal.take(opened(slot));
     }
     // Far over the threshold: a part of the ids, and what is taken of them is written.
