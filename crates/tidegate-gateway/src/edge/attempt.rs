@@ -64,8 +64,8 @@ pub(crate) struct Attempt {
     pub(crate) is_dry_run: bool,
 }
 
-/// A request as it came. Copying it costs a tenth of what gathering its facts does, which most attempts need not when
-/// there are too many of them to be kept. `Debug` shows nothing of it: headers hold secrets.
+/// A request as it came. Its facts are gathered from the copy only if they are kept, which those of most attempts are not
+/// when there are too many. `Debug` shows nothing of it: headers hold secrets.
 #[derive(Clone)]
 struct Seen {
     peer: Arc<Peer>,
