@@ -22,7 +22,6 @@ def test_alone(gateway, two_way):
     api = two_way
     has_no_findings(tidegate(gateway, "doctor", api.url, "--admin", gateway.admin_url, "--send", "hello", "--expect", "answer"))
     has_no_findings(tidegate(gateway, "doctor", "--api", api.id))
-    has_no_findings(tidegate(gateway, "doctor", "--system"))
     assert not failures(gateway)
 
 

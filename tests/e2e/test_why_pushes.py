@@ -53,14 +53,14 @@ def opened(chat, backend, user="u0", **options):
 
 
 def gone(chat, connection_id, wanted=None):
-    """boto3 raises GoneException, whatever the cause is; the body names it to whoever has signed."""
+    """boto3 raises GoneException, whatever the cause is; a header names it to whoever has signed."""
     with aws.refused("GoneException", 410) as caught:
         chat.management(retries=False).post_to_connection(ConnectionId=connection_id, Data=b"{}")
     assert caught.kind == "GoneException"
     reply = chat.post(connection_id, b"{}")
     assert reply.status == 410
     if wanted:
-        assert json.loads(reply.body)["tidegate"]["id"] == wanted, reply.body
+        assert (reply.get("x-tidegate-diagnosis"), reply.body) == (wanted, b"")
     return reply
 
 
@@ -345,12 +345,12 @@ def test_it_does_not_arrive(chat, backend, wanted):
 
 @pytest.mark.timeout(60)
 def test_it_came_too_late(chat, backend):
-    """push.connection-closed: posts to the id after its end."""
+    """push.connection-closed push.gone: posts to the id after its end."""
     ws, known = opened(chat, backend)
     ws.close(1000)
     closed(chat.gateway, known)
     gone(chat, known)
-    says(chat.gateway, ["Y23", "--user", "u0", "--api", chat.id], "push.connection-closed", proof=("2 posts",))
+    says(chat.gateway, ["Y23", "--user", "u0", "--api", chat.id], "push.connection-closed", first=False, proof=("2 posts",), more=("push.gone",))
 
 
 @pytest.mark.timeout(60)
