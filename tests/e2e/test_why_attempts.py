@@ -161,22 +161,6 @@ def test_a_page_that_mounts_twice(gateway, backend):
     assert "browser.double-mount" not in ids(explain(gateway, request_id(both[1]), code=1))
 
 
-def test_a_page_that_drops_the_first_before_it_opens(gateway, backend):
-    """Y6 browser.double-mount handshake.client-gave-up: the page closes while it connects, so no close frame is sent."""
-    api = guarded(gateway, backend, WITH_TOKEN)
-    hold = threading.Event()
-    backend.on("/connect", hold=hold)
-    # Tokens first: between the two handshakes of a page that mounts twice nothing takes time.
-    tokens = [token_of(api, user="ann") for _ in range(2)]
-    first, second = (api.open(f"ws_token={token}", headers=PAGE, wait=False) for token in tokens)
-    backend.wait(2, "/connect")
-    first.reset()
-    hold.set()
-    assert second.finish().status == 101
-    backend.wait(1, "/disconnect")
-    why(gateway, request_id(second), "browser.double-mount", "proven")
-
-
 def test_too_many_sockets_of_one_browser(gateway, backend):
     """Y6 browser.socket-limit: more than 200 at once from one address and one browser."""
     api = guarded(gateway, backend, {"admission": {"checks": []}, "attempts": {"per_address": 0, "per_user": 0}})
