@@ -6,7 +6,6 @@ Intervals are as short as the rules let them be. Clients have addresses of their
 import json
 import shlex
 import subprocess
-import threading
 import time
 
 import pytest
