@@ -94,7 +94,7 @@ DJANGO = """
     def token(request):
         if "user" not in request.session:
             return JsonResponse({"error": "Authentication required"}, status=403)
-        return JsonResponse({"token": "one-time-4711"})
+        return JsonResponse({"token": "one-time-kiwi-fern"})
 
     urlpatterns = [path("", page), path("token/", token)]
 
@@ -474,7 +474,7 @@ def test_token_requests_at_djangos_own_csrf_check(django, tmp_path):
         report = doctor(
             at(free_port(), "/chat"), "--only", "browser", "--token-url", base + path, "--cookie-file", str(jar), *args
         )
-        assert csrf not in report.out and sid not in report.out and "4711" not in report.out
+        assert csrf not in report.out and sid not in report.out and "kiwi-fern" not in report.out
         return report.found
 
     both = f"csrftoken={csrf}; sessionid={sid}"
