@@ -9,6 +9,7 @@ mod engine;
 mod journal;
 mod lock;
 mod records;
+pub mod sql;
 mod sqlite;
 
 #[doc(hidden)]

@@ -1,0 +1,24 @@
+//! `room.add_members` and `room.remove_members`.
+
+use serde_json::{Map, Value};
+
+use crate::error::ChatError;
+use crate::event::Ctx;
+
+/// Handles the event.
+///
+/// # Errors
+/// [`ChatError`]
+pub fn add(ctx: &mut Ctx<'_>, data: &Map<String, Value>) -> Result<(), ChatError> {
+    let _ = (ctx, data);
+    Err(ChatError::Internal("not built yet".to_owned()))
+}
+
+/// Handles the event.
+///
+/// # Errors
+/// [`ChatError`]
+pub fn remove(ctx: &mut Ctx<'_>, data: &Map<String, Value>) -> Result<(), ChatError> {
+    let _ = (ctx, data);
+    Err(ChatError::Internal("not built yet".to_owned()))
+}
