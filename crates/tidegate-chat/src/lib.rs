@@ -15,4 +15,7 @@ pub mod present;
 pub mod router;
 pub mod settings;
 pub mod store;
+#[cfg(test)]
+#[allow(dead_code, reason = "helpers for the tests of every event")]
+mod test_database;
 pub mod value;

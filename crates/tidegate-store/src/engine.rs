@@ -283,7 +283,7 @@ fn check(connection: &Connection) -> Result<(), StoreError> {
 }
 
 /// Brings the file to the latest version.
-fn migrate(connection: &Connection, migrations: &[&str]) -> Result<(), StoreError> {
+pub(crate) fn migrate(connection: &Connection, migrations: &[&str]) -> Result<(), StoreError> {
     let failed = |error: rusqlite::Error| unavailable("open", error);
     let found: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(failed)?;
     let supported = u32::try_from(migrations.len()).unwrap_or(u32::MAX);

@@ -4,10 +4,14 @@
 //! truth values as 0 and 1 and times as microseconds since 1970. Work runs on a thread that may block and gets its
 //! transaction as [`Tx`].
 
+mod sqlite;
+
 use std::fmt::Debug;
 use std::sync::Arc;
 
 use tidegate_core::port::{BoxFuture, StoreError};
+
+pub use self::sqlite::{MemoryDatabase, open_in_memory};
 
 /// A value that is bound or read.
 #[derive(Debug, Clone, PartialEq, Eq)]
