@@ -7,7 +7,10 @@
 pub mod error;
 pub mod event;
 pub mod events;
+pub mod extension;
 pub mod field;
+pub mod front;
+pub mod hook;
 pub mod model;
 pub mod notification;
 pub mod permission;

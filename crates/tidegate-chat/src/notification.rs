@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use crate::error::ChatError;
 use crate::event::Ctx;
+use crate::extension;
 use crate::model::UserId;
 
 /// Kinds of notifications.
@@ -35,6 +36,23 @@ impl Kind {
 /// # Errors
 /// The database.
 pub fn create(
+    ctx: &mut Ctx<'_>,
+    room: Uuid,
+    message: Uuid,
+    kind: Kind,
+    reaction: Option<Uuid>,
+) -> Result<(), ChatError> {
+    let extensions = ctx.extensions;
+    extensions.handler.create_notification(ctx, room, message, kind, reaction)?;
+    extension::notified(ctx, room, message, kind, reaction);
+    Ok(())
+}
+
+/// [`create`] without extensions.
+///
+/// # Errors
+/// The database.
+pub fn create_built_in(
     ctx: &mut Ctx<'_>,
     room: Uuid,
     message: Uuid,

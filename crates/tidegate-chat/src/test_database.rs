@@ -101,14 +101,7 @@ impl TestDatabase {
         let Self { database, settings, statements, .. } = self;
         database.transaction(|tx| {
             let mut tx = Recording { tx, statements };
-            let mut ctx = Ctx {
-                tx: &mut tx,
-                settings,
-                actor: &actor,
-                connection: Some(Self::connection(user)),
-                now,
-                dispatches: Vec::new(),
-            };
+            let mut ctx = Ctx::new(&mut tx, settings, &actor, Some(Self::connection(user)), now);
             (route.handler)(&mut ctx, &data)?;
             Ok(ctx.dispatches)
         })
@@ -126,14 +119,7 @@ impl TestDatabase {
         database.transaction(|tx| {
             let mut tx = Recording { tx, statements };
             let connection = Some(Self::connection(user));
-            work(&mut Ctx {
-                tx: &mut tx,
-                settings,
-                actor: &actor,
-                connection,
-                now: *now,
-                dispatches: Vec::new(),
-            })
+            work(&mut Ctx::new(&mut tx, settings, &actor, connection, *now))
         })
     }
 
