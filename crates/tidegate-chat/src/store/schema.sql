@@ -20,7 +20,7 @@ CREATE TABLE chat_room (
     is_public BIGINT NOT NULL DEFAULT 0,
     preferences TEXT NOT NULL DEFAULT '{}',
     fields TEXT,
-    -- Both ids of a one-to-one chat, the smaller first, with a blank between: one room for each pair.
+    -- Both ids of a one-to-one chat as a JSON list, the smaller first: one room for each pair.
     pair TEXT UNIQUE,
     last_message BYTEA,
     -- Time of the last visible message; orders lists.
