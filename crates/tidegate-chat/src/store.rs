@@ -1,5 +1,7 @@
 //! The chat's tables, and the reads that several events share. Statements of one event stand with that event.
 
+pub mod lists;
+pub mod messages;
 pub mod rooms;
 pub mod users;
 
