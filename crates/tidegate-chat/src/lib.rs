@@ -17,6 +17,5 @@ pub mod sanitize;
 pub mod settings;
 pub mod store;
 #[cfg(test)]
-#[allow(dead_code, reason = "helpers for the tests of every event")]
 mod test_database;
 pub mod value;

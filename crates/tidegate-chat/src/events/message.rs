@@ -25,3 +25,6 @@ fn room_of_event(ctx: &mut Ctx<'_>, data: &Map<String, Value>) -> Result<Uuid, C
     let message = value::message_id(data.get("message_id").unwrap_or(&Value::Null))?;
     messages::room_of(ctx.tx, message)
 }
+
+#[cfg(test)]
+mod tests;
