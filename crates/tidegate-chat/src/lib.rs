@@ -21,9 +21,9 @@ pub mod notification;
 pub mod permission;
 pub mod present;
 pub mod router;
+pub mod sanitize;
 pub mod settings;
 pub mod store;
 #[cfg(test)]
-#[allow(dead_code, reason = "helpers for the tests of every event")]
 mod test_database;
 pub mod value;
