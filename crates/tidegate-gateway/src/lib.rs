@@ -9,6 +9,7 @@
 
 mod administration;
 mod admission;
+mod apps;
 mod bans;
 mod channels;
 mod clean_up;

@@ -1,13 +1,11 @@
 //! One message to many: channels, users, sessions, everyone.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use tidegate_core::channel::ChannelName;
 use tidegate_core::diagnosis::Diagnosis;
-use tidegate_core::id::ConnectionId;
 use tidegate_core::journal::{self, Facts};
 use tidegate_core::nearest::nearest;
 use tidegate_core::notice::{Notice, Place};
