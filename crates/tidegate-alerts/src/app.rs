@@ -32,7 +32,6 @@ const PING: &str = "ping";
 const PONG: &[u8] = b"pong";
 
 /// The alerts application of one node.
-#[derive(Debug)]
 pub struct Alerts {
     pub(crate) settings: Settings,
     pub(crate) delivery: Delivery,
@@ -44,6 +43,17 @@ pub struct Alerts {
     refusals: Refusals,
     checker: Option<Checker>,
     host: OnceLock<Arc<dyn Host>>,
+}
+
+impl std::fmt::Debug for Alerts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Alerts")
+            .field("settings", &self.settings)
+            .field("delivery", &self.delivery)
+            .field("positions", &self.positions)
+            .field("broadcasts", &self.broadcasts)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A call of the application.

@@ -124,6 +124,10 @@ pub(crate) fn answer_bytes(request: &Request, status: u16, body: Bytes) -> Respo
 
 /// Reads the body of a call.
 pub(crate) fn read<T: DeserializeOwned>(request: &Request) -> Result<T, CallRefused> {
+    // A list would be taken for an object's members in their order.
+    if request.body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(CallRefused::field("body", "an object expected"));
+    }
     serde_json::from_slice(&request.body).map_err(|error| {
         // The text of the error may quote the body.
         let at = format!("line {} column {}", error.line(), error.column());

@@ -132,7 +132,7 @@ impl Refusals {
             Some(Row { status, close_code: Some(close_code), text: text.into(), retry_after: None })
         };
         let later = |status, text: &'static str, seconds| {
-            Some(Row { status, close_code: None, text: text.into(), retry_after: Some(seconds) })
+            Some(Row { status, close_code: None, text: text.into(), retry_after: seconds })
         };
         let policy = |text| by_code(403, POLICY, text);
         match diagnosis {
@@ -143,7 +143,7 @@ impl Refusals {
             Diagnosis::LIMIT_CONNECTIONS
             | Diagnosis::NODE_DRAINING
             | Diagnosis::JWT_JWKS_UNREACHABLE
-            | Diagnosis::AUTH_NOT_CONFIGURED => later(503, "Service unavailable", RETRY_SECONDS),
+            | Diagnosis::AUTH_NOT_CONFIGURED => later(503, "Service unavailable", Some(RETRY_SECONDS)),
             Diagnosis::JWT_MISSING | Diagnosis::JWT_WRONG_PLACE => policy("Missing token"),
             Diagnosis::JWT_MALFORMED
             | Diagnosis::JWT_TOO_LONG
@@ -181,11 +181,10 @@ fn unexpected() -> Row {
     Row { status: 500, close_code: Some(FAULT), text: "Authentication failed".into(), retry_after: None }
 }
 
-/// Until the window ends; a minute where the facts do not say.
-fn seconds_left(facts: &Facts, now: u64) -> u64 {
-    let number = |name| facts.get(name).and_then(serde_json::Value::as_u64);
-    let until_reset = number("resetAt").map(|at| at.saturating_sub(now).div_ceil(1000));
-    until_reset.or_else(|| number("windowSeconds")).unwrap_or(60).clamp(1, 3600)
+/// Until the window ends. Where the facts do not say, the gateway's own header stays.
+fn seconds_left(facts: &Facts, now: u64) -> Option<u64> {
+    let resets_at = facts.get("resetAt").and_then(serde_json::Value::as_u64)?;
+    Some(resets_at.saturating_sub(now).div_ceil(1000).clamp(1, 86_400))
 }
 
 /// An IPv6 client has a whole /64.

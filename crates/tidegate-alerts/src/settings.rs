@@ -140,25 +140,20 @@ impl Default for Attempts {
 
 /// `[apps.alerts.user_check]`.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "RawUserCheck", into = "RawUserCheck")]
 pub struct UserCheck {
     /// Where users are.
-    #[serde(flatten)]
     pub source: UserSource,
     /// Roles whose users are looked up.
-    #[serde(default = "looked_up_roles")]
     pub roles: Vec<String>,
     /// Milliseconds after which a look-up has failed.
-    #[serde(default = "timeout_ms")]
     pub timeout_ms: u64,
     /// Seconds for which a yes holds; a no is asked again each time.
-    #[serde(default = "cache_seconds")]
     pub cache_seconds: u64,
 }
 
 /// `kind` of a user check, and what belongs to it.
-#[derive(Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
+#[derive(Clone, PartialEq)]
 pub enum UserSource {
     /// A query on a SQLite file.
     Sqlite {
@@ -179,9 +174,60 @@ pub enum UserSource {
         /// Address with `{user}` where the encoded id goes.
         url: String,
         /// Member of the JSON answer that must be `true`: whether the user is active.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
         active: Option<String>,
     },
+}
+
+/// [`UserCheck`] as it is written.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawUserCheck {
+    kind: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    path: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    url: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    query: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    active: Option<String>,
+    #[serde(default = "looked_up_roles")]
+    roles: Vec<String>,
+    #[serde(default = "timeout_ms")]
+    timeout_ms: u64,
+    #[serde(default = "cache_seconds")]
+    cache_seconds: u64,
+}
+
+impl TryFrom<RawUserCheck> for UserCheck {
+    type Error = &'static str;
+
+    fn try_from(raw: RawUserCheck) -> Result<Self, &'static str> {
+        let RawUserCheck { kind, path, url, query, active, roles, timeout_ms, cache_seconds } = raw;
+        let source = match (kind.as_str(), path, url, query, active) {
+            ("sqlite", Some(path), None, Some(query), None) => UserSource::Sqlite { path, query },
+            ("postgres", None, Some(url), Some(query), None) => UserSource::Postgres { url, query },
+            ("http", None, Some(url), None, active) => UserSource::Http { url, active },
+            ("sqlite", ..) => return Err("kind `sqlite` has `path` and `query`"),
+            ("postgres", ..) => return Err("kind `postgres` has `url` and `query`"),
+            ("http", ..) => return Err("kind `http` has `url` and, if wanted, `active`"),
+            _ => return Err("kind `sqlite`, `postgres` or `http` expected"),
+        };
+        Ok(Self { source, roles, timeout_ms, cache_seconds })
+    }
+}
+
+impl From<UserCheck> for RawUserCheck {
+    fn from(check: UserCheck) -> Self {
+        let UserCheck { source, roles, timeout_ms, cache_seconds } = check;
+        let kind = source.kind().to_owned();
+        let (path, url, query, active) = match source {
+            UserSource::Sqlite { path, query } => (Some(path), None, Some(query), None),
+            UserSource::Postgres { query, .. } => (None, Some(REDACTED.to_owned()), Some(query), None),
+            UserSource::Http { active, .. } => (None, Some(REDACTED.to_owned()), None, active),
+        };
+        Self { kind, path, url, query, active, roles, timeout_ms, cache_seconds }
+    }
 }
 
 impl UserSource {
