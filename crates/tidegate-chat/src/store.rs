@@ -1,5 +1,11 @@
 //! The chat's tables, and the reads that several events share. Statements of one event stand with that event.
 
+pub mod deletion;
+pub mod directory;
+pub mod members;
+pub mod lists;
+pub mod members;
+pub mod messages;
 pub mod rooms;
 pub mod users;
 

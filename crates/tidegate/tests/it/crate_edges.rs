@@ -27,6 +27,7 @@ const PERMITTED: &[(&str, &[&str])] = &[
             "tidegate-admin",
             "tidegate-core",
             "tidegate-auth",
+            "tidegate-chat",
             "tidegate-ws",
             "tidegate-store",
             "tidegate-control",

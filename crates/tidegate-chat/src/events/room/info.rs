@@ -2,14 +2,20 @@
 
 use serde_json::{Map, Value};
 
+use super::named;
 use crate::error::ChatError;
 use crate::event::Ctx;
+use crate::value::RoomIdStyle;
+use crate::{permission, present};
 
 /// Handles the event.
 ///
 /// # Errors
 /// [`ChatError`]
 pub fn handle(ctx: &mut Ctx<'_>, data: &Map<String, Value>) -> Result<(), ChatError> {
-    let _ = (ctx, data);
-    Err(ChatError::Internal("not built yet".to_owned()))
+    let room = named(ctx, data, RoomIdStyle::Required)?;
+    permission::room::access(ctx, &room)?;
+    let detail = present::room::detail(ctx, &room)?;
+    ctx.dispatch(ctx.own_audience(), "roominfo.dispatch", detail);
+    Ok(())
 }
