@@ -22,6 +22,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
 use crate::admin::{self, Admin, Observed};
+use crate::apps::Apps;
 use crate::certs;
 use crate::config::Config;
 use crate::metrics::Metrics;
@@ -99,6 +100,8 @@ impl App {
             proxy: proxy_listener.as_ref().map(local).transpose()?,
         };
 
+        let apps = Apps::open(&config).await?;
+        let outside = apps.outside();
         let metrics = Arc::new(Metrics::new());
         let is_loopback = addresses.public.ip().is_loopback();
         let gateway_config = GatewayConfig {
@@ -122,11 +125,12 @@ impl App {
             read_file: ReadFile(Arc::new(|path| std::fs::read(path))),
             debug_clients: config.debug_clients.clone(),
             probe: config.probe,
-            mounts: Vec::new(),
+            mounts: apps.mounts,
         };
         let Kept { journal, store: journal_store } = keep(journal, &config);
         let observer = Arc::new(Observer::new(Arc::clone(&metrics), journal.clone()));
         let gateway = Gateway::new(gateway_config, observer).context("start the data plane")?;
+        Apps::connect(&outside, &gateway);
         gateway.restore().await.context("read tokens and bans")?;
         let settings = ControlSettings {
             region: config.region.clone(),
@@ -174,6 +178,9 @@ impl App {
             tasks.spawn(Arc::clone(journal).run());
         }
         tasks.spawn(Arc::clone(&gateway).run_timers());
+        for app in gateway.apps() {
+            tasks.spawn(app.run());
+        }
         tasks.spawn(Arc::clone(&gateway).run_session_layer());
         if let Some(watching) = watching {
             tasks.spawn(watching);

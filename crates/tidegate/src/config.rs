@@ -19,7 +19,7 @@ use tidegate_doctor::journal::ClientAddress;
 use tidegate_gateway::Network;
 use toml::{Table, Value};
 
-pub(crate) use self::apps::{Apps, Chat};
+pub(crate) use self::apps::Apps;
 use crate::cli::ConfigArgs;
 
 /// One thing that is wrong, with the path of its key.

@@ -11,6 +11,7 @@ use clap::Parser as _;
 mod admin;
 mod admin_client;
 mod app;
+mod apps;
 mod certs;
 mod cli;
 mod command;

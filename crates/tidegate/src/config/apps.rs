@@ -14,6 +14,7 @@ pub(crate) struct Apps {
     /// Who signs tokens; there when an application is.
     pub(crate) jwt: Option<Jwt>,
     pub(crate) chat: Option<Chat>,
+    pub(crate) alerts: Option<tidegate_alerts::Settings>,
 }
 
 /// `[chat]`.
@@ -73,6 +74,7 @@ impl Checker<'_> {
     pub(super) fn apps(&mut self) -> Apps {
         let jwt = self.section::<RawJwt>("jwt").and_then(|raw| self.jwt(raw));
         let chat = self.chat();
+        let mut alerts = None;
         if let Some(value) = self.table.get("apps") {
             match value {
                 Value::Table(apps) => {
@@ -80,14 +82,32 @@ impl Checker<'_> {
                         let hint = nearest(name, KNOWN.iter().copied());
                         self.problem(&format!("apps.{name}"), &format!("unknown application{hint}"));
                     }
+                    alerts = self.alerts(apps);
                 }
                 _ => self.problem("apps", "a table expected"),
             }
         }
-        if chat.is_some() && !self.table.contains_key("jwt") {
-            self.problem("jwt", "missing: [chat] needs to know whose tokens it takes");
+        let app = match (&chat, &alerts) {
+            (Some(_), _) => Some("[chat]"),
+            (None, Some(_)) => Some("[apps.alerts]"),
+            (None, None) => None,
+        };
+        if let Some(app) = app.filter(|_| !self.table.contains_key("jwt")) {
+            self.problem("jwt", &format!("missing: {app} needs to know whose tokens it takes"));
         }
-        Apps { jwt, chat }
+        Apps { jwt, chat, alerts }
+    }
+
+    fn alerts(&mut self, apps: &Table) -> Option<tidegate_alerts::Settings> {
+        let Value::Table(section) = apps.get("alerts")? else {
+            self.problem("apps.alerts", "a table expected");
+            return None;
+        };
+        let settings: tidegate_alerts::Settings = self.table_of("apps.alerts", section)?;
+        for problem in settings.problems() {
+            self.problem(&format!("apps.alerts.{}", problem.path), &problem.message);
+        }
+        Some(settings)
     }
 
     fn chat(&mut self) -> Option<Chat> {
@@ -105,8 +125,18 @@ impl Checker<'_> {
                 None
             }
         };
-        let settings = self.table_of("chat", &section)?;
-        Some(Chat { settings, database })
+        // The application's own reader knows its keys and says which is nearest.
+        let document = serde_json::to_value(&section).unwrap_or_default();
+        let environment = |name: &str| std::env::var(name).ok();
+        match tidegate_chat::settings::Settings::read(&document, &environment) {
+            Ok(settings) => Some(Chat { settings, database }),
+            Err(problems) => {
+                for problem in problems {
+                    self.problem(&problem.path, &problem.message);
+                }
+                None
+            }
+        }
     }
 
     fn jwt(&mut self, raw: RawJwt) -> Option<Jwt> {

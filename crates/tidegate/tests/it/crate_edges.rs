@@ -26,6 +26,7 @@ const PERMITTED: &[(&str, &[&str])] = &[
         &[
             "tidegate-admin",
             "tidegate-core",
+            "tidegate-alerts",
             "tidegate-auth",
             "tidegate-chat",
             "tidegate-ws",
