@@ -328,6 +328,13 @@ proptest! {
         prop_assert!(!has_tag, "{text:?}");
     }
 
+    // Most texts need no parser, which would leave them as they are.
+    #[test]
+    fn text_without_special_characters_is_as_the_parser_leaves_it(text in "[^<>&\r\0\u{a0}\u{feff}]{0,40}") {
+        prop_assert_eq!(content(&text), text.clone());
+        prop_assert_eq!(CONTENT.clean(&text).to_string(), text);
+    }
+
     // A text without markup comes through whole.
     #[test]
     fn text_is_kept(text in "[a-z <;\"'=]{0,40}") {
