@@ -89,6 +89,9 @@ fn tags_that_end(text: &[u8]) -> Vec<bool> {
 
 /// The text with each `<` that begins a tag or comment without end as `&lt;`. Nothing when reading it would take too much work.
 pub(super) fn escape_incomplete(text: &str) -> Option<String> {
+    if !text.contains('<') {
+        return Some(text.to_owned());
+    }
     let bytes = text.as_bytes();
     let ends = tags_that_end(bytes);
     let last_close = bytes.iter().rposition(|byte| *byte == b'>');

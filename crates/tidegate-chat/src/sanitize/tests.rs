@@ -57,6 +57,12 @@ fn what_begins_no_complete_tag_stays() {
         ("<b>x<y</b>", "<b>x</b>"),
         ("a <b c=\"d>", "a &lt;b c=\"d&gt;"),
         ("a <b c='d\">' <i", "a &lt;b c='d\"&gt;' &lt;i"),
+        ("<b c=x d=\">y", "&lt;b c=x d=\"&gt;y"),
+        ("<b c='x'd=\">y", "&lt;b c='x'd=\"&gt;y"),
+        ("<b/c=\">y", "&lt;b/c=\"&gt;y"),
+        ("<b c =\">y", "&lt;b c =\"&gt;y"),
+        ("<b \">y", "<b>y</b>"),
+        ("<b c=d\">y", "<b>y</b>"),
         ("<3", "&lt;3"),
         ("x <!-- y", "x &lt;!-- y"),
         ("x <!-- y > z", "x &lt;!-- y &gt; z"),
@@ -326,6 +332,13 @@ proptest! {
             rest.starts_with(|c: char| c.is_ascii_alphabetic()) && rest.contains('>') && !rest.contains(['"', '\''])
         });
         prop_assert!(!has_tag, "{text:?}");
+    }
+
+    // Most texts need no parser, which would leave them as they are.
+    #[test]
+    fn text_without_special_characters_is_as_the_parser_leaves_it(text in "[^<>&\r\0\u{a0}\u{feff}]{0,40}") {
+        prop_assert_eq!(content(&text), text.clone());
+        prop_assert_eq!(CONTENT.clean(&text).to_string(), text);
     }
 
     // A text without markup comes through whole.
