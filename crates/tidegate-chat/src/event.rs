@@ -9,6 +9,7 @@ use tidegate_store::sql::Tx;
 use uuid::Uuid;
 
 use crate::error::ChatError;
+use crate::extension::{Extensions, Made, Verdict};
 use crate::model::{Micros, User, UserId};
 use crate::settings::Settings;
 use crate::store::rooms;
@@ -27,6 +28,14 @@ pub struct Ctx<'a> {
     pub now: Micros,
     /// What goes out after the commit, in this order.
     pub dispatches: Vec<Dispatch>,
+    /// What the application was extended with.
+    pub extensions: &'a Extensions,
+    /// What a hook has said of permission.
+    pub verdict: Verdict,
+    /// Permission was asked for; then [`Self::verdict`] has been heard.
+    pub is_asked: bool,
+    /// Notifications that this event has made, for those who hear of them after the commit.
+    pub made: Vec<Made>,
 }
 
 /// A frame and whom it is for.
@@ -59,6 +68,58 @@ pub enum Frame {
     },
     /// As it is.
     Raw(Value),
+}
+
+impl<'a> Ctx<'a> {
+    /// What an event begins with, without extensions.
+    pub fn new(
+        tx: &'a mut dyn Tx,
+        settings: &'a Settings,
+        actor: &'a User,
+        connection: Option<ConnectionId>,
+        now: Micros,
+    ) -> Self {
+        Self {
+            tx,
+            settings,
+            actor,
+            connection,
+            now,
+            dispatches: Vec::new(),
+            extensions: Extensions::built_in(),
+            verdict: Verdict::BuiltIn,
+            is_asked: false,
+            made: Vec::new(),
+        }
+    }
+
+    /// Asks for permission: `check`, and the hook that was asked before the transaction.
+    ///
+    /// # Errors
+    /// That of `check`, or what the hook has said.
+    pub fn permit(
+        &mut self,
+        check: impl FnOnce(&mut Self) -> Result<(), ChatError>,
+    ) -> Result<(), ChatError> {
+        self.is_asked = true;
+        match self.verdict.clone() {
+            Verdict::BuiltIn => check(self),
+            Verdict::Allow => Ok(()),
+            Verdict::Deny(error) => check(self).and(Err(error)),
+            Verdict::DenyInstead(error) => Err(error),
+        }
+    }
+
+    /// What a hook has said of an event that asks for no permission by itself.
+    ///
+    /// # Errors
+    /// The hook's.
+    pub fn unasked_verdict(&self) -> Result<(), ChatError> {
+        match &self.verdict {
+            Verdict::Deny(error) | Verdict::DenyInstead(error) if !self.is_asked => Err(error.clone()),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Ctx<'_> {

@@ -1,9 +1,17 @@
 //! `[chat]` of the configuration.
 
+pub mod check;
+pub mod extension;
+pub mod live;
+#[cfg(test)]
+mod tests;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::model::UserId;
+pub use extension::Problem;
+use extension::{Claims, ErrorForms, Events, Fields, Hook, Render, TypeNames};
 
 /// What operators may choose. Defaults are those of the package, but for what it gets wrong.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -53,6 +61,20 @@ pub struct Settings {
     pub directory: Directory,
     /// What becomes of messages of deleted users.
     pub on_user_delete: OnUserDelete,
+    /// Which claims say who somebody is.
+    pub claims: Claims,
+    /// Events that are unknown, and events that others handle.
+    pub events: Events,
+    /// Calls of others.
+    pub hooks: Vec<Hook>,
+    /// What objects show.
+    pub render: Render,
+    /// Forms of errors.
+    pub errors: ErrorForms,
+    /// Additional fields.
+    pub fields: Fields,
+    /// Other names of the kinds of rooms.
+    pub type_names: TypeNames,
 }
 
 impl Default for Settings {
@@ -80,6 +102,13 @@ impl Default for Settings {
             user_ids: UserIds::Integer,
             directory: Directory::Known,
             on_user_delete: OnUserDelete::Delete,
+            claims: Claims::default(),
+            events: Events::default(),
+            hooks: Vec::new(),
+            render: Render::default(),
+            errors: ErrorForms::default(),
+            fields: Fields::default(),
+            type_names: TypeNames::default(),
         }
     }
 }

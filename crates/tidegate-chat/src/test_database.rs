@@ -141,14 +141,7 @@ impl TestDatabase {
         let Self { database, settings, statements, .. } = self;
         database.transaction(|tx| {
             let mut tx = Recording { tx, statements };
-            let mut ctx = Ctx {
-                tx: &mut tx,
-                settings,
-                actor: &actor,
-                connection: Some(Self::connection(user)),
-                now,
-                dispatches: Vec::new(),
-            };
+            let mut ctx = Ctx::new(&mut tx, settings, &actor, Some(Self::connection(user)), now);
             (route.handler)(&mut ctx, &data)?;
             Ok(ctx.dispatches)
         })
@@ -166,14 +159,7 @@ impl TestDatabase {
         database.transaction(|tx| {
             let mut tx = Recording { tx, statements };
             let connection = Some(Self::connection(user));
-            work(&mut Ctx {
-                tx: &mut tx,
-                settings,
-                actor: &actor,
-                connection,
-                now: *now,
-                dispatches: Vec::new(),
-            })
+            work(&mut Ctx::new(&mut tx, settings, &actor, connection, *now))
         })
     }
 

@@ -4,14 +4,19 @@
 //! truth values as 0 and 1 and times as microseconds since 1970. Work runs on a thread that may block and gets its
 //! transaction as [`Tx`].
 
+mod postgres;
 mod sqlite;
 
 use std::fmt::Debug;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use tidegate_core::port::{BoxFuture, StoreError};
 
-pub use self::sqlite::{MemoryDatabase, open_in_memory};
+use crate::engine::unavailable;
+
+pub use self::postgres::{PostgresDatabase, PostgresOptions};
+pub use self::sqlite::{MemoryDatabase, SqliteDatabase, open_in_memory};
 
 /// A value that is bound or read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -195,9 +200,34 @@ pub trait Database: Send + Sync + Debug {
     /// [`StoreError::Busy`] when too much waits; otherwise the disk or the server refuses. `After` did not run then.
     fn write(&self, locks: Vec<u64>, work: Work) -> BoxFuture<'_, Result<(), StoreError>>;
 
+    /// Whether one work runs after the other anyway, so that nobody need say which locks one takes.
+    fn is_serial(&self) -> bool {
+        false
+    }
+
     /// Runs `work` on what is durable; it changes nothing, whatever it does.
     ///
     /// # Errors
     /// As [`Self::write`].
     fn read(&self, work: Work) -> BoxFuture<'_, Result<(), StoreError>>;
+}
+
+/// What a work gave, or why it gave nothing: an error that it did not handle, or a panic, which is its own alone.
+fn failed_work(
+    operation: &'static str,
+    result: std::thread::Result<Result<Outcome, SqlError>>,
+) -> Result<Outcome, StoreError> {
+    match result {
+        Ok(Ok(outcome)) => Ok(outcome),
+        Ok(Err(SqlError::Store(error))) => Err(error),
+        Ok(Err(error)) => Err(unavailable(operation, error)),
+        Err(_) => Err(unavailable(operation, "the work has panicked")),
+    }
+}
+
+/// Runs what follows a transaction. It has ended already, so that a panic can only be told to operators.
+fn run_after(after: After) {
+    if catch_unwind(AssertUnwindSafe(after)).is_err() {
+        tracing::error!(diag = "store.unavailable", "what follows a transaction has panicked");
+    }
 }

@@ -117,3 +117,21 @@ CREATE TABLE chat_recipient (
     PRIMARY KEY (user_id, notification)
 );
 CREATE INDEX chat_recipient_notification ON chat_recipient (notification);
+-- Calls of hooks that are told after the commit; see `hook::delivery`.
+CREATE TABLE chat_hook_delivery (
+    -- Grows with time.
+    id BYTEA PRIMARY KEY,
+    -- Rows of one lane are delivered in the order of their ids.
+    lane TEXT NOT NULL,
+    hook TEXT NOT NULL,
+    event_type TEXT NOT NULL,
+    target TEXT NOT NULL,
+    room BYTEA,
+    body TEXT NOT NULL,
+    created_at BIGINT NOT NULL,
+    next_at BIGINT NOT NULL,
+    attempts BIGINT NOT NULL,
+    last_error TEXT
+);
+CREATE INDEX chat_hook_delivery_lane ON chat_hook_delivery (lane, id);
+CREATE INDEX chat_hook_delivery_next ON chat_hook_delivery (next_at);
