@@ -73,10 +73,8 @@ pub fn add(tx: &mut dyn Tx, room: Uuid, new: &[Participant], now: Micros) -> Res
 pub fn remove(ctx: &mut Ctx<'_>, room: Uuid, user: &UserId) -> Result<(), ChatError> {
     let sql = "DELETE FROM chat_member WHERE room = ?1 AND user_id = ?2";
     ctx.tx.execute(sql, &[SqlValue::from(room.into_bytes()), SqlValue::Text(user.0.clone())])?;
-    if ctx.settings.notifications {
-        notification::leave(ctx.tx, user, room)?;
-    }
-    Ok(())
+    // Also where notifications are off now: what was left of them must not come back with the setting.
+    notification::leave(ctx.tx, user, room)
 }
 
 /// Deletes a room with everything in it.

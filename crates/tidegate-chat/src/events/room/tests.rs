@@ -1,5 +1,6 @@
 //! Events about rooms, on a database.
 
+mod concurrent;
 mod create;
 mod ids;
 mod list;

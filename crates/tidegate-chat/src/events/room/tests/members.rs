@@ -324,3 +324,27 @@ fn the_longest_standing_member_may_inherit_a_group() {
         assert_eq!(info["moderators"], json!([]));
     }
 }
+
+/// S2-103, S2-96, S2-97: notifications of a room end with membership, also where they have been turned off meanwhile.
+#[test]
+fn notifications_end_with_membership() {
+    for is_on in [true, false] {
+        let mut database = TestDatabase::with_users();
+        database.settings.notifications = true;
+        let room = group(&mut database, &[BEN, CY]);
+        let other = group(&mut database, &[BEN]);
+        for room in [&room, &other] {
+            database.run(ANA, "message.send", json!({ "room_id": room, "content": "Hi" })).unwrap();
+        }
+        database.run(CY, "message.send", json!({ "room_id": room, "content": "Ho" })).unwrap();
+        let of = |user: i64| format!("SELECT count(*) FROM chat_recipient WHERE user_id = '{user}'");
+        assert_eq!([ANA, BEN, CY].map(|user| database.count(&of(user))), [1, 3, 1]);
+        database.settings.notifications = is_on;
+        database.run(BEN, "room.leave", json!({ "room_id": room })).unwrap();
+        assert_eq!([ANA, BEN, CY].map(|user| database.count(&of(user))), [1, 1, 1]);
+        database.run(ANA, "room.remove_members", json!({ "room_id": room, "members": [CY] })).unwrap();
+        assert_eq!([ANA, BEN, CY].map(|user| database.count(&of(user))), [1, 1, 0]);
+        // Cy was the last who was to hear of Ana's first message.
+        assert_eq!(database.count("SELECT count(*) FROM chat_notification"), 2);
+    }
+}
