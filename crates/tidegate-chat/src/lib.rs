@@ -21,6 +21,7 @@ pub mod notification;
 pub mod permission;
 pub mod present;
 pub mod router;
+pub mod sanitize;
 pub mod settings;
 pub mod store;
 #[cfg(test)]

@@ -3,6 +3,8 @@
 pub mod deletion;
 pub mod directory;
 pub mod members;
+pub mod lists;
+pub mod messages;
 pub mod rooms;
 pub mod users;
 
