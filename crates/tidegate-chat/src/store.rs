@@ -2,8 +2,8 @@
 
 pub mod deletion;
 pub mod directory;
-pub mod members;
 pub mod lists;
+pub mod members;
 pub mod messages;
 pub mod rooms;
 pub mod users;

@@ -103,7 +103,10 @@ pub fn user_id(value: &Value, settings: &Settings) -> Option<UserId> {
             Value::Number(number) if number.is_i64() || number.is_u64() => {
                 Some(UserId(number.to_string().into()))
             }
-            Value::String(text) if !text.is_empty() => Some(UserId(text.as_str().into())),
+            // PostgreSQL has no NUL in texts.
+            Value::String(text) if !text.is_empty() && !text.contains('\0') => {
+                Some(UserId(text.as_str().into()))
+            }
             _ => None,
         },
     }

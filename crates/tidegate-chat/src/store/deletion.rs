@@ -130,3 +130,6 @@ fn ids(tx: &mut dyn Tx, sql: &str, parameters: &[SqlValue]) -> Result<Vec<Uuid>,
     let id = |row: &SqlRow| Ok(Uuid::from_bytes(row.id(0)?));
     tx.query(sql, parameters)?.iter().map(id).collect()
 }
+
+#[cfg(test)]
+mod tests;
