@@ -263,7 +263,8 @@ pub(crate) fn body(
     data: Option<&Value>,
 ) -> Value {
     let user = json!({ "id": settings.user_json(&subject.user.id), "username": &*subject.user.username });
-    let room = subject.room.map(|(id, kind)| json!({ "id": id.to_string(), "type": settings.type_names.of(kind) }));
+    let room =
+        subject.room.map(|(id, kind)| json!({ "id": id.to_string(), "type": settings.type_names.of(kind) }));
     let mut body = Map::from_iter([
         ("hook".to_owned(), Value::from(moment.as_str())),
         ("event_type".to_owned(), Value::from(subject.event_type)),

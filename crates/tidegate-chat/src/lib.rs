@@ -16,6 +16,7 @@ pub mod notification;
 pub mod permission;
 pub mod present;
 pub mod router;
+pub mod sanitize;
 pub mod settings;
 pub mod store;
 #[cfg(test)]

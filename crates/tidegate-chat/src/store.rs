@@ -2,7 +2,9 @@
 
 pub mod deletion;
 pub mod directory;
+pub mod lists;
 pub mod members;
+pub mod messages;
 pub mod rooms;
 pub mod users;
 

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 use tidegate_core::id::ConnectionId;
 use tidegate_store::sql::{MemoryDatabase, SqlError, SqlRow, SqlValue, Tx, open_in_memory};
+use uuid::Uuid;
 
 use crate::error::ChatError;
 use crate::event::{Audience, Ctx, Dispatch, Frame};
-use crate::model::{Micros, User, UserId};
+use crate::model::{Micros, RoomKind, User, UserId};
 use crate::settings::Settings;
 use crate::store::{MIGRATIONS, users};
 
@@ -72,6 +73,45 @@ impl TestDatabase {
         let sql =
             "INSERT INTO chat_user (id, username, email, first_name, last_name) VALUES (?1, ?2, ?3, ?4, '')";
         assert_eq!(self.execute(sql, &parameters), 1);
+    }
+
+    /// A room with these members in this order, the first of whom made it and is its admin, but for a one-to-one chat.
+    pub fn enter_room(&mut self, kind: RoomKind, members: &[i64]) -> Uuid {
+        let room = Uuid::now_v7();
+        let creator = (kind != RoomKind::OneToOne).then(|| members[0].to_string());
+        let parameters = [
+            SqlValue::from(room.into_bytes()),
+            SqlValue::from(kind.as_str()),
+            SqlValue::from(creator),
+            SqlValue::Int(self.now),
+        ];
+        let sql = "INSERT INTO chat_room (id, kind, creator, name, cap, created_at, updated_at) \
+                   VALUES (?1, ?2, ?3, 'Reef', 100, ?4, ?4)";
+        assert_eq!(self.execute(sql, &parameters), 1);
+        for (position, user) in (0_i64..).zip(members) {
+            let is_admin = position == 0 && kind != RoomKind::OneToOne;
+            self.enter_member(room, *user, is_admin, position);
+        }
+        room
+    }
+
+    /// Somebody in a room.
+    pub fn enter_member(&mut self, room: Uuid, user: i64, is_admin: bool, position: i64) {
+        let parameters = [
+            SqlValue::from(room.into_bytes()),
+            SqlValue::from(user.to_string()),
+            SqlValue::from(is_admin),
+            SqlValue::Int(self.now),
+            SqlValue::Int(position),
+        ];
+        let sql = "INSERT INTO chat_member (room, user_id, is_admin, joined_at, position) VALUES (?1, ?2, ?3, ?4, ?5)";
+        assert_eq!(self.execute(sql, &parameters), 1);
+    }
+
+    /// Takes somebody out of a room.
+    pub fn remove_member(&mut self, room: Uuid, user: i64) {
+        let key = [SqlValue::from(room.into_bytes()), SqlValue::from(user.to_string())];
+        assert_eq!(self.execute("DELETE FROM chat_member WHERE room = ?1 AND user_id = ?2", &key), 1);
     }
 
     /// A user as handlers get it.

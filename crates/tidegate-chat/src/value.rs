@@ -111,3 +111,43 @@ pub fn user_id(value: &Value, settings: &Settings) -> Option<UserId> {
         },
     }
 }
+
+/// The `message_id` of events that take one or several.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MessageIds {
+    /// In the order of the event, with duplicates.
+    pub ids: Vec<Uuid>,
+    /// As the client wrote them.
+    pub written: Vec<Value>,
+    /// A list, also of one.
+    pub is_list: bool,
+}
+
+/// One message id or a list of them, which may be empty.
+///
+/// # Errors
+/// 4003 when any is no id, otherwise 4004 when any is a number or `null`: these name nothing.
+pub fn message_ids(data: &Map<String, Value>) -> Result<MessageIds, ChatError> {
+    let value = data.get("message_id").unwrap_or(&Value::Null);
+    let Value::Array(items) = value else {
+        return Ok(MessageIds {
+            ids: vec![message_id(value)?],
+            written: vec![value.clone()],
+            is_list: false,
+        });
+    };
+    let mut ids = Vec::with_capacity(items.len());
+    let mut missing = None;
+    for item in items {
+        let id = if item.is_null() { Err(message_not_found()) } else { message_id(item) };
+        match id {
+            Ok(id) => ids.push(id),
+            Err(error @ ChatError::NotFound { .. }) => missing = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    match missing {
+        Some(error) => Err(error),
+        None => Ok(MessageIds { ids, written: items.clone(), is_list: true }),
+    }
+}

@@ -13,8 +13,10 @@ use crate::event::Ctx;
 use crate::events::{message, room, session};
 use crate::model::{Message, Room, User, UserId};
 use crate::notification::{self, Kind};
+use crate::permission;
 use crate::router;
 use crate::settings::Settings;
+use crate::store::messages::Target;
 use crate::store::users;
 
 /// What is built in. It stands at the end of every chain of extensions.
@@ -179,6 +181,79 @@ pub trait PermissionPolicy: Send + Sync {
     /// Whoever comes next in the chain.
     fn next(&self) -> &dyn PermissionPolicy {
         &BuiltIn
+    }
+
+    /// See a room, and leave it: members.
+    ///
+    /// # Errors
+    /// 4002; the database.
+    fn can_access_room(&self, ctx: &mut Ctx<'_>, room: &Room) -> Result<(), ChatError> {
+        permission::room::may_access(ctx, room)
+    }
+
+    /// Read what was said in a room: members.
+    ///
+    /// # Errors
+    /// 4002, 4004 for a room that does not exist; the database.
+    fn can_read_room(&self, ctx: &mut Ctx<'_>, room: Uuid) -> Result<(), ChatError> {
+        permission::message::may_read_room(ctx, room)
+    }
+
+    /// See messages, react to them, acknowledge them: members of the room of every one.
+    ///
+    /// # Errors
+    /// 4002; the database.
+    fn can_access_message(&self, ctx: &mut Ctx<'_>, messages: &[Target]) -> Result<(), ChatError> {
+        let _ = ctx;
+        permission::message::may_access(messages)
+    }
+
+    /// Edit and delete messages: their sender.
+    ///
+    /// # Errors
+    /// 4002; the database.
+    fn can_modify_message(&self, ctx: &mut Ctx<'_>, messages: &[Target]) -> Result<(), ChatError> {
+        permission::message::may_modify(ctx, messages)
+    }
+
+    /// Write into a room.
+    ///
+    /// # Errors
+    /// 4002, 4004 for a room that does not exist; the database.
+    fn can_send(&self, ctx: &mut Ctx<'_>, room: Uuid) -> Result<(), ChatError> {
+        permission::message::may_send(ctx, room)
+    }
+
+    /// Add members to a room.
+    ///
+    /// # Errors
+    /// 4002; the database.
+    fn can_add_members(&self, ctx: &mut Ctx<'_>, room: &Room) -> Result<(), ChatError> {
+        permission::room::may_add_members(ctx, room)
+    }
+
+    /// Remove members from a room.
+    ///
+    /// # Errors
+    /// 4002; the database.
+    fn can_remove_members(&self, ctx: &mut Ctx<'_>, room: &Room) -> Result<(), ChatError> {
+        permission::room::may_remove_members(ctx, room)
+    }
+
+    /// Change or delete a room.
+    ///
+    /// # Errors
+    /// 4002; the database.
+    fn can_administer(
+        &self,
+        ctx: &mut Ctx<'_>,
+        room: &Room,
+        action: Administration,
+    ) -> Result<(), ChatError> {
+        match action {
+            Administration::Delete => permission::room::may_delete(ctx, room),
+            Administration::Change => permission::room::may_modify(ctx, room),
+        }
     }
 }
 
