@@ -6,6 +6,8 @@ use serde_json::{Map, Value, json};
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_store::sql::{ColumnError, SqlError};
 
+use crate::field::REQUIRED;
+
 /// A refusal of an event. It goes to the connection that sent the event, changes nothing, and closes nothing.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum ChatError {
@@ -73,6 +75,24 @@ impl ChatError {
     /// One wrong field.
     pub fn field(name: &str, text: impl Into<String>) -> Self {
         Self::Fields(Map::from_iter([(name.to_owned(), json!([text.into()]))]))
+    }
+
+    /// Why, for the journal.
+    pub fn diagnosis(&self) -> Diagnosis {
+        match self {
+            Self::InvalidEventType => Diagnosis::CHAT_INVALID_EVENT_TYPE,
+            Self::Malformed(_) => Diagnosis::CHAT_NOT_JSON,
+            Self::Permission { diagnosis, .. }
+            | Self::Rule { diagnosis, .. }
+            | Self::NotFound { diagnosis }
+            | Self::Integrity { diagnosis, .. } => *diagnosis,
+            Self::Fields(fields) => match fields.values().any(|said| *said == json!([REQUIRED])) {
+                true => Diagnosis::CHAT_MISSING_FIELD,
+                false => Diagnosis::CHAT_BAD_PAYLOAD,
+            },
+            Self::Custom { .. } => Diagnosis::CHAT_BAD_PAYLOAD,
+            Self::Internal(_) => Diagnosis::CHAT_INTERNAL,
+        }
     }
 
     /// The frame, in the form that clients of the package know.

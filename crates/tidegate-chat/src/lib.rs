@@ -4,6 +4,10 @@
 //! in [`events`], which runs in one transaction ([`event::Ctx`]) and leaves [`event::Dispatch`]es; after the commit these go to
 //! the connections of their audience.
 
+pub mod app;
+pub mod connections;
+pub mod dispatcher;
+pub mod envelope;
 pub mod error;
 pub mod event;
 pub mod events;
@@ -12,6 +16,7 @@ pub mod field;
 pub mod front;
 pub mod hook;
 pub mod model;
+pub mod mount;
 pub mod notification;
 pub mod permission;
 pub mod present;

@@ -255,6 +255,12 @@ pub trait Host: Send + Sync + Debug {
     /// `execute-api:ManageConnections`, or a bearer key. Gives the caller's name.
     fn authorize(&self, api_id: &str, stage: &str, request: &Request) -> Result<String, Box<Refusal>>;
 
+    /// When a connection was last heard of, its pongs included, in milliseconds since 1970; nothing where nobody knows.
+    fn last_heard(&self, connection: ConnectionId) -> Option<u64> {
+        let _ = connection;
+        None
+    }
+
     /// Tells operators something.
     fn notice(&self, notice: Notice);
 

@@ -196,7 +196,7 @@ async fn refused_works_of_a_group_take_no_other_with_them_and_what_follows_comes
         for task in tasks {
             task.await.expect(name);
         }
-        let order = order.lock();
+        let order = order.lock().clone();
         assert_eq!(order.len(), 250, "{name}");
         for room in 0..4 {
             let seqs: Vec<i64> = order.iter().filter(|(of, _)| *of == room).map(|(_, seq)| *seq).collect();

@@ -45,7 +45,7 @@ fn merged(data: &Map<String, Value>) -> Result<Cow<'_, Map<String, Value>>, Chat
             merged.extend(extra.iter().map(|(name, value)| (name.clone(), value.clone())));
             Ok(Cow::Owned(merged))
         }
-        Some(_) => Err(ChatError::field("extra_fields", "extra_fields must be an object")),
+        Some(_) => Err(ChatError::field("extra_fields", "Expected an object.")),
     }
 }
 
@@ -70,9 +70,12 @@ fn room(ctx: &Ctx<'_>, kind: RoomKind, data: &Map<String, Value>) -> Result<Room
         updated_at: ctx.now,
     };
     if kind != RoomKind::OneToOne {
-        let name = data.get("name").map_or_else(|| Err(field::REQUIRED.to_owned()), fields::name);
+        let name = data
+            .get("name")
+            .map_or_else(|| Err(field::REQUIRED.to_owned()), |name| fields::name(name, ctx.settings));
         room.name = errors.take("name", name).map(Into::into);
-        let description = data.get("description").map_or(Ok(None), fields::description);
+        let description =
+            data.get("description").map_or(Ok(None), |text| fields::description(text, ctx.settings));
         room.description = errors.take("description", description).flatten().map(Into::into);
         let avatar = data.get("avatar").map_or(Ok(None), fields::avatar);
         room.avatar = errors.take("avatar", avatar).flatten().map(Into::into);

@@ -8,7 +8,8 @@ use tidegate_core::diagnosis::Diagnosis;
 use crate::error::ChatError;
 use crate::field;
 use crate::model::UserId;
-use crate::settings::Settings;
+use crate::sanitize;
+use crate::settings::{Sanitise, Settings};
 use crate::value;
 
 /// Characters of a name.
@@ -43,13 +44,26 @@ impl Errors {
 }
 
 /// A name: 1 to 64 characters.
-pub(super) fn name(value: &Value) -> Result<String, String> {
-    field::filled_text(value, Some(MAX_NAME))
+pub(super) fn name(value: &Value, settings: &Settings) -> Result<String, String> {
+    let name = plain(field::filled_text(value, Some(MAX_NAME))?, settings);
+    // There may have been nothing but markup.
+    if name.is_empty() { Err(field::BLANK.to_owned()) } else { Ok(name) }
 }
 
 /// A description: any text, or nothing.
-pub(super) fn description(value: &Value) -> Result<Option<String>, String> {
-    if value.is_null() { Ok(None) } else { field::text(value, None).map(Some) }
+pub(super) fn description(value: &Value, settings: &Settings) -> Result<Option<String>, String> {
+    if value.is_null() {
+        return Ok(None);
+    }
+    field::text(value, None).map(|text| Some(plain(text, settings)))
+}
+
+/// Without markup, where the settings say so.
+fn plain(text: String, settings: &Settings) -> String {
+    match settings.sanitise {
+        Sanitise::Content => text,
+        Sanitise::All => sanitize::plain(&text).trim().to_owned(),
+    }
 }
 
 /// An avatar: an absolute URL, an empty text, or nothing.

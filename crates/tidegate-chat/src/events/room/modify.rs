@@ -92,10 +92,11 @@ fn update(ctx: &mut Ctx<'_>, room: &mut Room, change: &Map<String, Value>) -> Re
     let mut errors = Errors::default();
     if room.kind != RoomKind::OneToOne {
         if let Some(name) = given(change, "name") {
-            let name = errors.take("name", fields::name(name));
+            let name = errors.take("name", fields::name(name, ctx.settings));
             room.name = name.map_or_else(|| room.name.clone(), |name| Some(name.into()));
         }
-        let description = given(change, "description").map_or(Ok(None), fields::description);
+        let description =
+            given(change, "description").map_or(Ok(None), |text| fields::description(text, ctx.settings));
         replace(&mut room.description, errors.take("description", description));
         let avatar = given(change, "avatar").map_or(Ok(None), fields::avatar);
         replace(&mut room.avatar, errors.take("avatar", avatar));

@@ -274,14 +274,7 @@ fn pairs_of_texts_do_not_run_together() {
         let settings = database.settings.clone();
         database.with_ctx(ANA, |ctx| {
             let actor = crate::store::users::find(ctx.tx, &one)?.unwrap();
-            let mut ctx = crate::event::Ctx {
-                tx: &mut *ctx.tx,
-                settings: &settings,
-                actor: &actor,
-                connection: None,
-                now: ctx.now,
-                dispatches: Vec::new(),
-            };
+            let mut ctx = crate::event::Ctx::new(&mut *ctx.tx, &settings, &actor, None, ctx.now);
             let data = json!({ "type": "OneToOneChat", "participants": [other] });
             crate::events::room::create::handle(&mut ctx, data.as_object().unwrap())
         })

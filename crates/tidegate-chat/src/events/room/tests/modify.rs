@@ -2,6 +2,7 @@ use serde_json::{Value, json};
 use tidegate_store::sql::SqlValue;
 
 use super::{ANA, BEN, CY, DEE, channel, chat, group, ids, refused};
+use crate::settings::Sanitise;
 use crate::test_database::{TestDatabase, audience, event_data, event_type};
 
 fn modify(room: &str, action: impl Into<Value>, data: Value) -> Value {
@@ -360,4 +361,27 @@ fn a_pair_has_no_roles() {
         }
     }
     assert_eq!(super::state(&mut database), before);
+}
+
+/// S2-101: names and descriptions are plain text, from which markup goes only where the settings say so.
+#[test]
+fn markup_goes_from_names_where_the_settings_say_so() {
+    let name = "<b>Reef</b> & co";
+    let room = json!({ "type": "GroupChat", "name": name, "description": "<i>tides</i>" });
+    let expected = [(Sanitise::Content, name, "<i>tides</i>"), (Sanitise::All, "Reef & co", "tides")];
+    for (sanitise, name, description) in expected {
+        let mut database = TestDatabase::with_users();
+        database.settings.sanitise = sanitise;
+        let (_, created) = database.one(ANA, "room.create", room.clone());
+        assert_eq!((&created["name"], &created["description"]), (&json!(name), &json!(description)));
+        let id = created["id"].as_str().unwrap();
+        database.one(ANA, "room.modify", modify(id, "update", json!({ "name": "x", "description": "y" })));
+        let (_, updated) = database.one(ANA, "room.modify", modify(id, "update", room.clone()));
+        assert_eq!((&updated["name"], &updated["description"]), (&json!(name), &json!(description)));
+    }
+    let mut database = TestDatabase::with_users();
+    database.settings.sanitise = Sanitise::All;
+    let data = json!({ "type": "GroupChat", "name": "<p> </p>" });
+    let expected = json!({ "name": ["This field may not be blank."] });
+    assert_eq!(refused(&mut database, ANA, "room.create", data), (4003, expected));
 }
