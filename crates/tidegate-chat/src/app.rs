@@ -10,7 +10,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
-use tidegate_core::app::{App, Connect, Connected, End, Host, Message, Problem, Refusal, Refused, Reply};
+use tidegate_core::app::{
+    App, Connect, Connected, End, Host, Message, Problem, Refusal, Refused, Reply, Request, Response,
+};
 use tidegate_core::context::ConnectionFacts;
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::journal::{Facts, Kind};
@@ -150,6 +152,20 @@ impl Chat {
             Planned::Run(plan) => plan,
             Planned::Answered(answer) => return Ok(answer),
         };
+        self.run_plan(settings, actor, connection, *plan).await.map(|()| None)
+    }
+
+    /// Runs what was planned. Its dispatches are in the outboxes when this ends with `Ok`.
+    ///
+    /// # Errors
+    /// The event's answer; nothing has changed and nobody has received anything.
+    pub(crate) async fn run_plan(
+        &self,
+        settings: &Arc<Settings>,
+        actor: &Arc<User>,
+        connection: Option<tidegate_core::id::ConnectionId>,
+        plan: Plan,
+    ) -> Result<(), ChatError> {
         let locks = match plan.writes && !self.database.is_serial() {
             true => self.locks(&plan.data).await?,
             false => Vec::new(),
@@ -158,7 +174,7 @@ impl Chat {
             settings: Arc::clone(settings),
             actor: Arc::clone(actor),
             connection,
-            plan: Arc::from(plan),
+            plan: Arc::new(plan),
             front: Arc::clone(&self.front),
             clock: Arc::clone(&self.clock),
             outlet: Outlet { dispatcher: Arc::clone(&self.dispatcher), renders: self.renders.clone() },
@@ -172,7 +188,7 @@ impl Chat {
         };
         result.map_err(|error| internal(&error))?;
         let refused = failure.lock().take();
-        refused.map_or(Ok(None), Err)
+        refused.map_or(Ok(()), Err)
     }
 
     /// The locks of the rooms that an event is about.
@@ -627,6 +643,10 @@ impl App for Chat {
 
     fn message<'a>(&'a self, message: Message<'a>) -> BoxFuture<'a, Reply> {
         Box::pin(self.handle(message))
+    }
+
+    fn request(&self, request: Request) -> BoxFuture<'_, Response> {
+        Box::pin(async move { self.serve(&request).await })
     }
 
     fn disconnect<'a>(&'a self, connection: &'a Arc<ConnectionFacts>, _end: End<'a>) -> BoxFuture<'a, ()> {

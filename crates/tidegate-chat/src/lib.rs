@@ -22,6 +22,7 @@ pub mod permission;
 pub mod present;
 pub mod router;
 pub mod sanitize;
+pub mod server;
 pub mod settings;
 pub mod store;
 #[cfg(test)]

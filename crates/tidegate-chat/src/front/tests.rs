@@ -66,7 +66,8 @@ fn read_request(stream: &mut impl Read) -> Got {
         .filter_map(|line| line.split_once(": "))
         .map(|(name, value)| (name.into(), value.into()))
         .collect();
-    let length = headers.iter().find(|(name, _)| name == "content-length").unwrap().1.parse().unwrap();
+    let length =
+        headers.iter().find(|(name, _)| name == "content-length").unwrap().1.parse::<usize>().unwrap();
     let mut body = rest;
     let mut more = vec![0; length - body.len()];
     stream.read_exact(&mut more).unwrap();
