@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::json;
 use tidegate_chat::error::ChatError;
 use tidegate_chat::event::Ctx;
-use tidegate_chat::extension::{ContentFilter, Extensions, Notified, NotificationSink, Routes};
+use tidegate_chat::extension::{ContentFilter, Extensions, NotificationSink, Notified, Routes};
 use tidegate_chat::permission;
 use tidegate_chat::value::{self, RoomIdStyle};
 use tidegate_core::port::BoxFuture;

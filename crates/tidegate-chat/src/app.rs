@@ -25,11 +25,10 @@ use crate::dispatcher::Dispatcher;
 use crate::envelope::{self, Envelope};
 use crate::error::ChatError;
 use crate::event::{Ctx, Dispatch, Frame, encode};
-use crate::extension::{Extensions, Incoming, guarded};
+use crate::extension::{Extensions, Incoming, UserDirectory, guarded};
 use crate::front::{Front, Plan, Planned, Ports, Presence};
 use crate::hook::render;
 use crate::model::{Micros, User, UserId};
-use crate::notification;
 use crate::settings::live::LiveSettings;
 use crate::settings::{Directory, RefusalForm, Settings};
 use crate::store::users::{self, Claimed, Entry};
@@ -354,7 +353,8 @@ impl Chat {
             let front = Arc::clone(&self.front);
             move |tx: &mut dyn Tx| {
                 let found = guarded(|| {
-                    let entered = enter(tx, &settings, &id, &claimed, may_write, is_dry_run)?;
+                    let directory = &*front.extensions.users;
+                    let entered = enter(tx, directory, &settings, &id, &claimed, may_write, is_dry_run)?;
                     let Entered::User(user) = entered else { return Ok(entered.into_welcome()) };
                     let first = match settings.notifications && !is_dry_run {
                         true => vec![first_frame(tx, &settings, &front, &user, clock.now())?],
@@ -455,16 +455,17 @@ impl Entered {
 
 fn enter(
     tx: &mut dyn Tx,
+    directory: &dyn UserDirectory,
     settings: &Settings,
     id: &UserId,
     claimed: &Claimed,
     may_write: bool,
     is_dry_run: bool,
 ) -> Result<Entered, ChatError> {
-    if settings.directory == Directory::Closed && users::find(tx, id)?.is_none() {
+    if settings.directory == Directory::Closed && directory.get(tx, id)?.is_none() {
         return Ok(Entered::Nobody("directory"));
     }
-    Ok(match users::from_claims(tx, id, claimed)? {
+    Ok(match directory.upsert_from_claims(tx, id, claimed)? {
         Entry::Known(user) | Entry::New(user) if user.is_disabled => Entered::Nobody("disabled"),
         Entry::Known(user) => Entered::User(user),
         Entry::New(user) if is_dry_run => Entered::User(user),
@@ -485,7 +486,8 @@ fn first_frame(
 ) -> Result<Bytes, ChatError> {
     let mut ctx = Ctx::new(tx, settings, user, None, now);
     ctx.extensions = &front.extensions;
-    let data = notification::pending(&mut ctx)?;
+    let handler = &front.extensions.handler;
+    let data = handler.pending_notifications(&mut ctx)?;
     let frame = Frame::Raw(json!({ "eventType": FIRST_EVENT, "data": data }));
     Ok(encode(&frame, settings).as_bytes().to_vec().into())
 }

@@ -17,7 +17,7 @@ use crate::permission;
 use crate::router;
 use crate::settings::Settings;
 use crate::store::messages::Target;
-use crate::store::users;
+use crate::store::users::{self, Claimed, Entry};
 
 /// What is built in. It stands at the end of every chain of extensions.
 #[derive(Debug, Clone, Copy, Default)]
@@ -149,6 +149,14 @@ pub trait ChatHandler: Send + Sync {
         reaction: Option<Uuid>,
     ) -> Result<(), ChatError> {
         notification::create_built_in(ctx, room, message, kind, reaction)
+    }
+
+    /// What the actor has not acknowledged, by room: the data of the first frame. May only read.
+    ///
+    /// # Errors
+    /// [`ChatError`]: then nobody can connect.
+    fn pending_notifications(&self, ctx: &mut Ctx<'_>) -> Result<Value, ChatError> {
+        notification::pending(ctx)
     }
 
     /// Somebody has acknowledged messages: their notifications are to end for this user.
@@ -366,6 +374,19 @@ pub trait UserDirectory: Send + Sync {
     /// The database.
     fn get_many(&self, tx: &mut dyn Tx, ids: &[UserId]) -> Result<Vec<User>, ChatError> {
         ids.iter().filter_map(|id| self.get(tx, id).transpose()).collect()
+    }
+
+    /// The user that a token speaks of, at each connect: as stored, or as it is to be stored.
+    ///
+    /// # Errors
+    /// The database.
+    fn upsert_from_claims(
+        &self,
+        tx: &mut dyn Tx,
+        id: &UserId,
+        claimed: &Claimed,
+    ) -> Result<Entry, ChatError> {
+        users::from_claims(tx, id, claimed)
     }
 }
 

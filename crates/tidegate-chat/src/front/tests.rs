@@ -694,6 +694,36 @@ async fn traits_bend_the_application() {
     assert_eq!(refused.unwrap_err(), ConnectRefusal { code: 4444, reason: "Not you".to_owned() });
 }
 
+/// A directory of somebody's own: the boss is nobody.
+struct NoBoss;
+
+impl crate::extension::UserDirectory for NoBoss {
+    fn get(&self, tx: &mut dyn Tx, id: &UserId) -> Result<Option<User>, ChatError> {
+        if id.as_str() == "8" { Ok(None) } else { crate::extension::UserDirectory::next(self).get(tx, id) }
+    }
+}
+
+// S2-121: notifications have their sinks, told after the commit; a directory falls back on the built-in one.
+#[tokio::test(flavor = "multi_thread")]
+async fn sinks_and_directories() {
+    let (extensions, seen) = ours();
+    let world = World::new(json!({}), extensions, None).await;
+    let room = world.group().await;
+    let (front, database) = (Arc::clone(&world.front), Arc::clone(&world.database));
+    let runner = tokio::spawn(async move { front.run_deliveries(&*database).await });
+    world.run(7, "message.send", json!({"room_id": room, "content": "x"})).await.unwrap();
+    until(async || seen.lock().contains(&"notified ben".to_owned())).await;
+    runner.abort();
+    let work = Box::new(|tx: &mut dyn Tx| {
+        let ids = ["7", "8", "9"].map(|id| UserId(id.into()));
+        let directory: &dyn crate::extension::UserDirectory = &NoBoss;
+        let found = directory.get_many(tx, &ids).unwrap();
+        assert_eq!(found.iter().map(|user| &*user.username).collect::<Vec<_>>(), ["ana", "cy"]);
+        Ok(Outcome::Rollback(Box::new(|| ())))
+    });
+    world.database.read(work).await.unwrap();
+}
+
 // S2-124, S2-126: what objects show, and fields without code.
 #[tokio::test(flavor = "multi_thread")]
 async fn settings_shape_objects() {
