@@ -133,6 +133,9 @@ impl Presence for OnlyBen {
     }
 }
 
+/// What an event has left, or its refusal.
+type Answer = Result<Vec<Dispatch>, ChatError>;
+
 struct World {
     front: Arc<Front>,
     database: Arc<SqliteDatabase>,
@@ -176,8 +179,7 @@ impl World {
             Ok(Outcome::Rollback(Box::new(|| ())))
         });
         self.database.read(work).await.unwrap();
-        let rows = rows.lock().clone();
-        rows
+        rows.lock().clone()
     }
 
     fn user(id: i64) -> User {
@@ -210,7 +212,7 @@ impl World {
         let Planned::Run(plan) = self.plan(user, event_type, data).await? else {
             panic!("{event_type} was answered by an integration");
         };
-        let result: Arc<Mutex<Option<Result<Vec<Dispatch>, ChatError>>>> = Arc::default();
+        let result: Arc<Mutex<Option<Answer>>> = Arc::default();
         let (answer, front) = (Arc::clone(&result), Arc::clone(&self.front));
         let (settings, now) = (self.settings.load(), self.now.load(std::sync::atomic::Ordering::Relaxed));
         let work = Box::new(move |tx: &mut dyn Tx| {
