@@ -299,7 +299,8 @@ async fn users_are_what_their_tokens_say() {
     for (name, database) in databases(folder.path()).await {
         let bench = Bench::new(Settings::default(), Arc::clone(&database));
         let connections = &bench.chat.dispatcher().connections;
-        let cases: [(&str, &[(&str, &str)], [&str; 4]); 6] = [
+        type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], [&'a str; 4]);
+        let cases: [Case<'_>; 6] = [
             (
                 "7",
                 &[("username", "ana"), ("email", "a@x.test"), ("first_name", "Ana")],
@@ -414,7 +415,7 @@ async fn everybody_in_a_room_is_told() {
         let (ana, ana_two, ben) = (bench.open(7).await, bench.open(7).await, bench.open(8).await);
         let empty = json!({ "eventType": "chat.notifications", "data": {} });
         for connection in [&ana, &ana_two, &ben] {
-            assert_eq!(bench.frames(connection), [empty.clone()], "{name}");
+            assert_eq!(bench.frames(connection), std::slice::from_ref(&empty), "{name}");
         }
         let room = bench.group(&ana, &[8]).await;
         for connection in [&ana_two, &ben] {
