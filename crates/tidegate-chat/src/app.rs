@@ -10,7 +10,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
-use tidegate_core::app::{App, Connect, Connected, End, Host, Message, Problem, Refusal, Refused, Reply};
+use tidegate_core::app::{
+    App, Connect, Connected, End, Host, Message, Problem, Refusal, Refused, Reply, Request, Response,
+};
 use tidegate_core::context::ConnectionFacts;
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::journal::{Facts, Kind};
@@ -23,11 +25,10 @@ use crate::dispatcher::Dispatcher;
 use crate::envelope::{self, Envelope};
 use crate::error::ChatError;
 use crate::event::{Ctx, Dispatch, Frame, encode};
-use crate::extension::{Extensions, Incoming, guarded};
+use crate::extension::{Extensions, Incoming, UserDirectory, guarded};
 use crate::front::{Front, Plan, Planned, Ports, Presence};
 use crate::hook::render;
 use crate::model::{Micros, User, UserId};
-use crate::notification;
 use crate::settings::live::LiveSettings;
 use crate::settings::{Directory, RefusalForm, Settings};
 use crate::store::users::{self, Claimed, Entry};
@@ -150,6 +151,20 @@ impl Chat {
             Planned::Run(plan) => plan,
             Planned::Answered(answer) => return Ok(answer),
         };
+        self.run_plan(settings, actor, connection, *plan).await.map(|()| None)
+    }
+
+    /// Runs what was planned. Its dispatches are in the outboxes when this ends with `Ok`.
+    ///
+    /// # Errors
+    /// The event's answer; nothing has changed and nobody has received anything.
+    pub(crate) async fn run_plan(
+        &self,
+        settings: &Arc<Settings>,
+        actor: &Arc<User>,
+        connection: Option<tidegate_core::id::ConnectionId>,
+        plan: Plan,
+    ) -> Result<(), ChatError> {
         let locks = match plan.writes && !self.database.is_serial() {
             true => self.locks(&plan.data).await?,
             false => Vec::new(),
@@ -158,7 +173,7 @@ impl Chat {
             settings: Arc::clone(settings),
             actor: Arc::clone(actor),
             connection,
-            plan: Arc::from(plan),
+            plan: Arc::new(plan),
             front: Arc::clone(&self.front),
             clock: Arc::clone(&self.clock),
             outlet: Outlet { dispatcher: Arc::clone(&self.dispatcher), renders: self.renders.clone() },
@@ -172,7 +187,7 @@ impl Chat {
         };
         result.map_err(|error| internal(&error))?;
         let refused = failure.lock().take();
-        refused.map_or(Ok(None), Err)
+        refused.map_or(Ok(()), Err)
     }
 
     /// The locks of the rooms that an event is about.
@@ -338,7 +353,8 @@ impl Chat {
             let front = Arc::clone(&self.front);
             move |tx: &mut dyn Tx| {
                 let found = guarded(|| {
-                    let entered = enter(tx, &settings, &id, &claimed, may_write, is_dry_run)?;
+                    let directory = &*front.extensions.users;
+                    let entered = enter(tx, directory, &settings, &id, &claimed, may_write, is_dry_run)?;
                     let Entered::User(user) = entered else { return Ok(entered.into_welcome()) };
                     let first = match settings.notifications && !is_dry_run {
                         true => vec![first_frame(tx, &settings, &front, &user, clock.now())?],
@@ -439,16 +455,17 @@ impl Entered {
 
 fn enter(
     tx: &mut dyn Tx,
+    directory: &dyn UserDirectory,
     settings: &Settings,
     id: &UserId,
     claimed: &Claimed,
     may_write: bool,
     is_dry_run: bool,
 ) -> Result<Entered, ChatError> {
-    if settings.directory == Directory::Closed && users::find(tx, id)?.is_none() {
+    if settings.directory == Directory::Closed && directory.get(tx, id)?.is_none() {
         return Ok(Entered::Nobody("directory"));
     }
-    Ok(match users::from_claims(tx, id, claimed)? {
+    Ok(match directory.upsert_from_claims(tx, id, claimed)? {
         Entry::Known(user) | Entry::New(user) if user.is_disabled => Entered::Nobody("disabled"),
         Entry::Known(user) => Entered::User(user),
         Entry::New(user) if is_dry_run => Entered::User(user),
@@ -469,7 +486,8 @@ fn first_frame(
 ) -> Result<Bytes, ChatError> {
     let mut ctx = Ctx::new(tx, settings, user, None, now);
     ctx.extensions = &front.extensions;
-    let data = notification::pending(&mut ctx)?;
+    let handler = &front.extensions.handler;
+    let data = handler.pending_notifications(&mut ctx)?;
     let frame = Frame::Raw(json!({ "eventType": FIRST_EVENT, "data": data }));
     Ok(encode(&frame, settings).as_bytes().to_vec().into())
 }
@@ -627,6 +645,10 @@ impl App for Chat {
 
     fn message<'a>(&'a self, message: Message<'a>) -> BoxFuture<'a, Reply> {
         Box::pin(self.handle(message))
+    }
+
+    fn request(&self, request: Request) -> BoxFuture<'_, Response> {
+        Box::pin(async move { self.serve(&request).await })
     }
 
     fn disconnect<'a>(&'a self, connection: &'a Arc<ConnectionFacts>, _end: End<'a>) -> BoxFuture<'a, ()> {

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::error::ChatError;
 use crate::extension::{Extensions, Made, Verdict};
 use crate::model::{Micros, User, UserId};
+use crate::present::View;
 use crate::settings::Settings;
 use crate::store::rooms;
 
@@ -91,6 +92,23 @@ impl<'a> Ctx<'a> {
             is_asked: false,
             made: Vec::new(),
         }
+    }
+
+    /// Content as it is stored: sanitized text through the filters of extensions.
+    ///
+    /// # Errors
+    /// What the first filter that refuses says of the field `content`.
+    pub fn clean(&mut self, text: Arc<str>) -> Result<Arc<str>, ChatError> {
+        let extensions = self.extensions;
+        if extensions.content.is_empty() {
+            return Ok(text);
+        }
+        extensions.clean(self, text.as_ref().to_owned()).map(Into::into)
+    }
+
+    /// How this event shows objects.
+    pub fn view(&self) -> View<'a> {
+        View::new(self.settings, self.extensions)
     }
 
     /// Asks for permission: `check`, and the hook that was asked before the transaction.

@@ -26,7 +26,7 @@ use crate::extension::{
 use crate::hook::delivery::{Clock, Deliveries};
 use crate::hook::{ConnectRefusal, HookAnswer, HookCall, HookFailure, HookTransport, Hooks, Subject, hooks};
 use crate::model::{RoomKind, User, UserId};
-use crate::present;
+use crate::present::{self, View};
 use crate::settings::Settings;
 use crate::settings::extension::{Hook, Moment};
 use crate::settings::live::LiveSettings;
@@ -272,7 +272,7 @@ impl Front {
             return Err(ChatError::Internal("this node has no integrations for events".to_owned()));
         };
         let body = json!({ "event_type": event.event_type, "data": event.data });
-        let user = present::user(event.user, settings);
+        let user = present::user(event.user, View::new(settings, &self.extensions));
         integrations
             .invoke(integration, event.connection, body, user)
             .await
@@ -307,7 +307,7 @@ impl Front {
         for notified in resolve_notified(ctx, &|user| self.presence.is_connected(user))? {
             let kind = rooms::find(ctx.tx, notified.room)?.map_or(RoomKind::Group, |room| room.kind);
             let subject = subject(ctx, &plan.event_type, Some((notified.room, kind)));
-            let data = notified.json(settings);
+            let data = notified.json(ctx.view());
             self.deliveries.enqueue(ctx, Moment::Notify, &subject, &data)?;
             left.has_deliveries = true;
             left.notified.push(Arc::new(notified));

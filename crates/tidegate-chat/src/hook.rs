@@ -7,8 +7,6 @@
 mod answer;
 pub mod delivery;
 pub mod render;
-#[cfg(test)]
-mod tests;
 
 use std::fmt::Debug;
 use std::sync::Arc;

@@ -4,6 +4,10 @@
 //! in [`events`], which runs in one transaction ([`event::Ctx`]) and leaves [`event::Dispatch`]es; after the commit these go to
 //! the connections of their audience.
 
+// The example is compiled among the tests, under the name that others know this crate by.
+#[cfg(test)]
+extern crate self as tidegate_chat;
+
 pub mod app;
 pub mod connections;
 pub mod dispatcher;
@@ -22,6 +26,7 @@ pub mod permission;
 pub mod present;
 pub mod router;
 pub mod sanitize;
+pub mod server;
 pub mod settings;
 pub mod store;
 #[cfg(test)]

@@ -7,6 +7,7 @@ use tidegate_core::policy::{Admission, Attempts, Channels, IdentityCheck, Jwt, P
 use tidegate_core::settings::{Binary, DataPlane, Settings as StageSettings};
 
 use crate::app::Chat;
+use crate::server;
 use crate::settings::Settings;
 
 /// Id of the API that stands for the chat.
@@ -40,8 +41,8 @@ pub fn mount(chat: &Arc<Chat>, door: Door) -> Mount {
         api_id: API_ID.to_owned(),
         stage: STAGE.to_owned(),
         paths: vec![settings.path.clone()],
-        http: Vec::new(),
-        max_body: 0,
+        http: vec![server::PREFIX.to_owned()],
+        max_body: server::MAX_BODY,
         policy: policy(&settings, door),
         settings: Arc::new(stage_settings(&settings)),
     }

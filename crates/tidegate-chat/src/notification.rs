@@ -156,6 +156,7 @@ pub fn pending(ctx: &mut Ctx<'_>) -> Result<Value, ChatError> {
             "message": message,
             "notification_type": &*row.text(3)?,
         });
+        let notification = ctx.view().present(notification, |presenter, shown| presenter.notification(shown));
         let room = rooms.entry(id(row, 1)?.to_string()).or_insert_with(|| Value::Array(Vec::new()));
         if let Value::Array(notifications) = room {
             notifications.push(notification);

@@ -4,7 +4,6 @@ use serde_json::{Map, Value};
 
 use crate::error::ChatError;
 use crate::event::Ctx;
-use crate::events::{message, room, session};
 
 /// What handles an event: checks its data in the order of S2-36, changes rows, leaves dispatches.
 pub type Handler = fn(&mut Ctx<'_>, &Map<String, Value>) -> Result<(), ChatError>;
@@ -28,22 +27,33 @@ const fn route(event_type: &'static str, handler: Handler) -> Route {
 
 /// All events.
 pub const ROUTES: &[Route] = &[
-    route("message.send", message::send::handle),
-    Route { is_read: true, ..route("message.typing", message::typing::handle) },
-    route("message.acknowledged", message::acknowledged::handle),
-    route("message.read", message::read::handle),
-    route("message.react", message::react::handle),
-    route("message.modify", message::modify::handle),
-    route("room.create", room::create::handle),
-    Route { needs_data: false, is_read: true, ..route("room.list", room::list::handle) },
-    Route { is_read: true, ..route("room.info", room::info::handle) },
-    Route { is_read: true, ..route("room.messages", message::history::handle) },
-    route("room.join", room::join::handle),
-    route("room.leave", room::leave::handle),
-    route("room.add_members", room::members::add),
-    route("room.remove_members", room::members::remove),
-    route("room.modify", room::modify::handle),
-    Route { needs_data: false, is_read: true, ..route("session.heartbeat", session::heartbeat) },
+    route("message.send", |ctx, data| ctx.extensions.handler.create_message(ctx, data)),
+    Route { is_read: true, ..route("message.typing", |ctx, data| ctx.extensions.handler.typing(ctx, data)) },
+    route("message.acknowledged", |ctx, data| ctx.extensions.handler.acknowledge(ctx, data)),
+    route("message.read", |ctx, data| ctx.extensions.handler.read(ctx, data)),
+    route("message.react", |ctx, data| ctx.extensions.handler.react(ctx, data)),
+    route("message.modify", |ctx, data| ctx.extensions.handler.modify_message(ctx, data)),
+    route("room.create", |ctx, data| ctx.extensions.handler.create_room(ctx, data)),
+    Route {
+        needs_data: false,
+        is_read: true,
+        ..route("room.list", |ctx, data| ctx.extensions.handler.list_rooms(ctx, data))
+    },
+    Route { is_read: true, ..route("room.info", |ctx, data| ctx.extensions.handler.room_info(ctx, data)) },
+    Route {
+        is_read: true,
+        ..route("room.messages", |ctx, data| ctx.extensions.handler.list_messages(ctx, data))
+    },
+    route("room.join", |ctx, data| ctx.extensions.handler.join_room(ctx, data)),
+    route("room.leave", |ctx, data| ctx.extensions.handler.leave_room(ctx, data)),
+    route("room.add_members", |ctx, data| ctx.extensions.handler.add_members(ctx, data)),
+    route("room.remove_members", |ctx, data| ctx.extensions.handler.remove_members(ctx, data)),
+    route("room.modify", |ctx, data| ctx.extensions.handler.modify_room(ctx, data)),
+    Route {
+        needs_data: false,
+        is_read: true,
+        ..route("session.heartbeat", |ctx, data| ctx.extensions.handler.touch_session(ctx, data))
+    },
 ];
 
 /// The route of an event type.

@@ -8,8 +8,7 @@ use crate::error::ChatError;
 use crate::event::Ctx;
 use crate::model::{User, UserId};
 use crate::notification::Kind;
-use crate::present;
-use crate::settings::Settings;
+use crate::present::{self, View};
 use crate::settings::extension::Moment;
 use crate::store::users;
 
@@ -39,10 +38,10 @@ pub struct Notified {
 
 impl Notified {
     /// What hooks are told.
-    pub fn json(&self, settings: &Settings) -> Value {
+    pub fn json(&self, view: View<'_>) -> Value {
         let recipients = self.recipients.iter().map(|recipient| {
             json!({
-                "user": present::user(&recipient.user, settings),
+                "user": present::user(&recipient.user, view),
                 "connected": recipient.is_connected,
             })
         });

@@ -13,9 +13,11 @@ use crate::event::Ctx;
 use crate::events::{message, room, session};
 use crate::model::{Message, Room, User, UserId};
 use crate::notification::{self, Kind};
+use crate::permission;
 use crate::router;
 use crate::settings::Settings;
-use crate::store::users;
+use crate::store::messages::Target;
+use crate::store::users::{self, Claimed, Entry};
 
 /// What is built in. It stands at the end of every chain of extensions.
 #[derive(Debug, Clone, Copy, Default)]
@@ -149,6 +151,14 @@ pub trait ChatHandler: Send + Sync {
         notification::create_built_in(ctx, room, message, kind, reaction)
     }
 
+    /// What the actor has not acknowledged, by room: the data of the first frame. May only read.
+    ///
+    /// # Errors
+    /// [`ChatError`]: then nobody can connect.
+    fn pending_notifications(&self, ctx: &mut Ctx<'_>) -> Result<Value, ChatError> {
+        notification::pending(ctx)
+    }
+
     /// Somebody has acknowledged messages: their notifications are to end for this user.
     ///
     /// # Errors
@@ -179,6 +189,79 @@ pub trait PermissionPolicy: Send + Sync {
     /// Whoever comes next in the chain.
     fn next(&self) -> &dyn PermissionPolicy {
         &BuiltIn
+    }
+
+    /// See a room, and leave it: members.
+    ///
+    /// # Errors
+    /// 4002; the database.
+    fn can_access_room(&self, ctx: &mut Ctx<'_>, room: &Room) -> Result<(), ChatError> {
+        permission::room::may_access(ctx, room)
+    }
+
+    /// Read what was said in a room: members.
+    ///
+    /// # Errors
+    /// 4002, 4004 for a room that does not exist; the database.
+    fn can_read_room(&self, ctx: &mut Ctx<'_>, room: Uuid) -> Result<(), ChatError> {
+        permission::message::may_read_room(ctx, room)
+    }
+
+    /// See messages, react to them, acknowledge them: members of the room of every one.
+    ///
+    /// # Errors
+    /// 4002; the database.
+    fn can_access_message(&self, ctx: &mut Ctx<'_>, messages: &[Target]) -> Result<(), ChatError> {
+        let _ = ctx;
+        permission::message::may_access(messages)
+    }
+
+    /// Edit and delete messages: their sender.
+    ///
+    /// # Errors
+    /// 4002; the database.
+    fn can_modify_message(&self, ctx: &mut Ctx<'_>, messages: &[Target]) -> Result<(), ChatError> {
+        permission::message::may_modify(ctx, messages)
+    }
+
+    /// Write into a room.
+    ///
+    /// # Errors
+    /// 4002, 4004 for a room that does not exist; the database.
+    fn can_send(&self, ctx: &mut Ctx<'_>, room: Uuid) -> Result<(), ChatError> {
+        permission::message::may_send(ctx, room)
+    }
+
+    /// Add members to a room.
+    ///
+    /// # Errors
+    /// 4002; the database.
+    fn can_add_members(&self, ctx: &mut Ctx<'_>, room: &Room) -> Result<(), ChatError> {
+        permission::room::may_add_members(ctx, room)
+    }
+
+    /// Remove members from a room.
+    ///
+    /// # Errors
+    /// 4002; the database.
+    fn can_remove_members(&self, ctx: &mut Ctx<'_>, room: &Room) -> Result<(), ChatError> {
+        permission::room::may_remove_members(ctx, room)
+    }
+
+    /// Change or delete a room.
+    ///
+    /// # Errors
+    /// 4002; the database.
+    fn can_administer(
+        &self,
+        ctx: &mut Ctx<'_>,
+        room: &Room,
+        action: Administration,
+    ) -> Result<(), ChatError> {
+        match action {
+            Administration::Delete => permission::room::may_delete(ctx, room),
+            Administration::Change => permission::room::may_modify(ctx, room),
+        }
     }
 }
 
@@ -291,6 +374,19 @@ pub trait UserDirectory: Send + Sync {
     /// The database.
     fn get_many(&self, tx: &mut dyn Tx, ids: &[UserId]) -> Result<Vec<User>, ChatError> {
         ids.iter().filter_map(|id| self.get(tx, id).transpose()).collect()
+    }
+
+    /// The user that a token speaks of, at each connect: as stored, or as it is to be stored.
+    ///
+    /// # Errors
+    /// The database.
+    fn upsert_from_claims(
+        &self,
+        tx: &mut dyn Tx,
+        id: &UserId,
+        claimed: &Claimed,
+    ) -> Result<Entry, ChatError> {
+        users::from_claims(tx, id, claimed)
     }
 }
 

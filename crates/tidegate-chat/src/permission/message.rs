@@ -19,6 +19,42 @@ const READ_ROOM: &str = "User is not authorized access this room";
 /// # Errors
 /// 4004 for a room that does not exist, 4002 for one that the actor may not write into; the database.
 pub fn can_send(ctx: &mut Ctx<'_>, room: Uuid) -> Result<(), ChatError> {
+    let policy = &ctx.extensions.permission;
+    ctx.permit(|ctx| policy.can_send(ctx, room))
+}
+
+/// Whether the actor may see these messages.
+///
+/// # Errors
+/// 4002.
+pub fn can_access(ctx: &mut Ctx<'_>, targets: &[Target]) -> Result<(), ChatError> {
+    let policy = &ctx.extensions.permission;
+    ctx.permit(|ctx| policy.can_access_message(ctx, targets))
+}
+
+/// Whether the actor may change these messages.
+///
+/// # Errors
+/// 4002.
+pub fn can_modify(ctx: &mut Ctx<'_>, targets: &[Target]) -> Result<(), ChatError> {
+    let policy = &ctx.extensions.permission;
+    ctx.permit(|ctx| policy.can_modify_message(ctx, targets))
+}
+
+/// Whether the actor may read what was said in a room.
+///
+/// # Errors
+/// 4004 for a room that does not exist, 4002 for one that the actor is not in; the database.
+pub fn can_read_room(ctx: &mut Ctx<'_>, room: Uuid) -> Result<(), ChatError> {
+    let policy = &ctx.extensions.permission;
+    ctx.permit(|ctx| policy.can_read_room(ctx, room))
+}
+
+/// Whether the actor may write into a room, and so be seen typing there.
+///
+/// # Errors
+/// 4004 for a room that does not exist, 4002 for one that the actor may not write into; the database.
+pub(crate) fn may_send(ctx: &mut Ctx<'_>, room: Uuid) -> Result<(), ChatError> {
     let sql = "SELECT r.kind, r.creator, r.locked, m.is_admin, p.name FROM chat_room r \
                LEFT JOIN chat_member m ON m.room = r.id AND m.user_id = ?2 \
                LEFT JOIN chat_permission p ON p.room = m.room AND p.user_id = m.user_id AND p.name = 'can_send_messages' \
@@ -49,7 +85,7 @@ pub fn can_send(ctx: &mut Ctx<'_>, room: Uuid) -> Result<(), ChatError> {
 ///
 /// # Errors
 /// 4002.
-pub fn can_access(targets: &[Target]) -> Result<(), ChatError> {
+pub(crate) fn may_access(targets: &[Target]) -> Result<(), ChatError> {
     if targets.iter().all(|target| target.is_member) { Ok(()) } else { Err(no_access()) }
 }
 
@@ -62,7 +98,7 @@ pub fn no_access() -> ChatError {
 ///
 /// # Errors
 /// 4002.
-pub fn can_modify(ctx: &Ctx<'_>, targets: &[Target]) -> Result<(), ChatError> {
+pub(crate) fn may_modify(ctx: &Ctx<'_>, targets: &[Target]) -> Result<(), ChatError> {
     if targets.iter().all(|target| target.sender.as_ref() == Some(&ctx.actor.id)) {
         Ok(())
     } else {
@@ -74,7 +110,7 @@ pub fn can_modify(ctx: &Ctx<'_>, targets: &[Target]) -> Result<(), ChatError> {
 ///
 /// # Errors
 /// 4004 for a room that does not exist, 4002 for one that the actor is not in; the database.
-pub fn can_read_room(ctx: &mut Ctx<'_>, room: Uuid) -> Result<(), ChatError> {
+pub(crate) fn may_read_room(ctx: &mut Ctx<'_>, room: Uuid) -> Result<(), ChatError> {
     let sql = "SELECT m.user_id FROM chat_room r LEFT JOIN chat_member m ON m.room = r.id AND m.user_id = ?2 \
                WHERE r.id = ?1";
     let actor = SqlValue::Text(ctx.actor.id.0.clone());

@@ -4,6 +4,7 @@ use tidegate_core::diagnosis::Diagnosis;
 
 use crate::error::ChatError;
 use crate::event::Ctx;
+use crate::extension::Administration;
 use crate::model::{Member, Room, RoomKind};
 use crate::store::rooms;
 
@@ -16,19 +17,64 @@ pub const fn names(kind: RoomKind) -> &'static [&'static str] {
     }
 }
 
+/// Whether the actor may see the room, and leave it.
+///
+/// # Errors
+/// 4002, and the database.
+pub fn access(ctx: &mut Ctx<'_>, room: &Room) -> Result<(), ChatError> {
+    let policy = &ctx.extensions.permission;
+    ctx.permit(|ctx| policy.can_access_room(ctx, room))
+}
+
+/// Whether the actor may add members.
+///
+/// # Errors
+/// 4002, and the database.
+pub fn add_members(ctx: &mut Ctx<'_>, room: &Room) -> Result<(), ChatError> {
+    let policy = &ctx.extensions.permission;
+    ctx.permit(|ctx| policy.can_add_members(ctx, room))
+}
+
+/// Whether the actor may remove members.
+///
+/// # Errors
+/// 4002, and the database.
+pub fn remove_members(ctx: &mut Ctx<'_>, room: &Room) -> Result<(), ChatError> {
+    let policy = &ctx.extensions.permission;
+    ctx.permit(|ctx| policy.can_remove_members(ctx, room))
+}
+
+/// Whether the actor may change the room.
+///
+/// # Errors
+/// 4002, and the database.
+pub fn modify(ctx: &mut Ctx<'_>, room: &Room) -> Result<(), ChatError> {
+    let policy = &ctx.extensions.permission;
+    ctx.permit(|ctx| policy.can_administer(ctx, room, Administration::Change))
+}
+
+/// Whether the actor may delete the room.
+///
+/// # Errors
+/// 4002, and the database.
+pub fn delete(ctx: &mut Ctx<'_>, room: &Room) -> Result<(), ChatError> {
+    let policy = &ctx.extensions.permission;
+    ctx.permit(|ctx| policy.can_administer(ctx, room, Administration::Delete))
+}
+
 /// See the room, its messages, and leave it: members.
 ///
 /// # Errors
 /// 4002, and the database.
-pub fn access(ctx: &mut Ctx<'_>, room: &Room) -> Result<Member, ChatError> {
-    membership(ctx, room, "User is not authorized access this room")
+pub(crate) fn may_access(ctx: &mut Ctx<'_>, room: &Room) -> Result<(), ChatError> {
+    membership(ctx, room, "User is not authorized access this room").map(|_| ())
 }
 
 /// Add members: creator, admins, and whoever is permitted to.
 ///
 /// # Errors
 /// 4002, and the database.
-pub fn add_members(ctx: &mut Ctx<'_>, room: &Room) -> Result<(), ChatError> {
+pub(crate) fn may_add_members(ctx: &mut Ctx<'_>, room: &Room) -> Result<(), ChatError> {
     let name = match room.kind {
         RoomKind::OneToOne | RoomKind::Group => "can_add_new_participants",
         RoomKind::Channel => "can_add_new_subscribers",
@@ -40,7 +86,7 @@ pub fn add_members(ctx: &mut Ctx<'_>, room: &Room) -> Result<(), ChatError> {
 ///
 /// # Errors
 /// 4002, and the database.
-pub fn remove_members(ctx: &mut Ctx<'_>, room: &Room) -> Result<(), ChatError> {
+pub(crate) fn may_remove_members(ctx: &mut Ctx<'_>, room: &Room) -> Result<(), ChatError> {
     let name = match room.kind {
         RoomKind::OneToOne | RoomKind::Group => "can_remove_participants",
         RoomKind::Channel => "can_remove_subscribers",
@@ -52,7 +98,7 @@ pub fn remove_members(ctx: &mut Ctx<'_>, room: &Room) -> Result<(), ChatError> {
 ///
 /// # Errors
 /// 4002, and the database.
-pub fn modify(ctx: &mut Ctx<'_>, room: &Room) -> Result<(), ChatError> {
+pub(crate) fn may_modify(ctx: &mut Ctx<'_>, room: &Room) -> Result<(), ChatError> {
     let text = "User is not an admin of this room";
     let member = membership(ctx, room, text)?;
     if room.kind == RoomKind::OneToOne || is_creator(room, &member) || member.is_admin {
@@ -65,7 +111,7 @@ pub fn modify(ctx: &mut Ctx<'_>, room: &Room) -> Result<(), ChatError> {
 ///
 /// # Errors
 /// 4002, and the database.
-pub fn delete(ctx: &mut Ctx<'_>, room: &Room) -> Result<(), ChatError> {
+pub(crate) fn may_delete(ctx: &mut Ctx<'_>, room: &Room) -> Result<(), ChatError> {
     let text = "User is not the creator of this room";
     let member = membership(ctx, room, text)?;
     if room.kind == RoomKind::OneToOne || is_creator(room, &member) {

@@ -2,15 +2,15 @@
 
 use std::collections::{HashMap, HashSet};
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tidegate_store::sql::{SqlRow, SqlValue};
 use uuid::Uuid;
 
 use crate::error::ChatError;
 use crate::event::{Ctx, time_text};
+use crate::extension;
 use crate::model::{Message, Micros, User, UserId};
-use crate::present;
-use crate::settings::Settings;
+use crate::present::{self, View};
 use crate::store::lists::{MAX_IDS, id_list};
 use crate::store::users;
 
@@ -48,8 +48,8 @@ pub struct Attachment {
 
 impl Attachment {
     /// As clients see it.
-    pub fn object(&self) -> Value {
-        json!({
+    pub fn object(&self, view: View<'_>) -> Value {
+        let shown = json!({
             "id": self.id.to_string(),
             "media_url": self.media_url,
             "media_type": self.media_type,
@@ -57,23 +57,26 @@ impl Attachment {
             "mime_type": self.mime_type,
             "caption": self.caption,
             "metadata": self.metadata,
-        })
+        });
+        view.present(shown, |presenter, shown| presenter.attachment(shown))
     }
 }
 
 /// A read receipt.
-pub fn receipt(reader: &User, read_at: Micros, settings: &Settings) -> Value {
-    json!({ "reader": present::user(reader, settings), "read_at": time_text(read_at) })
+pub fn receipt(reader: &User, read_at: Micros, view: View<'_>) -> Value {
+    let shown = json!({ "reader": present::user(reader, view), "read_at": time_text(read_at) });
+    view.present(shown, |presenter, shown| presenter.receipt(shown))
 }
 
 /// A reaction.
-pub fn reaction(id: Uuid, user: &User, content: &str, created_at: Micros, settings: &Settings) -> Value {
-    json!({
+pub fn reaction(id: Uuid, user: &User, content: &str, created_at: Micros, view: View<'_>) -> Value {
+    let shown = json!({
         "id": id.to_string(),
-        "user": present::user(user, settings),
+        "user": present::user(user, view),
         "reaction_content": content,
         "created_at": time_text(created_at),
-    })
+    });
+    view.present(shown, |presenter, shown| presenter.reaction(shown))
 }
 
 /// A whole message object. `parent` and `source` are objects of the same kind, or `null`. Of a deleted message neither content
@@ -84,18 +87,14 @@ pub fn object(
     parts: Parts,
     parent: Value,
     source: Value,
-    settings: &Settings,
+    view: View<'_>,
 ) -> Value {
     let is_deleted = message.is_deleted;
     let shown = |values: Vec<Value>| if is_deleted { Vec::new() } else { values };
-    let mut object = match &message.fields {
-        Value::Object(fields) if !is_deleted => fields.clone(),
-        _ => Map::new(),
-    };
     let built_in = json!({
         "id": message.id.to_string(),
         "room": { "id": message.room.to_string() },
-        "sender": sender.map(|sender| present::user(sender, settings)),
+        "sender": sender.map(|sender| present::user(sender, view)),
         "content": if is_deleted { "" } else { &*message.content },
         "is_deleted": is_deleted,
         "is_edited": message.is_edited,
@@ -109,11 +108,10 @@ pub fn object(
         "created_at": time_text(message.created_at),
         "updated_at": time_text(message.updated_at),
     });
-    if let Value::Object(built_in) = built_in {
-        // No additional field hides one of these.
-        object.extend(built_in);
-    }
-    Value::Object(object)
+    let Value::Object(mut object) = built_in else { return built_in };
+    let fields = if is_deleted { &Value::Null } else { &message.fields };
+    extension::message(&mut object, fields, view.settings);
+    view.present(Value::Object(object), |presenter, shown| presenter.message(message, shown))
 }
 
 /// Whole message objects, in the order of `ids`; ids of nothing are left out. Two queries, however many messages there are, up to
@@ -136,7 +134,7 @@ pub fn load_nested(ctx: &mut Ctx<'_>, ids: &[Uuid], nesting: usize) -> Result<Ve
         let first =
             format!("SELECT id, parent, source, 0 FROM chat_message WHERE id IN ({})", list.placeholders);
         let loaded = Loaded::read(ctx, &first, &list.parameters, nesting)?;
-        objects.extend(ids.iter().filter_map(|id| loaded.object(*id, nesting, ctx.settings)));
+        objects.extend(ids.iter().filter_map(|id| loaded.object(*id, nesting, ctx.view())));
     }
     Ok(objects)
 }
@@ -153,7 +151,7 @@ pub fn load_page(ctx: &mut Ctx<'_>, room: Uuid, limit: usize, offset: i64) -> Re
     let nesting = ctx.settings.max_nesting;
     let loaded = Loaded::read(ctx, first, &parameters, nesting)?;
     let newest_first = loaded.asked_for.iter();
-    Ok(newest_first.filter_map(|id| loaded.object(*id, nesting, ctx.settings)).collect())
+    Ok(newest_first.filter_map(|id| loaded.object(*id, nesting, ctx.view())).collect())
 }
 
 /// Messages with what they answer to or forward, and the parts of all of them.
@@ -232,19 +230,19 @@ impl Loaded {
             let id = Uuid::from_bytes(id);
             match &*row.text(0)? {
                 "delivery" => parts.delivered_to.push(Value::from(&*row.text(10)?)),
-                "receipt" => parts.receipts.push(receipt(&users::user_of(&row, 9)?, at, ctx.settings)),
+                "receipt" => parts.receipts.push(receipt(&users::user_of(&row, 9)?, at, ctx.view())),
                 "reaction" => {
                     let user = users::user_of(&row, 9)?;
-                    parts.reactions.push(reaction(id, &user, &row.text(4)?, at, ctx.settings));
+                    parts.reactions.push(reaction(id, &user, &row.text(4)?, at, ctx.view()));
                 }
-                _ => parts.attachments.push(attachment_of(id, &row)?.object()),
+                _ => parts.attachments.push(attachment_of(id, &row)?.object(ctx.view())),
             }
         }
         Ok(())
     }
 
     /// The object of a message, with what it answers to or forwards `nesting` deep.
-    fn object(&self, id: Uuid, nesting: usize, settings: &Settings) -> Option<Value> {
+    fn object(&self, id: Uuid, nesting: usize, view: View<'_>) -> Option<Value> {
         // From the deepest up: a chain may be as deep as an operator likes.
         let mut chain = vec![self.messages.get(&id)?];
         let mut seen = HashSet::from([id]);
@@ -261,7 +259,7 @@ impl Loaded {
             let parts = self.parts.get(&message.id).cloned().unwrap_or_default();
             let (parent, source) =
                 if message.parent.is_some() { (inner, Value::Null) } else { (Value::Null, inner) };
-            inner = object(message, sender.as_ref(), parts, parent, source, settings);
+            inner = object(message, sender.as_ref(), parts, parent, source, view);
         }
         Some(inner)
     }

@@ -4,9 +4,9 @@ use serde_json::{Map, Value, json};
 
 use crate::error::ChatError;
 use crate::event::{Ctx, time_text};
+use crate::extension;
 use crate::model::{Room, RoomKind, User};
-use crate::present;
-use crate::settings::Settings;
+use crate::present::{self, View};
 use crate::store::members::{self, Participant};
 use crate::store::users;
 
@@ -24,7 +24,7 @@ pub fn detail(ctx: &mut Ctx<'_>, room: &Room) -> Result<Value, ChatError> {
 /// # Errors
 /// The database.
 pub fn detail_with(ctx: &mut Ctx<'_>, room: &Room, participants: &[Participant]) -> Result<Value, ChatError> {
-    let settings = ctx.settings;
+    let view = ctx.view();
     // A creator may have left the room.
     let creator = match &room.creator {
         None => None,
@@ -33,11 +33,11 @@ pub fn detail_with(ctx: &mut Ctx<'_>, room: &Room, participants: &[Participant])
             None => users::find(ctx.tx, id)?,
         },
     };
-    let mut object = common(room, creator.as_ref(), settings);
-    let everybody = participants.iter().map(|participant| present::user(&participant.user, settings));
+    let mut object = common(room, creator.as_ref(), view);
+    let everybody = participants.iter().map(|participant| present::user(&participant.user, view));
     let admins = || {
         let admins = participants.iter().filter(|participant| participant.is_admin);
-        Value::from_iter(admins.map(|participant| present::user(&participant.user, settings)))
+        Value::from_iter(admins.map(|participant| present::user(&participant.user, view)))
     };
     let everybody = Value::from_iter(everybody);
     match room.kind {
@@ -54,7 +54,8 @@ pub fn detail_with(ctx: &mut Ctx<'_>, room: &Room, participants: &[Participant])
         }
     }
     object.insert("property".to_owned(), json!({ "preferences": room.preferences }));
-    Ok(Value::Object(object))
+    extension::room(&mut object, room, view.settings);
+    Ok(view.present(Value::Object(object), |presenter, shown| presenter.room_detail(room, shown)))
 }
 
 /// A room as it stands in a list: with the last message, and the other one of a one-to-one chat.
@@ -63,15 +64,16 @@ pub fn entry(
     creator: Option<&User>,
     peer: Option<&User>,
     last_message: Option<Value>,
-    settings: &Settings,
+    view: View<'_>,
 ) -> Value {
-    let mut object = common(room, creator, settings);
+    let mut object = common(room, creator, view);
     if room.kind == RoomKind::OneToOne {
-        let peer = peer.map(|peer| present::user(peer, settings));
+        let peer = peer.map(|peer| present::user(peer, view));
         object.insert("peer".to_owned(), peer.unwrap_or_default());
     }
     object.insert("last_message".to_owned(), last_message.unwrap_or_else(blank_message));
-    Value::Object(object)
+    extension::room(&mut object, room, view.settings);
+    view.present(Value::Object(object), |presenter, shown| presenter.room_entry(room, shown))
 }
 
 /// What stands for the last message of a room without messages: clients read its content without asking.
@@ -90,7 +92,7 @@ fn blank_message() -> Value {
 }
 
 /// What both forms have.
-fn common(room: &Room, creator: Option<&User>, settings: &Settings) -> Map<String, Value> {
+fn common(room: &Room, creator: Option<&User>, view: View<'_>) -> Map<String, Value> {
     let mut object = Map::new();
     let mut insert = |name: &str, value: Value| object.insert(name.to_owned(), value);
     insert("id", Value::from(room.id.to_string()));
@@ -98,7 +100,7 @@ fn common(room: &Room, creator: Option<&User>, settings: &Settings) -> Map<Strin
     insert("created_at", Value::from(time_text(room.created_at)));
     insert("updated_at", Value::from(time_text(room.updated_at)));
     if room.kind != RoomKind::OneToOne {
-        insert("creator", creator.map(|creator| present::user(creator, settings)).unwrap_or_default());
+        insert("creator", creator.map(|creator| present::user(creator, view)).unwrap_or_default());
         insert("name", Value::from(room.name.as_deref()));
         insert("description", Value::from(room.description.as_deref()));
         insert("avatar", Value::from(room.avatar.as_deref()));

@@ -210,7 +210,7 @@ impl Settings {
             if pattern.contains('*') || is_custom || router::find(pattern).is_some() {
                 continue;
             }
-            if nearest(pattern, event_types()).is_some() {
+            if nearest(pattern, event_types()).is_some_and(|near| is_slip(pattern, near)) {
                 checker.add(format!("chat.hooks[{at}].events[{idx}]"), unknown_event(pattern));
             }
         }
@@ -296,6 +296,13 @@ impl Settings {
             }
         }
     }
+}
+
+/// Whether one name is the other but for a letter: more may be a name of somebody's own.
+fn is_slip(name: &str, near: &str) -> bool {
+    let start = name.bytes().zip(near.bytes()).take_while(|(one, other)| one == other).count();
+    let end = name.bytes().rev().zip(near.bytes().rev()).take_while(|(one, other)| one == other).count();
+    start + end + 1 >= name.len().max(near.len())
 }
 
 fn event_types() -> impl Iterator<Item = &'static str> {

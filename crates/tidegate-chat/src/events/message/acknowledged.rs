@@ -9,7 +9,7 @@ use crate::event::{Audience, Ctx};
 use crate::model::UserId;
 use crate::store::lists::{MAX_IDS, id_list};
 use crate::store::messages;
-use crate::{notification, permission, present, value};
+use crate::{permission, present, value};
 
 /// Handles the event.
 ///
@@ -18,14 +18,15 @@ use crate::{notification, permission, present, value};
 pub fn handle(ctx: &mut Ctx<'_>, data: &Map<String, Value>) -> Result<(), ChatError> {
     let named = value::message_ids(data)?;
     let targets = messages::targets(ctx.tx, &ctx.actor.id, &named.ids)?;
-    permission::message::can_access(&targets)?;
+    permission::message::can_access(ctx, &targets)?;
     if targets.is_empty() {
         return Ok(());
     }
     let ids: Vec<Uuid> = targets.iter().map(|target| target.id).collect();
     deliver(ctx, &ids)?;
     if ctx.settings.notifications {
-        notification::acknowledge(ctx.tx, &ctx.actor.id, &ids)?;
+        let handler = &ctx.extensions.handler;
+        handler.update_notification(ctx, &ctx.actor.id, &ids)?;
     }
     // Few senders: a list of a client rarely spans more than one screen. Messages of nobody are told to nobody.
     let mut by_sender: Vec<(UserId, Vec<Uuid>)> = Vec::new();

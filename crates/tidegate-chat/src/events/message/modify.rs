@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 use tidegate_core::diagnosis::Diagnosis;
-use tidegate_store::sql::SqlValue;
+use tidegate_store::sql::{SqlRow, SqlValue};
 use uuid::Uuid;
 
 use crate::error::ChatError;
@@ -10,7 +10,7 @@ use crate::event::Ctx;
 use crate::store::lists::{MAX_IDS, id_list};
 use crate::store::messages::{self, Target};
 use crate::value::{self, MessageIds};
-use crate::{field, permission, present, sanitize};
+use crate::{extension, field, permission, present, sanitize};
 
 /// Handles the event.
 ///
@@ -26,7 +26,7 @@ pub fn handle(ctx: &mut Ctx<'_>, data: &Map<String, Value>) -> Result<(), ChatEr
     if targets.iter().any(|target| target.room != first.room) {
         return Err(rule("All messages marked for modification must come from the same room"));
     }
-    permission::message::can_access(&targets)?;
+    permission::message::can_access(ctx, &targets)?;
     let action = data.get("action").unwrap_or(&Value::Null);
     if value::is_falsy(action) {
         return Err(ChatError::rule("Action must be provided", Diagnosis::CHAT_MISSING_FIELD));
@@ -59,14 +59,34 @@ fn update(
     if content.is_empty() {
         return Err(no_content());
     }
+    let content = ctx.clean(content.into())?;
+    let further = further_fields(ctx, fields, target)?;
     // Clocks may go back; an object's times do not.
     let sql = "UPDATE chat_message SET content = ?2, edited = 1, \
-               updated_at = CASE WHEN updated_at > ?3 THEN updated_at ELSE ?3 END WHERE id = ?1";
+               updated_at = CASE WHEN updated_at > ?3 THEN updated_at ELSE ?3 END, fields = COALESCE(?4, fields) WHERE id = ?1";
     let id = SqlValue::from(target.id.into_bytes());
-    ctx.tx.execute(sql, &[id, SqlValue::from(content), SqlValue::Int(ctx.now)])?;
+    let further = SqlValue::from(further.map(|fields| fields.to_string()));
+    ctx.tx.execute(sql, &[id, SqlValue::from(content), SqlValue::Int(ctx.now), further])?;
     let message = present::message::load(ctx, &[target.id])?.pop().unwrap_or_default();
     let answer = json!({ "status": "successful", "action": "update", "message": message });
     ctx.dispatch_to_room(target.room, "messagemodification.dispatch", answer)
+}
+
+/// The additional fields of the message, if the event changes any.
+fn further_fields(
+    ctx: &mut Ctx<'_>,
+    update: &Map<String, Value>,
+    target: &Target,
+) -> Result<Option<Value>, ChatError> {
+    let rules = &ctx.settings.fields.message;
+    if !rules.iter().any(|(name, rule)| rule.updatable && update.contains_key(name)) {
+        return Ok(None);
+    }
+    let sql = "SELECT fields FROM chat_message WHERE id = ?1";
+    let rows = ctx.tx.query(sql, &[SqlValue::from(target.id.into_bytes())])?;
+    let stored = rows.first().map(|row| row.optional(0, SqlRow::text)).transpose()?.flatten();
+    let stored = stored.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or(Value::Null);
+    extension::fields::of_update(rules, &stored, update)
 }
 
 fn delete(ctx: &mut Ctx<'_>, named: &MessageIds, targets: &[Target], room: Uuid) -> Result<(), ChatError> {

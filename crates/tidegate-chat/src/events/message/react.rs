@@ -20,7 +20,7 @@ const MAX_CONTENT: usize = 128;
 pub fn handle(ctx: &mut Ctx<'_>, data: &Map<String, Value>) -> Result<(), ChatError> {
     let id = value::message_id(data.get("message_id").unwrap_or(&Value::Null))?;
     let targets = messages::targets(ctx.tx, &ctx.actor.id, &[id])?;
-    permission::message::can_access(&targets)?;
+    permission::message::can_access(ctx, &targets)?;
     let Some(target) = targets.into_iter().next() else {
         return Err(value::message_not_found());
     };

@@ -17,7 +17,7 @@ use crate::{permission, present, value};
 pub fn handle(ctx: &mut Ctx<'_>, data: &Map<String, Value>) -> Result<(), ChatError> {
     let named = value::message_ids(data)?;
     let mut targets = messages::targets(ctx.tx, &ctx.actor.id, &named.ids)?;
-    permission::message::can_access(&targets)?;
+    permission::message::can_access(ctx, &targets)?;
     targets.retain(|target| target.sender.as_ref() != Some(&ctx.actor.id));
     let mut by_room: Vec<(Uuid, Vec<Uuid>)> = Vec::new();
     for target in targets {

@@ -12,7 +12,7 @@ use crate::event::Ctx;
 use crate::events::message::{attachment, room_of_event};
 use crate::model::Message;
 use crate::present::message::{Attachment, Parts, load_nested, object};
-use crate::{field, notification, permission, sanitize};
+use crate::{extension, field, notification, permission, sanitize};
 
 /// Content of every message with attachments.
 const MEDIA_CONTENT: &str = "Media Files";
@@ -55,16 +55,18 @@ pub fn handle(ctx: &mut Ctx<'_>, data: &Map<String, Value>) -> Result<(), ChatEr
             Arc::from("")
         })
     };
+    let further = extension::fields::at_creation(&ctx.settings.fields.message, fields, &mut wrong);
     if !wrong.is_empty() {
         return Err(ChatError::Fields(wrong));
     }
+    let content = ctx.clean(content)?;
     let attachments = attachments?;
     if parent.is_some() && source.is_some() {
         return Err(ChatError::Integrity { text: INTEGRITY, diagnosis: Diagnosis::CHAT_BAD_PAYLOAD });
     }
     attachment::check_mime_types(ctx.settings, &attachments)?;
 
-    let message = insert(ctx, room, content, parent.as_ref(), source.as_ref())?;
+    let message = insert(ctx, room, content, further, parent.as_ref(), source.as_ref())?;
     attachment::insert(ctx, message.id, &attachments)?;
     if ctx.settings.notifications {
         let kind = if parent.is_some() { notification::Kind::Reply } else { notification::Kind::NewMessage };
@@ -136,6 +138,7 @@ fn insert(
     ctx: &mut Ctx<'_>,
     room: Uuid,
     content: Arc<str>,
+    fields: Value,
     parent: Option<&Reference>,
     source: Option<&Reference>,
 ) -> Result<Message, ChatError> {
@@ -158,13 +161,13 @@ fn insert(
         is_forwarded: source.is_some(),
         parent: parent.map(|parent| parent.id),
         source: source.map(|source| source.id),
-        fields: Value::Null,
+        fields,
         seq: row.int(0)?,
         created_at: row.int(1)?,
         updated_at: row.int(1)?,
     };
-    let sql = "INSERT INTO chat_message (id, room, sender, content, forwarded, parent, source, seq, created_at, updated_at) \
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9)";
+    let sql = "INSERT INTO chat_message (id, room, sender, content, forwarded, parent, source, seq, created_at, updated_at, fields) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?9, ?10)";
     let parameters = [
         key,
         place,
@@ -175,6 +178,7 @@ fn insert(
         SqlValue::from(message.source.map(Uuid::into_bytes)),
         SqlValue::Int(message.seq),
         SqlValue::Int(message.created_at),
+        SqlValue::from(message.fields.is_object().then(|| message.fields.to_string())),
     ];
     ctx.tx.execute(sql, &parameters)?;
     Ok(message)
@@ -187,7 +191,7 @@ fn sent_object(ctx: &mut Ctx<'_>, message: &Message, attachments: &[Attachment])
         _ => Value::Null,
     };
     let (parent, source) = if message.parent.is_some() { (inner, Value::Null) } else { (Value::Null, inner) };
-    let attachments = attachments.iter().map(Attachment::object).collect();
+    let attachments = attachments.iter().map(|attachment| attachment.object(ctx.view())).collect();
     let parts = Parts { attachments, ..Parts::default() };
-    Ok(object(message, Some(ctx.actor), parts, parent, source, ctx.settings))
+    Ok(object(message, Some(ctx.actor), parts, parent, source, ctx.view()))
 }

@@ -10,6 +10,7 @@ use super::fields::{self, Errors, PREFERENCES, PROPERTY};
 use super::{audience, exceeds, too_many};
 use crate::error::ChatError;
 use crate::event::Ctx;
+use crate::extension;
 use crate::field;
 use crate::model::{Room, RoomKind, UserId};
 use crate::present;
@@ -23,7 +24,7 @@ use crate::value::is_falsy;
 /// # Errors
 /// [`ChatError`]
 pub fn handle(ctx: &mut Ctx<'_>, data: &Map<String, Value>) -> Result<(), ChatError> {
-    let kind = data.get("type").and_then(Value::as_str).and_then(RoomKind::find);
+    let kind = data.get("type").and_then(Value::as_str).and_then(|name| ctx.settings.type_names.find(name));
     let kind =
         kind.ok_or_else(|| ChatError::rule("Invalid resource type", Diagnosis::CHAT_INVALID_ROOM_TYPE))?;
     let data = merged(data)?;
@@ -98,6 +99,7 @@ fn room(ctx: &Ctx<'_>, kind: RoomKind, data: &Map<String, Value>) -> Result<Room
         RoomKind::Channel => room.is_public = flag("is_public"),
     }
     let preferences = preferences(data, &mut errors);
+    room.fields = extension::fields::at_creation(ctx.settings.fields.of_room(kind), data, errors.fields());
     errors.finish()?;
     room.preferences = preferences?;
     Ok(room)
@@ -171,11 +173,12 @@ fn insert(ctx: &mut Ctx<'_>, room: &Room, participants: &[Participant]) -> Resul
         SqlValue::from(room.preferences.to_string()),
         SqlValue::from(pair),
         SqlValue::from(room.created_at),
+        SqlValue::from(room.fields.is_object().then(|| room.fields.to_string())),
     ];
     // Who asks second finds the pair taken, however close behind.
     let sql = "INSERT INTO chat_room (id, kind, creator, name, description, avatar, cap, locked, approval, is_public, \
-               preferences, pair, created_at, updated_at) \
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?13) ON CONFLICT (pair) DO NOTHING";
+               preferences, pair, created_at, updated_at, fields) \
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?13, ?14) ON CONFLICT (pair) DO NOTHING";
     if ctx.tx.execute(sql, &parameters)? == 0 {
         return Err(duplicate(ctx.settings));
     }

@@ -32,6 +32,11 @@ impl Errors {
         field.map_err(|text| self.add(name, &text)).ok()
     }
 
+    /// All so far, for checks that know no more than names and texts.
+    pub(super) fn fields(&mut self) -> &mut Map<String, Value> {
+        &mut self.0
+    }
+
     /// Nothing was wrong, or 4003.
     pub(super) fn finish(self) -> Result<(), ChatError> {
         if self.0.is_empty() { Ok(()) } else { Err(ChatError::Fields(self.0)) }

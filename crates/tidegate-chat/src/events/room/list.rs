@@ -30,7 +30,7 @@ pub fn handle(ctx: &mut Ctx<'_>, _: &Map<String, Value>) -> Result<(), ChatError
     }
     let entries = rows.iter().map(|row| {
         let message = row.room.last_message.and_then(|id| messages.remove(&id));
-        present::room::entry(&row.room, row.creator.as_ref(), row.peer.as_ref(), message, ctx.settings)
+        present::room::entry(&row.room, row.creator.as_ref(), row.peer.as_ref(), message, ctx.view())
     });
     let entries = Value::from_iter(entries);
     ctx.dispatch(ctx.own_audience(), "roomlist.dispatch", entries);

@@ -11,6 +11,7 @@ use super::fields::{self, Errors, PREFERENCES, PROPERTY};
 use super::{dispatch_deleted, named};
 use crate::error::ChatError;
 use crate::event::Ctx;
+use crate::extension;
 use crate::field;
 use crate::model::{Room, RoomKind, UserId};
 use crate::store::members::{self, Participant};
@@ -128,6 +129,11 @@ fn update(ctx: &mut Ctx<'_>, room: &mut Room, change: &Map<String, Value>) -> Re
     if is_rule_broken {
         return Err(ChatError::rule(PREFERENCES, Diagnosis::CHAT_BAD_PAYLOAD));
     }
+    if let Some(further) =
+        extension::fields::of_update(ctx.settings.fields.of_room(room.kind), &room.fields, change)?
+    {
+        room.fields = further;
+    }
     if *room != before {
         room.updated_at = ctx.now.max(room.updated_at);
         store(ctx, room)?;
@@ -149,7 +155,7 @@ fn replace(text: &mut Option<Arc<str>>, new: Option<Option<String>>) {
 
 fn store(ctx: &mut Ctx<'_>, room: &Room) -> Result<(), ChatError> {
     let sql = "UPDATE chat_room SET name = ?2, description = ?3, avatar = ?4, locked = ?5, approval = ?6, is_public = ?7, \
-               preferences = ?8, updated_at = ?9 WHERE id = ?1";
+               preferences = ?8, updated_at = ?9, fields = ?10 WHERE id = ?1";
     let parameters = [
         SqlValue::from(room.id.into_bytes()),
         SqlValue::from(room.name.clone()),
@@ -160,6 +166,7 @@ fn store(ctx: &mut Ctx<'_>, room: &Room) -> Result<(), ChatError> {
         SqlValue::from(room.is_public),
         SqlValue::from(room.preferences.to_string()),
         SqlValue::from(room.updated_at),
+        SqlValue::from(room.fields.is_object().then(|| room.fields.to_string())),
     ];
     ctx.tx.execute(sql, &parameters)?;
     Ok(())
