@@ -26,6 +26,7 @@ mod question;
 
 use candidates::Seen;
 use clean::clean;
+pub(crate) use describe::confidence;
 pub use question::{MAX_QUESTION, Question, QuestionError};
 
 /// Time that a question looks back, unless it says otherwise.
