@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tidegate_core::diagnosis::{Cause, Diagnosis, search};
+use tidegate_core::id::RequestId;
 use tidegate_core::journal::{Entry, EntryQuery, Kind};
 use tidegate_core::port::StoreError;
 
@@ -245,10 +246,15 @@ impl Answer<'_> {
     pub(super) async fn text(&mut self, text: &str) -> Result<(), StoreError> {
         // A pasted log line names what it is about better than its words do.
         let mut seeds = Vec::new();
-        for id in search::ids_in(text).into_iter().take(MAX_CONNECTIONS) {
+        // boto3 and the AWS CLI show the UUID of an answer as its request id.
+        let is_uuid_part = |c: char| c.is_ascii_hexdigit() || c == '-';
+        let uuids = text.split(|c| !is_uuid_part(c)).filter_map(|word| RequestId::from_uuid(word).ok());
+        let ids = search::ids_in(text).into_iter().map(str::to_owned);
+        let ids: Vec<String> = ids.chain(uuids.map(|id| id.to_string())).take(MAX_CONNECTIONS).collect();
+        for id in ids {
             let base = EntryQuery { limit: MAX_OF_ONE, ..EntryQuery::default() };
-            seeds.extend(self.query(EntryQuery { request_id: Some(id.to_owned()), ..base.clone() }).await?);
-            seeds.extend(self.query(EntryQuery { connection_id: Some(id.to_owned()), ..base }).await?);
+            seeds.extend(self.query(EntryQuery { request_id: Some(id.clone()), ..base.clone() }).await?);
+            seeds.extend(self.query(EntryQuery { connection_id: Some(id), ..base }).await?);
         }
         if !seeds.is_empty() {
             return self.about(seeds).await;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use tidegate_core::diagnosis::{Diagnosis, search};
+use tidegate_core::id::RequestId;
 use tidegate_core::journal::{Entry, EntryQuery, Kind};
 use tidegate_core::port::StoreError;
 
@@ -24,6 +25,15 @@ impl Answer<'_> {
         }
         if !seeds.is_empty() {
             return self.about(seeds).await;
+        }
+        // boto3 shows the UUID of an answer as its request id.
+        if let Ok(inner) = RequestId::from_uuid(id) {
+            let query = EntryQuery { request_id: Some(inner.to_string()), ..base };
+            let seeds = self.query(query).await?;
+            if !seeds.is_empty() {
+                self.report.notes.push(format!("This is the request {inner}."));
+                return self.about(seeds).await;
+            }
         }
         if self.say_live(id) {
             self.report
