@@ -150,6 +150,9 @@ pub(super) fn merge(
     });
     let mut added = 0;
     for Found { finding, .. } in found {
+        if finding.id == Diagnosis::NODE_RESTART.as_str() {
+            take_restarted(findings, &finding);
+        }
         // In the order of the rules and before the bare facts: a rule says why there are so many of them, and names first what is
         // to be removed first.
         let place = findings.iter().position(|known| known.id == finding.id);
@@ -165,6 +168,19 @@ pub(super) fn merge(
                 added += 1;
             }
         }
+    }
+}
+
+/// A drain that a start followed is said once, as what it was.
+fn take_restarted(findings: &mut Vec<Finding>, restart: &Finding) {
+    let is_draining = |finding: &Finding| finding.id == Diagnosis::NODE_DRAINING.as_str();
+    let Some(place) = findings.iter().position(is_draining) else { return };
+    let left = findings[place].count.unwrap_or(1).saturating_sub(restart.count.unwrap_or(1));
+    match left {
+        0 => {
+            findings.remove(place);
+        }
+        left => findings[place].count = Some(left),
     }
 }
 
