@@ -17,7 +17,7 @@ fn ids(findings: &[Finding]) -> Vec<(&str, Confidence)> {
 }
 
 #[test]
-fn ordinary_traffic_is_no_finding() {
+fn a_few_posts_to_ids_that_have_just_ended_are_no_finding() {
     // DX-2 DX-50
     let mut story = Story::default();
     for n in 0..100_u64 {
@@ -38,12 +38,9 @@ fn ordinary_traffic_is_no_finding() {
         .set("handled", 400)
         .edit(|entry| entry.route_key = Some("send".into()));
     let (probe, findings) = judged(&mut story);
-    // A third of the posts, 34 of 134, is more than one that was on its way for every fifth.
     assert_eq!(probe.measurements["posts"], json!({ "all": 134, "gone": 34, "share": 25 }));
     assert_eq!(ids(&findings), [("connections.stale-record", Confidence::Likely)]);
-    story
-        .entries
-        .retain(|entry| entry.outcome != Diagnosis::GONE_CLIENT_CLOSED.as_str() || entry.ts % 2 == 0);
+    // One less than what is worth a word.
     let mut kept = 0;
     story.entries.retain(|entry| {
         let is_gone = entry.outcome == Diagnosis::GONE_CLIENT_CLOSED.as_str() && entry.kind == Kind::Post;
