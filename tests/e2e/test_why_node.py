@@ -88,6 +88,21 @@ def test_a_node_that_goes_down_says_so(gateway, api, backend):
     hold.set()
 
 
+def test_a_node_that_comes_back_was_restarted(gateway, api, backend):
+    # node.restart
+    ws = api.connect()
+    known = backend.one("/connect").connection_id
+    gateway.stop()
+    assert ws.closed() == (1001, "Service restart")
+    gateway.start()
+    found = explained(gateway, known, "node.restart")
+    assert found["connectionId"] == known and found["evidence"][0]["facts"]["connections"] == 1
+    assert found["evidence"][0]["facts"]["gapMs"] < 60_000
+    # What the entry of the end says is the same thing.
+    assert "node.draining" not in [each["id"] for each in tidegate(gateway, "explain", known)["findings"]]
+    explained(gateway, "node.restart", "node.restart")
+
+
 def test_a_client_that_finds_the_other_half_dead(gateway, api):
     # DX-72: clients of ours close with 4408
     ws = api.connect()

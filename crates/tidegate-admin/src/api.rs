@@ -71,6 +71,14 @@ pub struct Surroundings {
     pub proxy: Option<String>,
     /// Base URL of the admin listener.
     pub admin: String,
+    /// The newest log lines, where somebody keeps them.
+    pub log: Option<Arc<dyn LogLines>>,
+}
+
+/// The newest log lines of the process; few enough to be read whole.
+pub trait LogLines: Send + Sync + fmt::Debug {
+    /// Oldest first, without line feeds.
+    fn lines(&self) -> Vec<String>;
 }
 
 /// The HTTP surface below `/api`. Cheap to clone.

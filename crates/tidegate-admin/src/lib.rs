@@ -18,6 +18,6 @@ mod refusal;
 mod route;
 mod shape;
 
-pub use api::{AdminApi, Parts, Surroundings};
+pub use api::{AdminApi, LogLines, Parts, Surroundings};
 pub use audit::{AUDIT_KEPT, AuditRecord};
 pub use caller::Callers;

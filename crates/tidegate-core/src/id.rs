@@ -94,6 +94,9 @@ impl fmt::Debug for ConnectionId {
     }
 }
 
+/// The bits of a UUID behind its variant.
+const UUID_TAIL: u128 = (1 << 62) - 1;
+
 /// One event or one HTTP request; the same form as a connection id, unique, not secret.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RequestId([u8; 11]);
@@ -113,6 +116,42 @@ impl RequestId {
     /// [`MalformedId`] for any other length or alphabet.
     pub fn parse(text: &str) -> Result<Self, MalformedId> {
         read_id(text).map(Self)
+    }
+
+    /// It as a UUID of version 4, as answers of the management API have it; the 34 bits that it has more come from
+    /// `entropy`. The way back is [`Self::from_uuid`], so that nobody has to keep which belongs to which.
+    pub fn to_uuid(self, entropy: u64) -> String {
+        let id = self.0.iter().fold(0_u128, |id, byte| (id << 8) | u128::from(*byte));
+        let bits = (id << 34) | u128::from(entropy & 0x3_FFFF_FFFF);
+        let (head, middle, tail) = (bits >> 74, (bits >> 62) & 0xFFF, bits & UUID_TAIL);
+        format!(
+            "{:08x}-{:04x}-4{middle:03x}-{:04x}-{:012x}",
+            head >> 16,
+            head & 0xFFFF,
+            0x8000 | (tail >> 48),
+            tail & 0xFFFF_FFFF_FFFF
+        )
+    }
+
+    /// The id in a UUID that [`Self::to_uuid`] made. Any other UUID of version 4 gives an id that nobody has.
+    ///
+    /// # Errors
+    /// [`MalformedId`]: no UUID of version 4 in its usual form.
+    pub fn from_uuid(text: &str) -> Result<Self, MalformedId> {
+        let is_dash = |at: usize| [8, 13, 18, 23].contains(&at);
+        let fits =
+            |(at, byte): (usize, u8)| if is_dash(at) { byte == b'-' } else { byte.is_ascii_hexdigit() };
+        if text.len() != 36 || !text.bytes().enumerate().all(fits) {
+            return Err(MalformedId);
+        }
+        let all = u128::from_str_radix(&text.replace('-', ""), 16).map_err(|_| MalformedId)?;
+        if (all >> 76) & 0xF != 4 || (all >> 62) & 3 != 2 {
+            return Err(MalformedId);
+        }
+        let bits = ((all >> 80) << 74) | (((all >> 64) & 0xFFF) << 62) | (all & UUID_TAIL);
+        let mut bytes = [0; 11];
+        bytes.copy_from_slice(&(bits >> 34).to_be_bytes()[5..]);
+        Ok(Self(bytes))
     }
 
     /// When it was made, in milliseconds since 1970: of the times that it may mean, 35 years apart, the one that is
@@ -181,6 +220,32 @@ mod tests {
             for around in [millis, millis + 1_000_000_000, millis.saturating_sub(1_000_000_000)] {
                 assert_eq!(id.made_at(around), millis);
             }
+        }
+    }
+
+    #[test]
+    fn a_request_id_is_found_in_its_uuid() {
+        for (millis, entropy) in
+            [(0, 0), (1_790_000_000_000, u64::MAX), (5, 0x1234_5678_9ABC_DEF0), (u64::MAX, 7)]
+        {
+            let id = RequestId::new(millis, entropy);
+            for more in [0, u64::MAX, 0x2_0000_0001] {
+                let uuid = id.to_uuid(more);
+                assert_eq!((uuid.len(), &uuid[14..15]), (36, "4"), "{uuid}");
+                assert!("89ab".contains(&uuid[19..20]), "{uuid}");
+                assert_eq!(RequestId::from_uuid(&uuid), Ok(id));
+                assert_eq!(RequestId::from_uuid(&uuid.to_uppercase()), Ok(id));
+            }
+        }
+        for bad in [
+            "",
+            "00000000-0000-1000-8000-000000000000",
+            "00000000-0000-4000-c000-000000000000",
+            "00000000-0000-4000-8000-00000000000",
+            "000000000000-4000-8000-000000000000-",
+            "0000000g-0000-4000-8000-000000000000",
+        ] {
+            assert_eq!(RequestId::from_uuid(bad), Err(MalformedId), "{bad}");
         }
     }
 

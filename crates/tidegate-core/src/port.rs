@@ -184,6 +184,11 @@ pub trait RecordStore: Send + Sync + std::fmt::Debug {
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Record>, StoreError>>;
 
+    /// The oldest record of a kind.
+    fn oldest(&self, kind: RecordKind) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
+        Box::pin(async move { Ok(self.load(kind).await?.into_iter().next()) })
+    }
+
     /// Removes at most `limit` records of a kind that had expired at `now`; answers how many. With `is_dry_run` it
     /// only counts, without the limit.
     fn expire(

@@ -5,7 +5,7 @@
 //! signature, never the body.
 
 use std::collections::HashMap;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
 use serde::Deserialize;
 
@@ -179,7 +179,20 @@ enum RawOn {
 static OF_THIS_BUILD: LazyLock<Signatures> =
     LazyLock::new(|| Signatures::read(SHIPPED).expect("the shipped table is checked by a test"));
 
+/// The table with an operator's own entries; as long as there is none, that of this build counts.
+static WITH_OWN: OnceLock<Signatures> = OnceLock::new();
+
 impl Signatures {
+    /// The table that answers are matched with: that of [`Self::install`], else that of this build.
+    pub fn known() -> &'static Self {
+        WITH_OWN.get().unwrap_or_else(|| Self::shipped())
+    }
+
+    /// Makes it the table of this process. At the start, and once: false when there was one before, which stays.
+    pub fn install(self) -> bool {
+        WITH_OWN.set(self).is_ok()
+    }
+
     /// The table of this build.
     pub fn shipped() -> &'static Self {
         &OF_THIS_BUILD

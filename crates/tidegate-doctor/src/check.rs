@@ -369,6 +369,11 @@ pub(crate) fn is_open(attempt: &Entry) -> bool {
     }
 }
 
+/// Was the post answered with 410 for an id that once was a connection?
+pub(crate) fn is_gone_post(entry: &Entry) -> bool {
+    gone::is_gone(entry)
+}
+
 /// Facts for a piece of evidence.
 pub(crate) fn facts<const N: usize>(facts: [(&str, Value); N]) -> Map<String, Value> {
     facts

@@ -397,17 +397,9 @@ impl Gateway {
         z ^ (z >> 31)
     }
 
-    /// A random UUID, as request ids of management replies are.
-    pub(crate) fn uuid(&self) -> String {
-        let (a, b) = (self.next_random(), self.next_random());
-        format!(
-            "{:08x}-{:04x}-4{:03x}-{:04x}-{:012x}",
-            a >> 32,
-            (a >> 16) & 0xFFFF,
-            a & 0xFFF,
-            0x8000 | ((b >> 48) & 0x3FFF),
-            b & 0xFFFF_FFFF_FFFF
-        )
+    /// A request id as a UUID, as those of management replies are.
+    pub(crate) fn uuid(&self, request_id: RequestId) -> String {
+        request_id.to_uuid(self.next_random())
     }
 
     pub(crate) fn is_trusted(&self, peer: IpAddr) -> bool {

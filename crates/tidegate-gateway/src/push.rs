@@ -276,7 +276,7 @@ fn finish(gateway: &Gateway, mut place: Place, result: Result<Reply, Refusal>) -
     };
     let headers = reply.headers_mut();
     for (name, value) in [
-        ("x-amzn-requestid", gateway.uuid()),
+        ("x-amzn-requestid", gateway.uuid(request_id)),
         ("x-amz-apigw-id", request_id.to_string()),
         ("x-amzn-trace-id", gateway.trace_id(now)),
     ] {

@@ -89,6 +89,10 @@ impl RecordStore for SqliteRecords {
         Box::pin(self.engine.read(move |connection| schema::list(connection, kind, after.as_ref(), limit)))
     }
 
+    fn oldest(&self, kind: RecordKind) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
+        Box::pin(self.engine.read(move |connection| schema::oldest(connection, kind)))
+    }
+
     fn expire(
         &self,
         kind: RecordKind,

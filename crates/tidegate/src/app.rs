@@ -408,6 +408,7 @@ fn surroundings(config: &Config, addresses: &Addresses) -> Surroundings {
         ca: local_ca.then(|| folder.join("ca.pem").display().to_string()),
         proxy: addresses.proxy.map(|address| address.to_string()),
         admin: format!("http://{}", addresses.admin),
+        log: Some(crate::observe::recent_log()),
     }
 }
 

@@ -158,6 +158,9 @@ pub(crate) struct ServeArgs {
     /// Apply this document at the start
     #[arg(long, value_name = "FILE")]
     pub(crate) apply: Option<PathBuf>,
+    /// Know further answers of backends: a table of signatures, JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) signatures: Option<PathBuf>,
     /// Write the addresses as JSON into this file once ready
     #[arg(long, value_name = "FILE")]
     pub(crate) address_file: Option<PathBuf>,

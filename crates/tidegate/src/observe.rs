@@ -1,8 +1,11 @@
 //! Where notices go: log line and metric together, and the journal for whoever asks why later.
 
-use std::io::IsTerminal as _;
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::io::{self, IsTerminal as _};
+use std::sync::{Arc, LazyLock};
 
+use parking_lot::Mutex;
+use tidegate_admin::LogLines;
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::Level;
 use tidegate_core::id::ConnectionId;
@@ -13,11 +16,73 @@ use tracing_subscriber::EnvFilter;
 use crate::cli::LogFormat;
 use crate::metrics::Metrics;
 
+/// Log lines that are kept for reports, and bytes of each.
+const KEPT_LINES: usize = 1000;
+const KEPT_BYTES: usize = 2048;
+
+/// The newest log lines of this process, for reports: at most [`KEPT_LINES`] of at most [`KEPT_BYTES`].
+#[derive(Debug, Default)]
+pub(crate) struct RecentLog {
+    lines: Mutex<VecDeque<String>>,
+}
+
+static RECENT: LazyLock<Arc<RecentLog>> = LazyLock::new(Arc::default);
+
+/// What was logged last.
+pub(crate) fn recent_log() -> Arc<RecentLog> {
+    Arc::clone(&RECENT)
+}
+
+impl RecentLog {
+    fn add(&self, bytes: &[u8]) {
+        let text = String::from_utf8_lossy(&bytes[..bytes.len().min(KEPT_BYTES)]);
+        let line = plain(text.trim_end());
+        let mut lines = self.lines.lock();
+        if lines.len() >= KEPT_LINES {
+            lines.pop_front();
+        }
+        lines.push_back(line);
+    }
+}
+
+impl LogLines for RecentLog {
+    fn lines(&self) -> Vec<String> {
+        self.lines.lock().iter().cloned().collect()
+    }
+}
+
+/// Without the colors of a terminal.
+fn plain(text: &str) -> String {
+    let mut kept = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, colored)) = rest.split_once('\u{1b}') {
+        kept.push_str(before);
+        rest = colored.split_once('m').map_or("", |(_, after)| after);
+    }
+    kept.push_str(rest);
+    kept
+}
+
+/// Writes a line to standard error, and keeps it.
+struct Tee;
+
+impl io::Write for Tee {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        RECENT.add(line);
+        // As a whole: lines of other threads must not come in between.
+        io::stderr().lock().write_all(line)?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
 /// Starts logging to standard error. `TIDEGATE_LOG` replaces `level` by filters.
 pub(crate) fn start_logging(format: LogFormat, level: &str) {
     let filter = EnvFilter::try_from_env("TIDEGATE_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Tee).with_target(false);
     // A second start in one process is a test's; the first stays.
     let _ = match format {
         LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),

@@ -9,15 +9,18 @@ use serde_json::{Map, Value, json};
 use tidegate_auth::Role;
 use tidegate_core::definition::{ApiDefinition, LiveApi};
 use tidegate_core::diagnosis::Diagnosis;
+use tidegate_core::journal::{EntryQuery, Kind};
 use tidegate_core::policy::Policy;
+use tidegate_core::port::{RecordKind, StoreError};
 use tidegate_core::snapshot::{IntegrationKind, Stage};
 use tidegate_doctor::inspect::backend::{self, Answered, Attempt, Backend, Outcome, PackageFacts, Purpose};
 use tidegate_doctor::inspect::checklist::Known;
 use tidegate_doctor::inspect::definitions::{self, ApiView};
 use tidegate_doctor::inspect::domain::{self, DomainView};
 use tidegate_doctor::inspect::target::{Reach, Target};
-use tidegate_doctor::inspect::{certificate, facts, reflect, route_test, shown_url};
-use tidegate_doctor::report::{Finding, Probe, ProbeResult, Report};
+use tidegate_doctor::inspect::{certificate, facts, reflect, route_test, shown_url, statistics};
+use tidegate_doctor::journal::NoJournal;
+use tidegate_doctor::report::{Confidence, Finding, Probe, ProbeResult, Report, Severity};
 use tidegate_gateway::BackendProbe;
 
 use super::{COUNT, TEXT};
@@ -47,6 +50,16 @@ const MAX_DOMAINS: usize = 10;
 
 /// How long an overload is shown after it was found, in milliseconds.
 const OVERLOAD_SHOWN: u64 = 10 * 60 * 1000;
+
+/// Microseconds of a millisecond.
+const MILLI: u64 = 1000;
+
+/// Control entries in which the last run of the clean-up is looked for.
+const MAX_CONTROLS: usize = 5000;
+
+/// Kinds of records that the clean-up removes.
+const CLEANED: [RecordKind; 5] =
+    [RecordKind::Token, RecordKind::SpentToken, RecordKind::Ban, RecordKind::Attempt, RecordKind::Audit];
 
 /// Resolving one name.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -162,6 +175,7 @@ async fn inspect_api(inner: &Inner, call: &Call) -> Answer {
     run.backends(&live, &mut report).await;
     key_sets(inner, &live, &mut report).await;
     let domains = own_domains(inner, api_id, &mut report).await;
+    statistics(inner, call.now * MILLI, api_id, &mut report).await;
     let is_deployed = !live.stages.is_empty() && live.stages.iter().all(|stage| stage.deployment.is_some());
     let has = |id: Diagnosis| report.findings.iter().any(|finding| finding.id == id.as_str());
     let is_packaged = definitions::is_package(&definition);
@@ -509,6 +523,87 @@ async fn own_domains(inner: &Inner, api_id: &str, report: &mut Report) -> Vec<(S
         domains.push((name.clone(), is_ours));
     }
     domains
+}
+
+/// What the journal and the records say of the last day.
+async fn statistics(inner: &Inner, now: u64, api_id: &str, report: &mut Report) {
+    let skipped = |name: &str, error: &StoreError| Probe {
+        name: name.to_owned(),
+        result: ProbeResult::Skipped,
+        measurements: facts([("reason", super::journal::refused(error).message.into())]),
+    };
+    let query = EntryQuery {
+        since: Some(now.saturating_sub(statistics::LOOK_BACK)),
+        api_id: Some(api_id.to_owned()),
+        limit: statistics::MAX_ENTRIES,
+        ..EntryQuery::default()
+    };
+    let read = async { Ok((inner.journal.query(query).await?, inner.journal.state().await?)) };
+    match read.await {
+        // An operator who keeps no journal has said so.
+        Err(error) if NoJournal::is_off(&error) => {
+            let finding = Finding::new(Diagnosis::LOG_DISABLED, Severity::Info, Confidence::Proven);
+            let text = "The journal is off: what became of messages, posts and connections is not known.";
+            report.findings.push(finding.seen(text, facts([("setting", "journal".into())])));
+        }
+        Err(error) => report.probes.push(skipped("statistics", &error)),
+        Ok((entries, state)) => {
+            let view = statistics::JournalView { api_id, entries: &entries, now, state: &state };
+            let (probes, findings) = statistics::of_journal(&view);
+            report.probes.extend(probes);
+            report.findings.extend(findings);
+            let (probe, findings) = statistics::of_reach(&state, &journal_limits(inner), now);
+            report.probes.push(probe);
+            report.findings.extend(findings);
+        }
+    }
+    match stored(inner, now / MILLI).await {
+        Err(error) => report.probes.push(skipped("records", &error)),
+        Ok(stored) => {
+            let up_for = u64::try_from(inner.started_at.elapsed().as_micros()).unwrap_or(u64::MAX);
+            let last_run = last_clean_up(inner, now).await;
+            let (probe, findings) = statistics::of_records(&stored, last_run, up_for, now);
+            report.probes.push(probe);
+            report.findings.extend(findings);
+        }
+    }
+}
+
+/// What the clean-up has to look after. `now`: milliseconds since 1970.
+async fn stored(inner: &Inner, now: u64) -> Result<Vec<statistics::Stored>, StoreError> {
+    let mut all = Vec::new();
+    for kind in CLEANED {
+        let oldest = inner.records.oldest(kind).await?.map(|record| record.created_at);
+        let due = now.saturating_sub(statistics::OVERDUE);
+        let n_overdue = inner.records.expire(kind, due, 0, true).await?;
+        all.push(statistics::Stored { kind, oldest, n_overdue });
+    }
+    Ok(all)
+}
+
+/// When the clean-up last said that it runs; microseconds since 1970.
+async fn last_clean_up(inner: &Inner, now: u64) -> Option<u64> {
+    let query = EntryQuery {
+        since: Some(now.saturating_sub(statistics::LOOK_BACK)),
+        kinds: vec![Kind::Control],
+        limit: MAX_CONTROLS,
+        ..EntryQuery::default()
+    };
+    let controls = inner.journal.query(query).await.unwrap_or_default();
+    controls.iter().rev().find(|entry| entry.text("what") == Some("clean-up")).map(|entry| entry.ts)
+}
+
+/// The journal's limits, as they are set.
+fn journal_limits(inner: &Inner) -> statistics::JournalLimits {
+    let number = |name: &str| {
+        let value = &inner.settings[format!("journal.{name}")]["value"];
+        value.as_u64().or_else(|| value.as_str()?.parse().ok())
+    };
+    statistics::JournalLimits {
+        days: number("retention_days"),
+        bytes: number("max_bytes"),
+        entries: number("max_entries"),
+    }
 }
 
 async fn resolve(host: &str) -> Vec<IpAddr> {

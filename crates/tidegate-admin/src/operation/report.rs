@@ -1,5 +1,7 @@
 //! Everything about one connection or user in one answer, for those who are asked to help.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 use tidegate_auth::Role;
 use tidegate_control::declarative::{self, Secrets};
@@ -53,6 +55,11 @@ const REPORT: Shape = Shape::Record(&[
         "certificates",
         Shape::List { of: &Shape::Object, max: usize::MAX },
         "Certificates that the node serves: names and dates.",
+    ),
+    required(
+        "log",
+        Shape::List { of: &TEXT, max: usize::MAX },
+        "The newest log lines of the process that name the subject or one of its connections and requests, oldest first.",
     ),
     required("settings", Shape::Object, "Settings of the process with their origin; secrets are masked."),
 ]);
@@ -111,6 +118,7 @@ async fn report(inner: &Inner, call: &Call) -> Answer {
         "bans": bans,
         "definitions": definitions,
         "certificates": certificates(inner),
+        "log": log(inner, &subject, &entries),
         "settings": inner.settings,
     });
     if let Some(problem) = problem {
@@ -142,6 +150,24 @@ async fn entries(inner: &Inner, subject: &str) -> Result<Vec<Entry>, tidegate_co
     found.sort_by(|a, b| (a.ts, a.kind, &a.request_id).cmp(&(b.ts, b.kind, &b.request_id)));
     found.dedup();
     Ok(found)
+}
+
+/// Lines that name the subject, or an id of its entries.
+fn log(inner: &Inner, subject: &str, entries: &[Entry]) -> Vec<String> {
+    let Some(log) = &inner.surroundings.log else { return Vec::new() };
+    let ids = entries.iter().flat_map(|entry| [entry.connection_id.as_deref(), entry.request_id.as_deref()]);
+    let mut names: BTreeSet<&str> = ids.flatten().collect();
+    names.insert(subject);
+    let is_name_part = |c: char| c.is_ascii_alphanumeric() || "_-=@.".contains(c);
+    let names_it = |line: &String| {
+        // `connectionId=abc=` in a line for people: the name may stand behind the first `=`.
+        let words = line.split(|c| !is_name_part(c));
+        words
+            .flat_map(|word| [Some(word), word.split_once('=').map(|(_, rest)| rest)])
+            .flatten()
+            .any(|word| names.contains(word))
+    };
+    log.lines().into_iter().filter(names_it).collect()
 }
 
 fn certificates(inner: &Inner) -> Vec<Value> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::Method;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use tidegate_core::port::{Record, RecordChange, RecordKind, RecordStore as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -297,6 +298,37 @@ async fn an_api_that_changed_is_behind() {
     let refused = node.post(&path, json!({ "message": "{}", "stage": "none" })).await;
     assert_eq!(refused.refusal(), (404, "stage.unknown"));
     assert_eq!(node.post("/api/apis/none/doctor", json!({})).await.refusal(), (404, "api.unknown"));
+}
+
+#[tokio::test]
+async fn records_that_nobody_removes_are_found() {
+    // cleanup.not-scheduled DX-50: in this node the clean-up does not run.
+    let node = Node::start().await;
+    let probe = |answer: &Value| {
+        let probes = answer["report"]["probes"].as_array().unwrap();
+        probes.iter().find(|probe| probe["name"] == "records").unwrap()["measurements"].clone()
+    };
+    let now = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap();
+    let put = |key: &str, expires_at: u64| {
+        RecordChange::Put(Record {
+            kind: RecordKind::Token,
+            key: key.to_owned(),
+            created_at: now - 86_400_000,
+            expires_at,
+            body: "{}".to_owned(),
+        })
+    };
+    // What should have gone a minute ago may still be there.
+    node.records.write(vec![put("young", now - 60_000), put("valid", now + 60_000)]).await.unwrap();
+    let answer = inspect(&node, crate::harness::API, json!({ "no_post": true })).await;
+    assert!(!ids(&answer).contains(&"cleanup.not-scheduled"), "{answer}");
+    assert_eq!(probe(&answer)["records"]["token"]["overdue"], 0);
+    node.records.write(vec![put("old", now - 3_600_000)]).await.unwrap();
+    let answer = inspect(&node, crate::harness::API, json!({ "no_post": true })).await;
+    let findings = answer["report"]["findings"].as_array().unwrap();
+    let found = findings.iter().find(|finding| finding["id"] == "cleanup.not-scheduled").unwrap();
+    assert_eq!((&found["confidence"], &found["count"]), (&json!("proven"), &json!(1)));
+    assert_eq!(found["evidence"][0]["facts"]["object"], "token");
 }
 
 #[tokio::test]

@@ -21,6 +21,10 @@ const SHARE: usize = 2;
 /// Node events around a burst that make it a rollout.
 const ROLLOUT: u64 = 5 * MINUTE;
 
+/// Between the stop of a node and its next start, if that is a restart: a deployment replaces the program, a machine that is
+/// updated takes longer.
+const RESTART: u64 = 2 * MINUTE;
+
 /// Headers that content delivery networks add.
 const CDN_HEADERS: &[&str] =
     &["cf-ray", "x-amz-cf-id", "fastly-client-ip", "x-akamai-edgescape", "x-azure-ref", "cdn-loop"];
@@ -28,6 +32,7 @@ const CDN_HEADERS: &[&str] =
 pub(super) fn check(window: &Window<'_>, _: &Asked, verdict: &mut Verdict) {
     bursts(window, verdict);
     crashes(window, verdict);
+    restarts(window, verdict);
 }
 
 fn bursts(window: &Window<'_>, verdict: &mut Verdict) {
@@ -109,6 +114,61 @@ fn burst(window: &Window<'_>, ends: &[(usize, &Entry, &Life<'_>)], verdict: &mut
     ]);
     let entries = ends.iter().map(|(idx, ..)| *idx).collect();
     verdict.found.push(Found::new(window, diagnosis, Confidence::Likely, entries, text, facts));
+}
+
+/// Drains that were followed by a start of the same node. Entries say `node.draining` of each: whether the node comes back, nobody
+/// knows before.
+fn restarts(window: &Window<'_>, verdict: &mut Verdict) {
+    let controls: Vec<(usize, &Entry)> = window.of_kind(Kind::Control).collect();
+    for (place, (start_idx, start)) in controls.iter().enumerate() {
+        if start.text("what") != Some("start") {
+            continue;
+        }
+        let before = |what: &str, until: usize| {
+            let mut own =
+                controls[..until].iter().enumerate().rev().filter(|(_, (_, entry))| entry.node == start.node);
+            own.find(|(_, (_, entry))| entry.text("what") == Some(what))
+        };
+        let Some((stop_place, (_, stop))) = before("stop", place) else { continue };
+        let Some((_, (_, drain))) = before("drain", stop_place) else { continue };
+        let gap = start.ts.saturating_sub(stop.ts);
+        if gap > RESTART {
+            continue;
+        }
+        let is_of_it = |entry: &Entry| {
+            entry.node == start.node
+                && entry.outcome == Diagnosis::NODE_DRAINING.as_str()
+                && (drain.ts..=start.ts).contains(&entry.ts)
+        };
+        let own = window.entries().iter().enumerate().filter(|(_, entry)| is_of_it(entry));
+        let mut entries: Vec<usize> = own.map(|(idx, _)| idx).collect();
+        if entries.is_empty() {
+            continue;
+        }
+        let n_ended = entries.iter().filter(|idx| window.entry(**idx).kind == Kind::Close).count();
+        let text = format!(
+            "Node {} was told to stop at {}, stopped at {} and was started again {} later; it ended {n_ended} connections.",
+            start.node,
+            time(drain.ts),
+            time(stop.ts),
+            span(gap)
+        );
+        let facts = facts([
+            ("node", json!(start.node)),
+            ("connections", json!(n_ended)),
+            ("gapMs", json!(gap / MILLI)),
+        ]);
+        let count = entries.len() as u64;
+        entries.push(*start_idx);
+        let mut found =
+            Found::new(window, Diagnosis::NODE_RESTART, Confidence::Proven, entries.clone(), text, facts);
+        // A connection that ended is the better example than the start.
+        if let Some(example) = entries.first() {
+            super::set_example(&mut found.finding, window.entry(*example));
+        }
+        found.finding.count = Some(count);
+        verdict.found.push(found);
+    }
 }
 
 /// Two starts of a node without a stop between them.
@@ -193,6 +253,33 @@ mod tests {
         let mut story = story(12, json!([]), 1);
         story.control(850_000, "drain", None);
         assert_found(&mut story, &[("proxy.rollout", Likely)]);
+    }
+
+    #[test]
+    fn a_drain_that_a_start_follows() {
+        // node.restart DX-2
+        let told = |gap: u64| {
+            let mut story = Story::default();
+            story.control(0, "start", None);
+            story.open(1_000, "a", "ann");
+            story.control(5_000, "drain", None);
+            story.close(5_100, "a", Diagnosis::NODE_DRAINING, "gateway", 1001);
+            story.control(6_000, "stop", None);
+            story.control(6_000 + gap, "start", None);
+            story
+        };
+        assert_found(&mut told(3_000), &[("node.restart", Proven)]);
+        assert_found(&mut told(120_001), &[]);
+        let mut other = told(3_000);
+        other.entries.last_mut().expect("a start").node = 2;
+        assert_found(&mut other, &[]);
+        // Nobody was there.
+        let mut empty = told(3_000);
+        empty.entries.retain(|entry| entry.kind == Kind::Control);
+        assert_found(&mut empty, &[]);
+        let found = told(3_000).found();
+        assert_eq!(found[0].finding.connection_id.as_deref(), Some("a"));
+        assert_eq!(found[0].finding.evidence[0].facts["gapMs"], 3_000);
     }
 
     #[test]

@@ -127,7 +127,7 @@ fn proof(id: &str) -> &'static [&'static str] {
 const KNOWS_EVERY_ID: u64 = 26 * HOUR;
 
 /// How certain an entry makes the cause that it names: proven where the letters say that whoever wrote it can prove it.
-pub(super) fn confidence(entry: &Entry, cause: &Cause, covered_since: u64) -> Confidence {
+pub(crate) fn confidence(entry: &Entry, cause: &Cause, covered_since: u64) -> Confidence {
     if cause.diagnosis == Diagnosis::GONE_UNKNOWN_ID
         && entry.ts.saturating_sub(covered_since) < KNOWS_EVERY_ID
     {

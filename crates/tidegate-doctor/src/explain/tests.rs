@@ -1,11 +1,12 @@
 //! Questions to a journal in memory, and what they are answered.
 
+use std::collections::BTreeMap;
 use std::future::ready;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
-use serde_json::json;
-use tidegate_core::journal::{Erase, Retention};
+use serde_json::{Value, json};
+use tidegate_core::journal::{Erase, OK, Retention};
 use tidegate_core::port::BoxFuture;
 
 use super::*;

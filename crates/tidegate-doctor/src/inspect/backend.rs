@@ -488,7 +488,7 @@ pub fn signature(answer: &Answered) -> Option<&'static str> {
 }
 
 fn find(answer: &Answered) -> Option<&'static Signature> {
-    let known = Signatures::shipped();
+    let known = Signatures::known();
     [On::Connect, On::Message, On::Disconnect].into_iter().find_map(|on| {
         let asked = signature::Answered {
             status: answer.status,
@@ -504,7 +504,7 @@ fn find(answer: &Answered) -> Option<&'static Signature> {
 
 /// Headers that the Django package demands of every request, in lower case.
 fn demanded() -> Vec<&'static str> {
-    let headers = Signatures::shipped().iter().find(|known| known.id() == "dj-headers");
+    let headers = Signatures::known().iter().find(|known| known.id() == "dj-headers");
     headers.into_iter().flat_map(Signature::headers).collect()
 }
 

@@ -220,7 +220,10 @@ impl Message {
         let status = answer.status;
         if is_sent && answer.leaks() && settings.integration.hide_backend_errors {
             // What a developer should see is not for clients; the operator has the cause.
-            if let Some(frame) = error_frame(handle, &stage, Some(&route), ErrorCode::Internal, request_id) {
+            let told = developer(gateway, handle, Diagnosis::ERROR_DETAIL_LEAK);
+            if let Some(frame) =
+                error_frame(handle, &stage, Some(&route), ErrorCode::Internal, request_id, told)
+            {
                 let _ = handle.push_reply(&OutboundMessage::text(frame), now);
             }
         } else if is_sent {
@@ -377,11 +380,15 @@ fn choose(
     };
     selected.is_json &= !queued.is_base64;
     if !gateway.throttles.admit(stage, &route.key, now) {
-        return Err(Failure::new(
-            ErrorCode::Throttled,
-            Diagnosis::RATELIMIT_STAGE,
-            "the throttle is exhausted",
-        ));
+        let failure =
+            Failure::new(ErrorCode::Throttled, Diagnosis::RATELIMIT_STAGE, "the throttle is exhausted");
+        return Err(match stage.throttle(&route.key) {
+            Some(throttle) => failure
+                .with("routeKey", &*route.key)
+                .with("limit", throttle.rate)
+                .with("burst", throttle.burst),
+            None => failure,
+        });
     }
     Ok(Chosen { route: Arc::clone(route), is_json: selected.is_json, remark })
 }
@@ -484,11 +491,12 @@ fn error_frame(
     route: Option<&Route>,
     code: ErrorCode,
     request_id: RequestId,
+    told: Option<Diagnosis>,
 ) -> Option<Bytes> {
     let row = code.row();
     let message = code.message_text();
     let id = handle.facts.connection_id;
-    Some(Bytes::from(match stage.settings.data_plane.error_frames {
+    let mut body = match stage.settings.data_plane.error_frames {
         ErrorFrames::None => return None,
         ErrorFrames::Aws => error_body(message, id, "requestId", request_id),
         ErrorFrames::Detailed => {
@@ -497,7 +505,18 @@ fn error_frame(
             let key = serde_json::Value::from(route.map_or("", |route| &route.key));
             format!(r#"{body}, "responseType":"{}", "routeKey":{key}}}"#, row.response_type)
         }
-    }))
+    };
+    if let Some(told) = told {
+        let told = serde_json::json!({ "id": told.as_str(), "sentence": told.describe().title });
+        body.pop();
+        body = format!(r#"{body}, "tidegate": {told}}}"#);
+    }
+    Some(Bytes::from(body))
+}
+
+/// The diagnosis, where the client is one that is told it.
+fn developer(gateway: &Gateway, handle: &Handle, diagnosis: Diagnosis) -> Option<Diagnosis> {
+    gateway.is_debugged(handle.facts.source_ip).then_some(diagnosis)
 }
 
 /// Tells client and operator what went wrong. The connection stays open.
@@ -513,7 +532,8 @@ fn refuse(
     request_id: RequestId,
     now: u64,
 ) {
-    let frame = error_frame(handle, stage, route, failure.code, request_id);
+    let told = developer(gateway, handle, failure.diagnosis);
+    let frame = error_frame(handle, stage, route, failure.code, request_id, told);
     if let Some(frame) = frame {
         // A client that reads too slowly misses the frame as it misses everything else.
         let _ = handle.push_reply(&OutboundMessage::text(frame), now);

@@ -62,7 +62,7 @@ pub(crate) fn set_request_id(gateway: &Gateway, attempt: &Attempt, reply: &mut R
         headers.insert("x-amz-apigw-id", value.clone());
         headers.insert("tidegate-request-id", value);
     }
-    if let Ok(value) = HeaderValue::from_str(&gateway.uuid()) {
+    if let Ok(value) = HeaderValue::from_str(&gateway.uuid(attempt.request_id())) {
         headers.insert("x-amzn-requestid", value);
     }
 }

@@ -47,7 +47,7 @@ pub(super) fn judge(gateway: &Gateway, call: &Call<'_>, request: &Outgoing, answ
         adds_slash: location.is_some_and(|location| adds_slash(location, request.uri.path())),
         on,
     };
-    let known = Signatures::shipped();
+    let known = Signatures::known();
     let signature = known.find(&answered);
     let beside = known.find_beside(&answered);
     if answer.status < 300 && signature.is_none() {
@@ -100,7 +100,7 @@ pub(super) fn note_accepted(call: &Call<'_>) {
 
 /// The cause that follows from where the backend was looked for.
 pub(super) fn explain_no_connection(mut failure: Failure, origin: Origin<'_>) -> Failure {
-    let is_tunnel = Signatures::shipped().is_tunnel(origin.host);
+    let is_tunnel = Signatures::known().is_tunnel(origin.host);
     let nearness = Nearness::of(origin.host);
     let is_timeout = failure.diagnosis == Diagnosis::INTEGRATION_CONNECT_TIMEOUT;
     let not_tls = failure.facts.get("errorClass").is_some_and(|class| class == "tls-not-spoken");
@@ -257,7 +257,7 @@ impl Sent<'_> {
     }
 
     fn is_tunnel(&self) -> bool {
-        Signatures::shipped().is_tunnel(Origin::of(&self.request.uri).host)
+        Signatures::known().is_tunnel(Origin::of(&self.request.uri).host)
     }
 
     /// Header lines that left, without their values.

@@ -43,6 +43,8 @@ const PUT: &str = "INSERT INTO record (kind, key, created_at, expires_at, body) 
 const DELETE: &str = "DELETE FROM record WHERE kind = ?1 AND key = ?2";
 const LOAD: &str = "SELECT key, created_at, expires_at, body FROM record
     WHERE kind = ?1 ORDER BY created_at, key";
+const FIRST: &str = "SELECT key, created_at, expires_at, body FROM record
+    WHERE kind = ?1 ORDER BY created_at, key LIMIT 1";
 const LIST: &str = "SELECT key, created_at, expires_at, body FROM record
     WHERE kind = ?1 ORDER BY created_at DESC, key DESC LIMIT ?2";
 const LIST_AFTER: &str = "SELECT key, created_at, expires_at, body FROM record
@@ -142,6 +144,14 @@ pub(super) fn load(connection: &Connection, kind: RecordKind) -> Result<Vec<Reco
         .and_then(|mut statement| {
             statement.query_map([kind.as_str()], |row| record(kind, row))?.collect::<Result<_, _>>()
         })
+        .map_err(|error| unavailable("read", error))
+}
+
+/// The oldest one.
+pub(super) fn oldest(connection: &Connection, kind: RecordKind) -> Result<Option<Record>, StoreError> {
+    connection
+        .prepare_cached(FIRST)
+        .and_then(|mut statement| statement.query_row([kind.as_str()], |row| record(kind, row)).optional())
         .map_err(|error| unavailable("read", error))
 }
 

@@ -80,6 +80,8 @@ async fn a_put_replaces_and_a_delete_ignores_absent() {
             RecordChange::Delete(RecordKind::Token, "a".into()),
         ];
         store.write(changes).await.expect("write");
+        assert_eq!(store.oldest(kind).await.expect("oldest").expect("a record").key, "a");
+        assert_eq!(store.oldest(RecordKind::Token).await.expect("oldest"), None);
         // A ban for ever stays one.
         assert_eq!(store.load(kind).await.expect("load"), [record(kind, "a", 5, i64::MAX as u64, "changed")]);
         let now = 4_000_000_000_000;

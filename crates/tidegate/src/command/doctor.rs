@@ -30,7 +30,7 @@ pub(crate) async fn run(mut args: DoctorArgs) -> anyhow::Result<ExitCode> {
             if let Some(subject) = args.inspect.bundle.clone() {
                 return bundle(subject, args).await;
             }
-            inspect::run(&args.inspect, args.json, args.strict, args.probe.verbose, args.timeout).await
+            inspect::run(&args.inspect, &args.probe, args.json, args.strict, args.timeout).await
         }
         (Some(_), true) => {
             eprintln!(

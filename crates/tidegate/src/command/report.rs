@@ -27,10 +27,11 @@ const MAX_NAMES: usize = 50;
 /// APIs of a report that are looked at.
 const MAX_APIS: usize = 5;
 
-/// In place of log lines.
-const NO_LOG: &str = "The node keeps no log lines: it writes them to its standard error, where the service manager collects them,
-for example `journalctl -u tidegate`. What they say of connections is in journal.jsonl, too; every line of the
-level WARN or ERROR has `diag`, the id that `tidegate explain` explains.
+/// In front of the log lines.
+const ABOUT_LOG: &str =
+    "# Of the newest 1000 log lines of the node, those that name the subject, its connections or its requests.
+# Older ones are where the service manager keeps its standard error, for example `journalctl -u tidegate`.
+# Every line of the level WARN or ERROR has `diag`, the id that `tidegate explain` explains.
 ";
 
 /// A file of the archive, and what is in it.
@@ -78,7 +79,7 @@ pub(crate) async fn run(args: ReportArgs) -> anyhow::Result<ExitCode> {
             "names and dates of the certificates that the node serves",
             &report["certificates"],
         ),
-        Part { name: "log.txt", text: "where the log lines are", bytes: NO_LOG.as_bytes().to_vec() },
+        Part { name: "log.txt", text: "log lines of the node about the subject", bytes: log(&report["log"]) },
         part("settings.json", "settings of the node and their origin; secrets masked", &report["settings"]),
         part(
             "versions.json",
@@ -148,6 +149,16 @@ async fn looked_at(node: &mut Node, report: &Value) -> Value {
         answers.insert(id, answer);
     }
     Value::Object(answers)
+}
+
+/// The log lines, one a line.
+fn log(lines: &Value) -> Vec<u8> {
+    let mut text = ABOUT_LOG.to_owned();
+    for line in lines.as_array().into_iter().flatten().filter_map(Value::as_str) {
+        text.push_str(line);
+        text.push('\n');
+    }
+    text.into_bytes()
 }
 
 fn part(name: &'static str, text: &'static str, value: &Value) -> Part {

@@ -13,11 +13,13 @@ use tidegate_doctor::report::{Finding, Probe, ProbeResult, Report, Style};
 use crate::admin_client::{Body, ClientError, path};
 use crate::cli::EXIT_USAGE;
 use crate::cli::doctor::inspect::InspectArgs;
+use crate::cli::doctor::probe::ProbeArgs;
 use crate::cli::node::{NodeArgs, ScopeArgs};
 use crate::command::node::Node;
 use crate::output;
 
 mod configuration;
+mod domain;
 mod log_file;
 mod push;
 pub(super) mod reflect;
@@ -28,17 +30,17 @@ const EXIT_INTERNAL: u8 = 4;
 
 pub(super) async fn run(
     args: &InspectArgs,
+    outside: &ProbeArgs,
     is_json: bool,
     is_strict: bool,
-    is_verbose: bool,
     timeout: Duration,
 ) -> anyhow::Result<ExitCode> {
-    match inspect(args, timeout).await {
+    match inspect(args, outside, timeout).await {
         Ok(report) => {
             let text = match is_json {
                 true => format!("{}\n", serde_json::to_string(&report)?),
                 false => {
-                    let style = Style { color: output::is_colored(), verbose: is_verbose };
+                    let style = Style { color: output::is_colored(), verbose: outside.verbose };
                     plain_lines(&report.text(style))
                 }
             };
@@ -68,7 +70,7 @@ fn plain_lines(text: &str) -> String {
 }
 
 /// Everything that was asked for, as one report.
-async fn inspect(args: &InspectArgs, timeout: Duration) -> anyhow::Result<Report> {
+async fn inspect(args: &InspectArgs, outside: &ProbeArgs, timeout: Duration) -> anyhow::Result<Report> {
     let started = Instant::now();
     let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string();
     let mut report = Report::new("doctor", "", now);
@@ -91,9 +93,7 @@ async fn inspect(args: &InspectArgs, timeout: Duration) -> anyhow::Result<Report
     }
     if let Some(name) = &args.domain {
         targets.push(format!("domain name {name}"));
-        let answer =
-            node.get()?.change(Method::POST, &["domains", name, "doctor"], &[], Body::Nothing).await?;
-        merge(&mut report, answer["report"].clone())?;
+        domain::check(node.get()?, name, outside, timeout, &mut report).await?;
     }
     if let Some(id) = &args.connection {
         targets.push(format!("connection {id}"));
