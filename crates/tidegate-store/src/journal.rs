@@ -5,6 +5,7 @@
 //! connections and requests begin with their time, so that the indexes over them grow at their right edge and an entry
 //! costs a few microseconds however many there are.
 
+mod packed;
 mod query;
 mod retention;
 mod schema;
@@ -130,6 +131,7 @@ impl SqliteJournal {
         if found == 0 {
             return Err(unavailable("open", "the file is no journal"));
         }
+        schema::fill_up(&connection, found).map_err(failed)?;
         let source = Source::ReadOnly(Arc::new(Mutex::new(connection)));
         Ok(Self::new(source, Some(path), JournalOptions::default()))
     }
