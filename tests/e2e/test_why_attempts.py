@@ -6,6 +6,7 @@ Intervals are as short as the rules let them be. Clients have addresses of their
 import json
 import shlex
 import subprocess
+import threading
 import time
 
 import pytest
@@ -158,6 +159,22 @@ def test_a_page_that_mounts_twice(gateway, backend):
     api = guarded(gateway, backend, WITH_TOKEN)
     both = [api.open(f"ws_token={token_of(api, user='bob')}", headers=PAGE) for _ in range(2)]
     assert "browser.double-mount" not in ids(explain(gateway, request_id(both[1]), code=1))
+
+
+def test_a_page_that_drops_the_first_before_it_opens(gateway, backend):
+    """Y6 browser.double-mount handshake.client-gave-up: the page closes while it connects, so no close frame is sent."""
+    api = guarded(gateway, backend, WITH_TOKEN)
+    hold = threading.Event()
+    backend.on("/connect", hold=hold)
+    # Tokens first: between the two handshakes of a page that mounts twice nothing takes time.
+    tokens = [token_of(api, user="ann") for _ in range(2)]
+    first, second = (api.open(f"ws_token={token}", headers=PAGE, wait=False) for token in tokens)
+    backend.wait(2, "/connect")
+    first.reset()
+    hold.set()
+    assert second.finish().status == 101
+    backend.wait(1, "/disconnect")
+    why(gateway, request_id(second), "browser.double-mount", "proven")
 
 
 def test_too_many_sockets_of_one_browser(gateway, backend):

@@ -24,7 +24,7 @@ use tidegate_core::port::{BoxFuture, StoreError};
 use tokio::sync::Notify;
 
 pub use self::address::{AddressKey, ClientAddress};
-use self::sample::{Kept, Sampler, Share};
+use self::sample::{Handled, Kept, Sampler, Share};
 
 /// Notices that wait at most; of about a kilobyte each.
 pub const CAPACITY: usize = 16_384;
@@ -106,6 +106,8 @@ pub struct Journal {
     clock: fn() -> u64,
     /// How many handshakes are written, to be asked without the buffer's lock.
     share: Arc<Share>,
+    /// Handled messages of this minute.
+    handled: Handled,
     buffer: Mutex<Buffer>,
     /// Something is in the buffer.
     filled: Notify,
@@ -144,6 +146,7 @@ impl Journal {
             config: Arc::new(config),
             clock,
             share: sampler.share(),
+            handled: Handled::default(),
             buffer: Mutex::new(Buffer { successes: Vec::new(), failures: Vec::new(), sampler }),
             filled: Notify::new(),
             half_full: Notify::new(),
@@ -157,6 +160,18 @@ impl Journal {
 
     /// Takes a notice. Never waits.
     pub fn take(&self, notice: Notice) {
+        match &notice {
+            // What a handshake asked its backend stands in the handshake's own entry; messages are counted.
+            Notice::IntegrationCalled { .. } if !entry::is_failure(&notice) => return,
+            Notice::MessageHandled { place, size, dropped_reply, remark, .. } => {
+                // The first of a minute with something remarkable is written, as an example.
+                let is_first = self.handled.count(place, *size, *dropped_reply, *remark);
+                if remark.is_none() || !is_first {
+                    return;
+                }
+            }
+            _ => {}
+        }
         let at = (self.clock)();
         let mut buffer = self.buffer.lock();
         let kept = buffer.sampler.look(&notice, at);
@@ -239,8 +254,8 @@ impl Journal {
 
     /// The counts of what went well become entries.
     fn conclude_minute(&self) {
+        let counted = self.handled.conclude();
         let mut buffer = self.buffer.lock();
-        let counted = buffer.sampler.conclude();
         let at = (self.clock)();
         for notice in counted {
             buffer.successes.push(Taken { at, notice, one_in: 1 });

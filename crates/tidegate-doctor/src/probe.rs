@@ -346,6 +346,12 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
+    /// Is it known that a Tidegate answers at the address?
+    fn is_at_tidegate(&self) -> bool {
+        matches!(self.identity, Identity::Named | Identity::Full(_))
+            || self.opening.as_ref().is_some_and(|opening| opening.is_tidegate)
+    }
+
     fn add(&mut self, finding: Finding) {
         if !self.findings.iter().any(|known| known.id == finding.id) {
             self.findings.push(finding);

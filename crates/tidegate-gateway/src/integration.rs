@@ -228,9 +228,9 @@ fn note(
     trace: Option<&Trace>,
 ) {
     let event = call.event;
-    // Ordinary successes of messages are too many to gather facts about.
-    let is_ordinary = matches!(event.kind, EventKind::Message { .. })
-        && result.as_ref().is_ok_and(|answer| answer.status < 300 && answer.judged.is_none());
+    // Ordinary successes are too many to gather facts about: nobody keeps an entry of theirs.
+    let is_ordinary =
+        result.as_ref().is_ok_and(|answer| (200..300).contains(&answer.status) && answer.judged.is_none());
     let facts = match is_ordinary {
         true => Facts::none(),
         false => gateway.facts(|| facts_of(call, result, trace)),

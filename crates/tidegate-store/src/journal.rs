@@ -5,6 +5,7 @@
 //! connections and requests begin with their time, so that the indexes over them grow at their right edge and an entry
 //! costs a few microseconds however many there are.
 
+mod packed;
 mod query;
 mod retention;
 mod schema;
@@ -130,6 +131,7 @@ impl SqliteJournal {
         if found == 0 {
             return Err(unavailable("open", "the file is no journal"));
         }
+        schema::fill_up(&connection, found).map_err(failed)?;
         let source = Source::ReadOnly(Arc::new(Mutex::new(connection)));
         Ok(Self::new(source, Some(path), JournalOptions::default()))
     }
@@ -299,5 +301,46 @@ impl Write for Step {
             }
             Self::Erase(ids) => retention::erase(connection, ids),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_of_an_earlier_version_is_read_and_brought_up() {
+        // DX-6: facts as JSON, before they were packed.
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.db");
+        let connection = Connection::open(&path).unwrap();
+        for step in &schema::MIGRATIONS[..2] {
+            connection.execute_batch(step).unwrap();
+        }
+        connection
+            .execute_batch(
+                r#"INSERT INTO entry (id, kind, node, connection_id, facts)
+                   VALUES (2048000, 0, 0, 'awIf_YAAAACqFOg=', '{"status":101,"host":"a.example"}');
+                   UPDATE total SET entries = 1;
+                   PRAGMA user_version = 2"#,
+            )
+            .unwrap();
+        drop(connection);
+        let asked = EntryQuery {
+            connection_id: Some("awIf_YAAAACqFOg=".to_owned()),
+            limit: 10,
+            ..EntryQuery::default()
+        };
+        let facts = serde_json::json!({ "status": 101, "host": "a.example" });
+        let before = SqliteJournal::open_read_only(&path).unwrap();
+        let found = before.query(asked.clone()).await.unwrap();
+        assert_eq!((found.len(), found[0].ts), (1, 1000));
+        assert_eq!(serde_json::Value::Object(found[0].facts.clone()), facts);
+        assert_eq!(before.state().await.unwrap().entries, 1);
+        drop(before);
+        let journal = SqliteJournal::open(&path, JournalOptions::default()).unwrap();
+        assert_eq!(journal.query(asked.clone()).await.unwrap(), found);
+        drop(journal);
+        assert_eq!(SqliteJournal::open_read_only(&path).unwrap().query(asked).await.unwrap(), found);
     }
 }

@@ -5,11 +5,14 @@ use std::collections::BTreeMap;
 use serde_json::json;
 use tidegate_core::diagnosis::Diagnosis;
 
-use super::{Asked, Found, MILLI, Verdict, Window, facts, is_browser, span};
+use super::{Asked, Found, Life, MILLI, Verdict, Window, facts, is_browser, span};
 use crate::report::Confidence;
 
 /// Between the two handshakes. Source: the row.
 const TWICE: u64 = 100 * MILLI;
+
+/// Requests that come so close on two sockets are taken up in any order: which was the first cannot be told.
+const TOGETHER: u64 = 20 * MILLI;
 
 /// How long the first may have been open: the page drops it as soon as it can.
 const JUST_AFTER: u64 = 500 * MILLI;
@@ -24,32 +27,19 @@ pub(super) fn check(window: &Window<'_>, _: &Asked, verdict: &mut Verdict) {
 
 fn double_mount(window: &Window<'_>, verdict: &mut Verdict) {
     for lives in window.by_client().into_values() {
+        let mut attempts: Vec<Attempt<'_>> =
+            lives.into_iter().filter_map(|life| Attempt::of(window, life)).collect();
+        // Entries are in the order in which handshakes ended: the first may end last, because its client has left.
+        attempts.sort_by_key(|attempt| attempt.begun);
         let mut entries = Vec::new();
         let mut shortest = u64::MAX;
-        for pair in lives.windows(2) {
-            let (first, second) = (pair[0], pair[1]);
-            let (Some(first_attempt), Some(second_attempt)) = (window.attempt(first), window.attempt(second))
-            else {
-                continue;
-            };
-            // An attempt is written when it is answered; it began by its duration earlier.
-            let begun = |ts: u64, duration: Option<f64>| {
-                ts.saturating_sub((duration.unwrap_or_default() * 1000.0) as u64)
-            };
-            let apart = begun(second_attempt.ts, second_attempt.duration_ms)
-                .abs_diff(begun(first_attempt.ts, first_attempt.duration_ms));
-            let agent = window.text(first, "userAgent");
-            let gave_up = first_attempt.outcome == Diagnosis::HANDSHAKE_CLIENT_GAVE_UP.as_str();
-            let left = window.close(first).is_some_and(|close| {
-                close.text("by") == Some("client") && close.ts.saturating_sub(first_attempt.ts) <= JUST_AFTER
-            });
-            if apart <= TWICE
-                && is_browser(agent)
-                && agent == window.text(second, "userAgent")
-                && (gave_up || left)
-            {
+        for pair in attempts.windows(2) {
+            let (first, second) = (&pair[0], &pair[1]);
+            let apart = second.begun.abs_diff(first.begun);
+            let drops = first.is_dropped || second.is_dropped && apart <= TOGETHER;
+            if apart <= TWICE && drops && first.agent == second.agent && is_browser(first.agent) {
                 shortest = shortest.min(apart);
-                entries.extend([first.attempt, second.attempt].into_iter().flatten());
+                entries.extend([first.entry, second.entry]);
             }
         }
         if entries.is_empty() {
@@ -65,6 +55,35 @@ fn double_mount(window: &Window<'_>, verdict: &mut Verdict) {
             Found::new(window, Diagnosis::BROWSER_DOUBLE_MOUNT, Confidence::Proven, entries, text, facts);
         found.finding.count = Some(n_pairs as u64);
         verdict.found.push(found);
+    }
+}
+
+/// One handshake, as far as the rule of two looks at it.
+struct Attempt<'a> {
+    /// Position of its entry.
+    entry: usize,
+    /// When its request came; microseconds since 1970.
+    begun: u64,
+    agent: Option<&'a str>,
+    /// The page closed it before it opened or just after.
+    is_dropped: bool,
+}
+
+impl<'a> Attempt<'a> {
+    fn of(window: &Window<'a>, life: &Life<'a>) -> Option<Self> {
+        let attempt = window.attempt(life)?;
+        let duration = attempt.duration_ms.unwrap_or_default();
+        let gave_up = attempt.outcome == Diagnosis::HANDSHAKE_CLIENT_GAVE_UP.as_str();
+        let left = window.close(life).is_some_and(|close| {
+            close.text("by") == Some("client") && close.ts.saturating_sub(attempt.ts) <= JUST_AFTER
+        });
+        Some(Self {
+            entry: life.attempt?,
+            // An attempt is written when it is answered; it began by its duration earlier.
+            begun: attempt.ts.saturating_sub((duration * 1000.0) as u64),
+            agent: window.text(life, "userAgent"),
+            is_dropped: gave_up || left,
+        })
     }
 }
 
@@ -111,6 +130,8 @@ fn socket_limit(window: &Window<'_>, verdict: &mut Verdict) {
 mod tests {
     use super::super::tests::{Story, assert_found};
     use super::*;
+    use tidegate_core::journal::Entry;
+
     use Confidence::{Likely, Proven};
 
     #[test]
@@ -125,6 +146,30 @@ mod tests {
             story.open(1_000, "a", "ann").set("userAgent", "Mozilla/5.0");
             story.open(1_000 + apart, "b", "ann").set("userAgent", "Mozilla/5.0");
             story.close(1_200, "a", Diagnosis::GONE_CLIENT_CLOSED, by, 1006);
+            assert_found(&mut story, &expected);
+        }
+    }
+
+    #[test]
+    fn the_first_is_dropped_before_it_opens() {
+        // browser.double-mount: its entry may come after that of the second, which the gateway may even have taken up first.
+        for (first_lasted, second_begun, expected) in [
+            // The first begins at 1000 and ends at 1090, after the second opened.
+            (90, 1_030, vec![("browser.double-mount", Proven)]),
+            (90, 999, vec![("browser.double-mount", Proven)]),
+            (90, 980, vec![("browser.double-mount", Proven)]),
+            // The second is the one that was dropped.
+            (90, 979, vec![]),
+            // Too far apart.
+            (200, 1_101, vec![]),
+        ] {
+            let mut story = Story::default();
+            let gave_up = Diagnosis::HANDSHAKE_CLIENT_GAVE_UP;
+            let lasted = |ms: u64| move |entry: &mut Entry| entry.duration_ms = Some(ms as f64);
+            let first = story.refuse(1_000 + first_lasted, "a", "ann", gave_up, 499);
+            first.set("userAgent", "Mozilla/5.0").edit(lasted(first_lasted));
+            let second = story.open(second_begun + 5, "b", "ann");
+            second.set("userAgent", "Mozilla/5.0").edit(lasted(5));
             assert_found(&mut story, &expected);
         }
     }

@@ -5,10 +5,11 @@
 //! is chosen by the connection's id: an end that is written belongs to a handshake that is.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher as _, Hash, RandomState};
+use std::hash::{BuildHasher as _, BuildHasherDefault, Hash, Hasher, RandomState};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use parking_lot::Mutex;
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::id::ConnectionId;
 use tidegate_core::journal::{Facts, Kind};
@@ -16,8 +17,11 @@ use tidegate_core::notice::{Notice, Place};
 
 use super::entry;
 
-/// Routes whose messages are counted at a time; messages of further ones are not counted until the minute ends.
+/// Routes whose messages one thread counts at a time; messages of further ones are not counted until the minute ends.
 const MAX_ROUTES: usize = 4096;
+
+/// Counts of handled messages that threads share among them. Source: workers of a machine of middle size.
+const N_SHARDS: usize = 8;
 
 /// What becomes of a notice.
 pub(super) enum Kept {
@@ -108,7 +112,6 @@ pub(super) struct Sampler {
     handshakes: Rate,
     ends: Rate,
     posts: Rate,
-    messages: HashMap<RouteId, Count>,
     share: Arc<Share>,
     n_sampled: u64,
 }
@@ -119,7 +122,6 @@ impl Sampler {
             handshakes: Rate::new(handshakes),
             ends: Rate::new(handshakes),
             posts: Rate::new(posts),
-            messages: HashMap::new(),
             share: Arc::default(),
             n_sampled: 0,
         }
@@ -137,16 +139,10 @@ impl Sampler {
 
     /// Decides about a notice of a time in microseconds.
     pub(super) fn look(&mut self, notice: &Notice, at: u64) -> Kept {
-        if let Notice::MessageHandled { place, size, dropped_reply, remark, .. } = notice {
-            // The first of a minute with something remarkable is written, as an example.
-            let is_first = self.count_message(place, *size, *dropped_reply, *remark);
-            return if remark.is_some() && is_first { Kept::Failure } else { Kept::No };
-        }
         if entry::is_failure(notice) {
             return Kept::Failure;
         }
         let (rate, place) = match notice {
-            // What a handshake asked its backend stands in the handshake's own entry; messages are counted.
             Notice::IntegrationCalled { .. } => return Kept::No,
             Notice::ConnectionOpened { place, .. } | Notice::TokenRequested { place, .. } => {
                 (&mut self.handshakes, place)
@@ -176,10 +172,60 @@ impl Sampler {
         self.n_sampled += 1;
         Kept::No
     }
+}
 
-    /// True for the first of its kind since the last minute's end.
-    fn count_message(
-        &mut self,
+/// Handled messages, counted for each route until the minute ends. Threads count apart from each other: there are so many
+/// messages that one lock for all of them would be waited for.
+#[derive(Debug, Default)]
+pub(super) struct Handled {
+    shards: [Mutex<Counts>; N_SHARDS],
+}
+
+type Counts = HashMap<RouteId, Count, BuildHasherDefault<AddressHasher>>;
+
+/// Of addresses, which nobody chooses: each is mixed in with one multiplication.
+#[derive(Default)]
+struct AddressHasher(u64);
+
+impl Hasher for AddressHasher {
+    fn finish(&self) -> u64 {
+        self.0 ^ self.0 >> 32
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = (self.0.rotate_left(23) ^ number).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    }
+
+    fn write_usize(&mut self, number: usize) {
+        self.write_u64(number as u64);
+    }
+
+    fn write_u16(&mut self, number: u16) {
+        self.write_u64(u64::from(number));
+    }
+
+    fn write_isize(&mut self, number: isize) {
+        self.write_u64(number as u64);
+    }
+}
+
+/// Which shard a thread counts in.
+fn shard() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static SHARD: usize = NEXT.fetch_add(1, Ordering::Relaxed) % N_SHARDS;
+    }
+    SHARD.with(|shard| *shard)
+}
+
+impl Handled {
+    /// Counts one. True for the first with this remark on its route since the last minute's end.
+    pub(super) fn count(
+        &self,
         place: &Place,
         size: usize,
         dropped_reply: bool,
@@ -188,8 +234,11 @@ impl Sampler {
         let address = |text: &Arc<str>| text.as_ptr() as usize;
         let route = place.route_key.as_ref().map_or(0, address);
         let id = (address(&place.api_id), address(&place.stage), route, remark);
-        let n_routes = self.messages.len();
-        let count = match self.messages.entry(id) {
+        // Of remarkable ones the first is an example: all threads have to agree on it.
+        let shard = if remark.is_some() { 0 } else { shard() };
+        let mut counts = self.shards[shard].lock();
+        let n_routes = counts.len();
+        let count = match counts.entry(id) {
             std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
             std::collections::hash_map::Entry::Vacant(new) if n_routes < MAX_ROUTES => {
                 // The texts are held, so that no other text gets their addresses meanwhile.
@@ -210,9 +259,22 @@ impl Sampler {
     }
 
     /// The counts so far as notices; they begin anew.
-    pub(super) fn conclude(&mut self) -> Vec<Notice> {
-        let mut counts: Vec<(RouteId, Count)> = self.messages.drain().collect();
-        self.messages.shrink_to_fit();
+    pub(super) fn conclude(&self) -> Vec<Notice> {
+        let mut all = Counts::default();
+        for shard in &self.shards {
+            for (id, count) in std::mem::take(&mut *shard.lock()) {
+                match all.entry(id) {
+                    std::collections::hash_map::Entry::Occupied(mut known) => {
+                        let known = known.get_mut();
+                        known.handled += count.handled;
+                        known.bytes += count.bytes;
+                        known.dropped_replies += count.dropped_replies;
+                    }
+                    std::collections::hash_map::Entry::Vacant(new) => drop(new.insert(count)),
+                }
+            }
+        }
+        let mut counts: Vec<(RouteId, Count)> = all.into_iter().collect();
         counts.sort_by(|(_, a), (_, b)| {
             (&a.place.api_id, &a.place.stage, &a.place.route_key).cmp(&(
                 &b.place.api_id,

@@ -447,6 +447,22 @@ async fn handled_messages_are_counted_by_the_minute() {
 }
 
 #[tokio::test]
+async fn messages_of_several_threads_are_one_count() {
+    // DX-7
+    let (_, journal) = journal(JournalConfig::default());
+    let (journal, place) = (&journal, &place());
+    std::thread::scope(|scope| {
+        for _ in 0..12 {
+            scope.spawn(move || (0..100).for_each(|_| journal.take(handled(place, None))));
+        }
+    });
+    journal.close().await.expect("written");
+    let found = all(journal).await;
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].number("handled"), Some(1200.0));
+}
+
+#[tokio::test]
 async fn above_a_rate_successes_are_sampled_and_failures_never() {
     // DX-12
     let (_, journal) = journal(JournalConfig { sample_handshakes: 100, ..JournalConfig::default() });

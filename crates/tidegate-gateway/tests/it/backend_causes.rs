@@ -478,13 +478,9 @@ async fn a_healthy_backend_gives_no_entry() {
     client.close(1000, "").await;
     plane.nobody_is_left().await;
     assert!(plane.is_healthy(), "{:?}", plane.notices.record.all());
-    // Ordinary successes of messages carry no facts.
+    // Ordinary successes carry no facts: nobody keeps an entry of theirs.
     let calls = plane.all_seen("integration");
-    assert!(
-        calls
-            .iter()
-            .filter(|call| call.place.route_key.as_deref() == Some("$default"))
-            .all(|call| call.facts.is_empty())
-    );
+    assert!(calls.len() >= 5, "{calls:?}");
+    assert!(calls.iter().all(|call| call.facts.is_empty()), "{calls:?}");
     plane.end().await;
 }

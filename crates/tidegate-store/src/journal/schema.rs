@@ -3,11 +3,11 @@
 use std::fmt::Write as _;
 
 use rusqlite::{CachedStatement, Connection, Row};
-use serde::Serialize;
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::journal::{Draft, Entry, Kind, OK};
 use tidegate_core::port::StoreError;
 
+use super::packed;
 use crate::engine::unavailable;
 
 /// Bits of an id below its time: entries of one microsecond that are told apart without a look.
@@ -18,7 +18,7 @@ const COUNT_BITS: u32 = 11;
 /// An id is the time in microseconds with a count behind it: the order of ids is the order of time, and no index is
 /// needed for that. `kind` is the place in `Kind::ALL`. A success has no outcome. `total` holds the number of entries,
 /// because counting reads them all.
-pub(super) const MIGRATIONS: [&str; 2] = [
+pub(super) const MIGRATIONS: [&str; 3] = [
     "
     CREATE TABLE entry (
         id            INTEGER PRIMARY KEY,
@@ -56,19 +56,33 @@ pub(super) const MIGRATIONS: [&str; 2] = [
     DROP INDEX entry_user;
     DROP INDEX entry_address;
 ",
+    // Facts as `packed.rs` has them; `facts` holds those of entries that were written before, or that come as entries.
+    "
+    ALTER TABLE entry ADD COLUMN packed BLOB;
+",
 ];
+
+/// For a file that was written before its last steps and is only read: the columns that it lacks are empty.
+pub(super) fn fill_up(connection: &Connection, version: u32) -> rusqlite::Result<()> {
+    match version {
+        0..3 => {
+            connection.execute_batch("CREATE TEMP VIEW entry AS SELECT *, NULL AS packed FROM main.entry")
+        }
+        _ => Ok(()),
+    }
+}
 
 /// Place of [`Kind::Control`] in `Kind::ALL`; it stands in the schema.
 pub(super) const CONTROL: i64 = 12;
 
 /// What [`entry`] reads, in its order.
 pub(super) const COLUMNS: &str = "id, kind, outcome, request_id, connection_id, client_ref, node, api_id, stage, \
-     route_key, user, address, duration_ms, facts";
+     route_key, user, address, duration_ms, facts, packed";
 
 // Ignored where the id is taken.
 const INSERT: &str = "INSERT OR IGNORE INTO entry (id, kind, outcome, request_id, connection_id, client_ref, node, \
-     api_id, stage, route_key, user, address, duration_ms, facts) \
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
+     api_id, stage, route_key, user, address, duration_ms, facts, packed) \
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
 
 /// The smallest id of a time.
 pub(super) fn first_id(ts: u64) -> i64 {
@@ -110,6 +124,7 @@ struct Columns<'a> {
 /// Adds entries; the caller has opened a transaction.
 pub(super) fn append(connection: &Connection, entries: &[Entry]) -> Result<(), StoreError> {
     let mut inserts = Inserts::new(connection)?;
+    let mut facts = Vec::new();
     for entry in entries {
         let columns = Columns {
             ts: entry.ts,
@@ -126,7 +141,11 @@ pub(super) fn append(connection: &Connection, entries: &[Entry]) -> Result<(), S
             address: entry.address.as_deref(),
             duration_ms: entry.duration_ms,
         };
-        inserts.add(&columns, (!entry.facts.is_empty()).then_some(&entry.facts))?;
+        facts.clear();
+        if !entry.facts.is_empty() {
+            serde_json::to_writer(&mut facts, &entry.facts).map_err(|error| unavailable("write", error))?;
+        }
+        inserts.add(&columns, some(std::str::from_utf8(&facts).ok()), &[])?;
     }
     add_to_total(connection, i64::try_from(entries.len()).unwrap_or(i64::MAX))
 }
@@ -135,6 +154,7 @@ pub(super) fn append(connection: &Connection, entries: &[Entry]) -> Result<(), S
 pub(super) fn append_drafts(connection: &Connection, drafts: &[Draft]) -> Result<(), StoreError> {
     let mut inserts = Inserts::new(connection)?;
     let (mut request_id, mut connection_id) = (String::new(), String::new());
+    let mut packed = Vec::new();
     for draft in drafts {
         let place = &draft.place;
         let columns = Columns {
@@ -152,7 +172,9 @@ pub(super) fn append_drafts(connection: &Connection, drafts: &[Draft]) -> Result
             address: draft.address.as_deref(),
             duration_ms: draft.duration_ms,
         };
-        inserts.add(&columns, (!draft.facts.is_empty()).then_some(&draft.facts))?;
+        packed.clear();
+        packed::write(&mut packed, &draft.facts);
+        inserts.add(&columns, None, &packed)?;
     }
     add_to_total(connection, i64::try_from(drafts.len()).unwrap_or(i64::MAX))
 }
@@ -171,24 +193,18 @@ fn print<'a>(buffer: &'a mut String, id: Option<&impl std::fmt::Display>) -> Opt
 struct Inserts<'c> {
     connection: &'c Connection,
     statement: CachedStatement<'c>,
-    facts: Vec<u8>,
     id: i64,
 }
 
 impl<'c> Inserts<'c> {
     fn new(connection: &'c Connection) -> Result<Self, StoreError> {
         let statement = connection.prepare_cached(INSERT).map_err(|error| unavailable("write", error))?;
-        Ok(Self { connection, statement, facts: Vec::new(), id: 0 })
+        Ok(Self { connection, statement, id: 0 })
     }
 
-    fn add(&mut self, columns: &Columns<'_>, facts: Option<&impl Serialize>) -> Result<(), StoreError> {
+    /// With facts as JSON or packed.
+    fn add(&mut self, columns: &Columns<'_>, facts: Option<&str>, packed: &[u8]) -> Result<(), StoreError> {
         let failed = |error: rusqlite::Error| unavailable("write", error);
-        self.facts.clear();
-        if let Some(facts) = facts {
-            serde_json::to_writer(&mut self.facts, facts).map_err(|error| unavailable("write", error))?;
-        }
-        let facts = std::str::from_utf8(&self.facts).ok();
-        let facts = some(facts);
         let first = first_id(columns.ts);
         // Behind the entry before where both are of one microsecond: no look whether the id is free fails then.
         self.id = if self.id >= first && time_of(self.id) == columns.ts { self.id + 1 } else { first };
@@ -211,6 +227,8 @@ impl<'c> Inserts<'c> {
         }
         statement.raw_bind_parameter(7, columns.node).map_err(failed)?;
         statement.raw_bind_parameter(13, columns.duration_ms).map_err(failed)?;
+        let packed = (!packed.is_empty()).then_some(packed);
+        statement.raw_bind_parameter(15, packed).map_err(failed)?;
         loop {
             self.statement.raw_bind_parameter(1, self.id).map_err(failed)?;
             if self.statement.raw_execute().map_err(failed)? == 1 {
@@ -254,7 +272,13 @@ pub(super) fn total(connection: &Connection) -> Result<u64, StoreError> {
 pub(super) fn entry(row: &Row<'_>) -> rusqlite::Result<Option<Entry>> {
     let kind = usize::try_from(row.get::<_, i64>(1)?).ok().and_then(|place| Kind::ALL.get(place)).copied();
     let Some(kind) = kind else { return Ok(None) };
-    let facts: Option<String> = row.get(13)?;
+    let facts = match row.get_ref(14)?.as_blob_or_null()? {
+        Some(bytes) => packed::read(bytes),
+        None => {
+            let text: Option<String> = row.get(13)?;
+            text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
+        }
+    };
     Ok(Some(Entry {
         ts: time_of(row.get(0)?),
         kind,
@@ -269,6 +293,6 @@ pub(super) fn entry(row: &Row<'_>) -> rusqlite::Result<Option<Entry>> {
         user: row.get(10)?,
         address: row.get(11)?,
         duration_ms: row.get(12)?,
-        facts: facts.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
+        facts,
     }))
 }
