@@ -332,6 +332,10 @@ impl Host for GatewayHost {
         push::authorize_call(&gateway, &stage, request)
     }
 
+    fn last_heard(&self, connection: ConnectionId) -> Option<u64> {
+        self.0.upgrade()?.registry.find(connection).map(|handle| handle.last_heard())
+    }
+
     fn notice(&self, notice: Notice) {
         if let Some(gateway) = self.0.upgrade() {
             gateway.notice(notice);

@@ -458,6 +458,12 @@ impl Handle {
         }
     }
 
+    /// When the client sent a message or a pong, or connected; milliseconds since 1970.
+    pub(crate) fn last_heard(&self) -> u64 {
+        let received = self.last_received.load(Ordering::Relaxed);
+        received.max(self.ponged_at.load(Ordering::Relaxed)).max(self.facts.connected_at)
+    }
+
     /// A pong has come.
     pub(crate) fn ponged(&self, now: u64) {
         self.ponged_at.store(now, Ordering::Relaxed);
