@@ -1,0 +1,16 @@
+"""Makes the tables and enters the users of a JSON list on standard input."""
+
+import json
+import os
+import sys
+
+import django
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "chat_settings")
+django.setup()
+
+from django.contrib.auth.models import User  # noqa: E402
+from django.core.management import call_command  # noqa: E402
+
+call_command("migrate", verbosity=0)
+User.objects.bulk_create([User(**person) for person in json.load(sys.stdin)])
