@@ -45,11 +45,11 @@ DIFFERENCES = {
         "S2-22", "message.send with message_id alone", INTERNAL, {"*": [dispatch("message", Part(content="by message id"))]}
     ),
     "reply-to-strangers": Difference(
-        "I-8, S2-52", "a reply to a message of a room that the sender is not in", {"*": [dispatch("message", Part(content="peek"))]},
+        "I-8, S2-52", "a reply to a message of a room that the sender is not in", dispatch("message", Part(content="peek")),
         error(4002, "User is not authorized to access this message"),
     ),
     "forward-from-strangers": Difference(
-        "I-8, S2-53", "the same by forwarding", {"*": [dispatch("message", Part(content="peek"))]},
+        "I-8, S2-53", "the same by forwarding", dispatch("message", Part(content="peek")),
         error(4002, "User is not authorized to access this message"),
     ),
     "forward-empty": Difference(

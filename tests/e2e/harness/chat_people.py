@@ -20,7 +20,7 @@ NAMES = [
     # Not a character of any script: moves the barrier (see `chat_play`).
     ("gate", "Gate", "Keeper"),
 ]
-GROUPS = 60
+GROUPS = 90
 
 
 def person(number):

@@ -350,6 +350,34 @@ class Play:
             found.append(frames)
         return self.compare(show(event), label, found, expect, differs, loose)
 
+    def batch(self, label, event_type, datas, expect, differs=None, loose=False):
+        """Many events without waiting between them, each of which gives this connection one frame of the same kind.
+
+        Errors come in the order of their events, and so do dispatches, but one kind may overtake the other at the package.
+        """
+        events = []
+        for data in datas:
+            event = event_type if isinstance(event_type, dict) else {"event_type": event_type}
+            events.append(event if data is NOTHING else {**event, "data": data})
+        for number, side in enumerate(self.sides):
+            for event in events:
+                side.clients[label].send(resolve(event, number))
+        found = []
+        for side in self.sides:
+            early = side.heartbeat(label)
+            frames = side.barrier()
+            frames[label] = early + frames[label]
+            found.append(frames)
+        if all(len(frames[label]) == len(events) for frames in found):
+            others = [{name: got for name, got in frames.items() if name != label} for frames in found]
+            for number, event in enumerate(events):
+                one = [{label: [frames[label][number]]} for frames in found]
+                self.compare(show(event), label, one, expect, differs, loose)
+            if not differs:
+                self.compare(f"{event_type}: what others got", None, others, None, None, loose)
+        else:
+            self.compare(f"{event_type} x {len(events)}", label, found, [expect] * len(events), None, loose)
+
     # -- comparing --------------------------------------------------------------------------------
 
     def compare(self, what, actor, found, expect, differs, loose):
