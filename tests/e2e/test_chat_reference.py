@@ -28,7 +28,7 @@ def servers(tmp_path_factory):
     directory = tmp_path_factory.mktemp("chat")
     with ChatReference(directory / "package") as reference:
         if os.environ.get("TIDEGATE_CHAT_APP") == "package":
-            with ChatReference(directory / "second") as second:
+            with ChatReference(directory / "second", template=reference.template) as second:
                 yield reference, second
         else:
             # As in the package: what the document promises instead is tested where it is the only difference.
@@ -76,7 +76,7 @@ def test_the_worked_examples(play):
     fields = {"max_participants": 3, "property": {"preferences": {"theme": "dark"}}}
     data = {"type": "GroupChat", "name": "Reef", "participants": [play.id("ben")], "extra_fields": fields}
     reef = play.event("ana", "room.create", data, "roomcreate").id
-    play.event("ana", "room.create", {"type": "GroupChat", "extra_fields": {"avatar": "x"}}, 4003)
+    play.event("ana", "room.create", {"type": "GroupChat", "extra_fields": {"avatar": "x"}}, differs="fields-of-example")
     play.event("ana", "message.typing", {"room_id": chat}, "messagetyping")
     m1 = send(play, "ana", chat, "Low tide at <b>six</b><script>x</script>")
     m2 = send(play, "ana", chat, "Thanks", parent_message_id=m1)
@@ -140,13 +140,13 @@ def test_envelope(play):
 def test_what_the_package_dies_of(play):
     """I-1, S2-8, S2-15, S2-16: the app answers and goes on."""
     people(play, "ana")
-    texts = ["x", "", "{", "[]", "[1]", '"room.list"', "5", "null", "true", '{"event_type": "room.list"} x', "\ufeff{}", "NaN", "{'a': 1}"]
-    for key, events in (("not-json", texts), ("binary", [b'{"event_type": "room.list"}', b"\xff"])):
+    texts = ["x", "", "[]", '"room.list"', "null", '{"event_type": "room.list"} x', "{'a': 1}"]
+    for key, events in (("not-json", texts), ("binary", [b'{"event_type": "room.list"}'])):
         for event in events:
             play.open("ana2")
             play.raw("ana2", event, differs=key)
             play.close("ana2")
-    for name in ([], ["room.list"], {}, {"a": 1}):
+    for name in (["room.list"], {}):
         play.open("ana2")
         play.event("ana2", name, {}, differs="event-type-list")
         play.close("ana2")
@@ -685,7 +685,7 @@ def test_fields_of_rooms(play, kind):
         play.batch("ana", "room.create", [{"type": kind, "name": "n", "extra_fields": each} for each in fields], expect)
 
     create(play, "roomcreate", type=kind, name="outside")
-    create(play, "roomcreate", type=kind, extra_fields={"name": "inside"})
+    create(play, None, "name-only-inside", type=kind, extra_fields={"name": "inside"})
     create(play, "roomcreate", type=kind, name="outside", description="d", extra_fields={"name": "inside wins"})
     create(play, 4003, type=kind)
     good = [{"name": name} for name in (" trimmed ", "x" * 64, 5, 1.5, "\U0001f30a" * 64, "  " + "x" * 64)]
@@ -703,7 +703,9 @@ def test_fields_of_rooms(play, kind):
     bad += [{cap: value} for value in (-1, "x", None, "", [], {})]
     bad += [{flag: value} for flag in flags for value in (None, "x", "", 2, -1, [], {}, 1.5)]
     batch(4003, *bad)
-    create(play, 4003, type=kind, extra_fields={"name": "", "avatar": "x", cap: -1, flags[0]: "x", "description": []})
+    fields = {"name": "", "avatar": "x", cap: -1, flags[0]: "x", "description": []}
+    create(play, None, "fields-together", type=kind, extra_fields=fields)
+    create(play, 4003, type=kind, name="n", extra_fields=fields)
     # Everything else is ignored.
     create(play, "roomcreate", type=kind, name="n", creator=play.id("ben"), admins=[play.id("ben")], moderators=[play.id("ben")], created_at="2001-01-01T00:00:00Z", last_message=NOBODY, more=1)
 

@@ -27,6 +27,8 @@ DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": os.environ["E2E_CHAT_DATABASE"],
+        # One connection for the one thread of the database, instead of a new one for each query.
+        "CONN_MAX_AGE": None,
         # Nobody needs the file after the test.
         "OPTIONS": {"init_command": "PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF"},
     }

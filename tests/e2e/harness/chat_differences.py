@@ -101,4 +101,14 @@ DIFFERENCES = {
     "reaction-replaced": Difference("I-17, S2-103", "a replaced reaction", ANY, ANY),
     "reaction-withdrawn": Difference("I-17, S2-103", "a withdrawn reaction", ANY, ANY),
     "removed-members-notifications": Difference("I-17, S2-103", "removed members keep the text", ANY, ANY),
+    "name-only-inside": Difference(
+        "S2-86", "extra_fields override what stands outside, and what does not", error(4003, {"name": REQUIRED}), dispatch("roomcreate", Part(name="inside"))
+    ),
+    "fields-together": Difference(
+        "S2-33", "all failing fields are reported, inside and outside", error(4003, {"name": REQUIRED}),
+        error(4003, Part(name=["This field may not be blank."], avatar=["Enter a valid URL."], description=["Not a valid string."])),
+    ),
+    "fields-of-example": Difference(
+        "S2-33", "the example of chapter 16", error(4003, {"name": REQUIRED}), error(4003, {"name": REQUIRED, "avatar": ["Enter a valid URL."]})
+    ),
 }

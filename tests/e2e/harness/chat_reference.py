@@ -19,7 +19,7 @@ PROJECT = Path(__file__).resolve().parents[1] / "chat_project"
 
 
 class ChatReference:
-    """`with ChatReference(directory) as server`: one process, own database, own port. `name` is for messages only."""
+    """`with ChatReference(directory) as server`: one process, own database, own port. `template`: a prepared database to begin with."""
 
     def __init__(self, directory, name="package", soft_delete=False, template=None):
         self.directory = Path(directory)
@@ -47,6 +47,8 @@ class ChatReference:
             shutil.copy(self.template, self.database)
         else:
             self.prepare()
+            self.template = self.directory / "template.sqlite3"
+            shutil.copy(self.database, self.template)
         try:
             self.start()
         except BaseException:
