@@ -6,11 +6,14 @@ from . import chat_people
 from .chat_play import Client
 from .gateway import Gateway
 
-# Attempts are not what these tests are about: everybody comes from one address.
+# Everybody comes from one address, some of them often.
 CONFIG = """
 [chat]
 {database}
 {chat}
+[attempts]
+per_address = 0
+per_user = 0
 [jwt]
 keys = [{{ secret = {secret}, algorithms = ["HS256"] }}]
 """

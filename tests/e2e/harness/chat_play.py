@@ -15,7 +15,7 @@ import json
 import re
 import uuid
 
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from . import chat_people

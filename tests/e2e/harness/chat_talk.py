@@ -1,7 +1,7 @@
 """One server, a few people: events and their answers, without a second server to compare with."""
 
 from . import chat_people
-from .chat_play import Client, Side, is_heartbeat, kind
+from .chat_play import Side, is_heartbeat, kind
 
 
 class Talk:
@@ -92,6 +92,3 @@ class Talk:
             early[label] = client.until(is_heartbeat)
         heard = self.side.barrier()
         return {label: early.get(label, []) + frames for label, frames in heard.items()}
-
-
-__all__ = ["Client", "Talk"]
