@@ -367,7 +367,7 @@ pub struct VerifiedJwt {
     token_id: Option<String>,
     expires_at: Option<u64>,
     /// Names of the top-level claims that became members of the identity.
-    converted: [String; 3],
+    converted: Vec<String>,
     claims: Map<String, Value>,
 }
 
@@ -377,12 +377,16 @@ impl VerifiedJwt {
         let id = |name: &str| claims::find(&claims, name).and_then(claims::id_text);
         let leeway = i64::try_from(options.leeway.saturating_mul(1_000)).unwrap_or(i64::MAX);
         Self {
-            user: id(&names.user).unwrap_or_default(), // `claims::check` has seen it
+            user: claims::user(names, &claims).unwrap_or_default(), // `claims::check` has seen it
             session: Some(names.session.as_str()).filter(|name| !name.is_empty()).and_then(id),
             roles: claims::roles(options, &claims),
             token_id: id("jti"),
             expires_at: exp.map(|exp| u64::try_from(exp.saturating_add(leeway)).unwrap_or(0)),
-            converted: [names.user.clone(), names.roles.clone(), names.session.clone()],
+            converted: [&names.user, &names.roles, &names.session]
+                .into_iter()
+                .chain(&names.user_fallback)
+                .cloned()
+                .collect(),
             claims,
         }
     }

@@ -23,6 +23,9 @@ use crate::template::Template;
 /// Address of the gateway's own echo, as an integration URI.
 pub const ECHO_URI: &str = "tidegate://echo";
 
+/// Begin of the address of an application in the gateway's process; its name follows.
+pub const APP_SCHEME: &str = "tidegate://";
+
 /// Compiles everything. Deployments and policies that were compiled before are recognised by `cache`.
 pub fn compile(live: &Live, settings: &dyn Fn(&str) -> Arc<Settings>, cache: &mut Cache) -> Snapshot {
     let mut snapshot = Snapshot::default();
@@ -247,7 +250,12 @@ fn compile_route(
 fn compile_integration(integration: &definition::Integration, definition: &ApiDefinition) -> Integration {
     let kind = match integration.integration_type.as_str() {
         "HTTP_PROXY" if integration.integration_uri.as_deref() == Some(ECHO_URI) => Ok(IntegrationKind::Echo),
-        "HTTP_PROXY" => compile_http(integration),
+        "HTTP_PROXY" => {
+            match integration.integration_uri.as_deref().and_then(|uri| uri.strip_prefix(APP_SCHEME)) {
+                Some(name) => Ok(IntegrationKind::App(name.into())),
+                None => compile_http(integration),
+            }
+        }
         "MOCK" => compile_mock(integration, definition),
         other => Err(format!("integrations of type {other} are not supported yet")),
     };

@@ -4,6 +4,7 @@
 //! Start with [`snapshot`] (what the data plane runs on), [`select`] (which route a message takes) and
 //! [`mapping`] (what a backend is told).
 
+pub mod app;
 pub mod channel;
 pub mod compile;
 pub mod context;
@@ -22,6 +23,7 @@ pub mod notice;
 pub mod origin;
 pub mod policy;
 pub mod port;
+pub mod push;
 pub mod select;
 pub mod settings;
 pub mod signature;

@@ -258,6 +258,9 @@ impl fmt::Debug for JwtKey {
 pub struct JwtClaims {
     /// The user's id; text or number.
     pub user: String,
+    /// Further names for it: the first one that a token has is taken.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub user_fallback: Vec<String>,
     /// Text or list of texts.
     pub roles: String,
     /// Groups connections of one login; empty = none.
@@ -270,6 +273,7 @@ impl Default for JwtClaims {
     fn default() -> Self {
         Self {
             user: "sub".to_owned(),
+            user_fallback: Vec::new(),
             roles: "role".to_owned(),
             session: "sid".to_owned(),
             required: Vec::new(),

@@ -223,6 +223,8 @@ pub enum IntegrationKind {
     Mock(Box<MockIntegration>),
     /// The gateway's own echo: the message comes back.
     Echo,
+    /// An application in the gateway's process, by its name.
+    App(Arc<str>),
     /// Defined, but it cannot work; the text is for operators.
     Broken(String),
 }

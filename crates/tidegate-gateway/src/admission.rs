@@ -137,6 +137,16 @@ struct Proof {
     decision: Option<Decision>,
 }
 
+/// Whose bearer token the headers carry, for calls that are no handshakes.
+pub(crate) fn identify_bearer(
+    gateway: &Gateway,
+    handshake: &Handshake<'_>,
+) -> Result<Arc<Identity>, Refused> {
+    let identity = jwt::check(gateway, handshake)?.identity;
+    refuse_banned(gateway, handshake, &identity)?;
+    Ok(identity)
+}
+
 /// Checks that need neither a slot nor an identity.
 pub(crate) fn check_arrival(gateway: &Gateway, handshake: &Handshake<'_>) -> Result<(), Refused> {
     let Handshake { policy, headers, .. } = *handshake;

@@ -440,7 +440,13 @@ impl Gateway {
         true
     }
 
-    fn note_refusal(&self, handle: &Handle, channel: &ChannelName, diagnosis: Diagnosis, detail: String) {
+    pub(crate) fn note_refusal(
+        &self,
+        handle: &Handle,
+        channel: &ChannelName,
+        diagnosis: Diagnosis,
+        detail: String,
+    ) {
         let place = self.place(handle);
         self.notice(Notice::ChannelRefused {
             facts: Facts::none(),

@@ -10,6 +10,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tidegate_auth::{ApiKey, Credential, TokenKeys, Verifier};
+use tidegate_core::app::{App, Mount};
 use tidegate_core::compile::{self, Cache};
 use tidegate_core::definition::Live;
 use tidegate_core::diagnosis::Diagnosis;
@@ -25,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::{Attempts, JwtKeys};
+use crate::apps::Apps;
 use crate::bans::Bans;
 use crate::channels::Answers;
 use crate::clock::now_millis;
@@ -87,6 +89,8 @@ pub struct GatewayConfig {
     pub debug_clients: Vec<Network>,
     /// The probe endpoint answers.
     pub probe: bool,
+    /// Applications in the process.
+    pub mounts: Vec<Mount>,
 }
 
 /// Reads a whole file. The data plane opens none itself.
@@ -147,6 +151,7 @@ pub struct Gateway {
     pub(crate) client_references: ClientReferences,
     pub(crate) remarks: Remarks,
     pub(crate) probes: Probes,
+    pub(crate) apps: Apps,
     /// For work that definitions start; itself, while it lives.
     this: Weak<Self>,
     pub(crate) tasks: TaskTracker,
@@ -167,7 +172,10 @@ impl Gateway {
     ///
     /// # Errors
     /// The operating system gives no random bytes.
-    pub fn new(config: GatewayConfig, notices: Arc<dyn NoticeSink>) -> Result<Arc<Self>, getrandom::Error> {
+    pub fn new(
+        mut config: GatewayConfig,
+        notices: Arc<dyn NoticeSink>,
+    ) -> Result<Arc<Self>, getrandom::Error> {
         let mut seed = [0; 8];
         getrandom::fill(&mut seed)?;
         let mut verifier = Verifier::new(config.region.clone(), "execute-api");
@@ -176,7 +184,9 @@ impl Gateway {
         verifier.allowed_hosts.clone_from(&config.signature_hosts);
         let idle = Duration::from_millis(config.settings.all.integration.pool_idle_ms);
         let records = Arc::clone(&config.records);
-        Ok(Arc::new_cyclic(|this| Self {
+        let mounts = std::mem::take(&mut config.mounts);
+        let gateway = Arc::new_cyclic(|this| Self {
+            apps: Apps::new(mounts),
             groups: Groups::new(),
             tokens: Tokens::new(config.token_keys.clone(), Arc::clone(&records)),
             bans: Bans::new(Arc::clone(&records)),
@@ -207,7 +217,14 @@ impl Gateway {
             similar_looked_at: AtomicU64::new(0),
             last_overload: LastOverload::default(),
             config,
-        }))
+        });
+        gateway.apps.start(&gateway);
+        Ok(gateway)
+    }
+
+    /// The applications, for whoever runs their background work.
+    pub fn apps(&self) -> Vec<Arc<dyn App>> {
+        self.apps.all().collect()
     }
 
     /// Itself, for work that outlives a borrow; nothing while the last owner lets go of it.
@@ -509,8 +526,11 @@ pub(crate) fn going_away(reason: &str, diagnosis: Diagnosis) -> CloseCause {
 }
 
 impl DefinitionSink for Gateway {
-    fn publish(&self, live: Live) {
-        let settings = |api_id: &str| self.config.settings.get(api_id);
+    fn publish(&self, mut live: Live) {
+        // An API of this id that somebody has defined is hidden: control plane ids are never so short.
+        live.apis.extend(self.apps.apis());
+        let settings =
+            |api_id: &str| self.apps.settings(api_id).unwrap_or_else(|| self.config.settings.get(api_id));
         let snapshot = Arc::new(compile::compile(&live, &settings, &mut self.compiled.lock()));
         self.jwt.update(&snapshot);
         let before = self.snapshot.swap(Arc::clone(&snapshot));

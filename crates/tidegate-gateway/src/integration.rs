@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use tidegate_core::app::{self, Connected};
 use tidegate_core::context::{ConnectionFacts, Event, EventKind, SessionFacts};
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::ErrorCode;
@@ -43,6 +44,15 @@ pub(crate) struct Call<'a> {
     pub(crate) client_ref: Option<&'a Arc<str>>,
 }
 
+/// What an application said to `$connect`.
+#[derive(Debug)]
+pub(crate) enum AppAnswer {
+    /// Yes.
+    Connected(Connected),
+    /// No.
+    Refused(app::Refusal),
+}
+
 /// What an integration answered; any status.
 #[derive(Debug)]
 pub(crate) struct Answer {
@@ -53,11 +63,13 @@ pub(crate) struct Answer {
     pub(crate) diagnosis: Option<Diagnosis>,
     /// What else was found in it; of an ordinary success nothing.
     pub(crate) judged: Option<Box<Judged>>,
+    /// An application's, in place of headers and body.
+    pub(crate) app: Option<Box<AppAnswer>>,
 }
 
 impl Answer {
     fn new(status: u16, body: Bytes) -> Self {
-        Self { status, headers: ::http::HeaderMap::new(), body, diagnosis: None, judged: None }
+        Self { status, headers: ::http::HeaderMap::new(), body, diagnosis: None, judged: None, app: None }
     }
 
     /// What was found in it, as facts.
@@ -117,7 +129,7 @@ pub(crate) fn answer_at_once(
         IntegrationKind::Broken(reason) => {
             Err(Failure::new(ErrorCode::Misconfigured, Diagnosis::INTEGRATION_MISSING, reason.clone()))
         }
-        IntegrationKind::Http(_) => return None,
+        IntegrationKind::Http(_) | IntegrationKind::App(_) => return None,
     };
     note(gateway, call, &result, Duration::ZERO, None);
     Some(result)
@@ -129,11 +141,19 @@ pub(crate) async fn call(
     integration: &Integration,
     call: &Call<'_>,
 ) -> Result<Answer, Failure> {
-    let IntegrationKind::Http(backend) = &integration.kind else {
-        let answer = answer_at_once(gateway, integration, call);
-        return answer.expect("whatever is not a backend answers at once");
-    };
     let started = Instant::now();
+    let backend = match &integration.kind {
+        IntegrationKind::Http(backend) => backend,
+        IntegrationKind::App(name) => {
+            let result = call_app(gateway, name, call).await;
+            note(gateway, call, &result, started.elapsed(), None);
+            return result;
+        }
+        _ => {
+            let answer = answer_at_once(gateway, integration, call);
+            return answer.expect("whatever is not a backend answers at once");
+        }
+    };
     let mut trace = Trace::default();
     // The timeout drops the request and its connection: the answer would be nobody's.
     let answering = http::call(gateway, backend, call, started, &mut trace);
@@ -141,6 +161,62 @@ pub(crate) async fn call(
     let result = result.unwrap_or_else(|_| Err(trace.timed_out(integration.timeout)));
     note(gateway, call, &result, started.elapsed(), Some(&trace));
     result
+}
+
+/// The failure of a route whose application is not switched on.
+pub(crate) fn no_app(name: &str) -> Failure {
+    let detail = format!("the application {name} is not switched on");
+    Failure::new(ErrorCode::Misconfigured, Diagnosis::INTEGRATION_MISSING, detail)
+}
+
+/// Tells an application of a connection's begin or end. Messages go another way, see `connection/message.rs`.
+async fn call_app(gateway: &Gateway, name: &str, call: &Call<'_>) -> Result<Answer, Failure> {
+    let Some(app) = gateway.apps.find(name) else { return Err(no_app(name)) };
+    let event = call.event;
+    match &event.kind {
+        EventKind::Connect => {
+            let no_headers = ::http::HeaderMap::new();
+            let headers = call.headers.unwrap_or(&no_headers);
+            let nobody = Arc::default();
+            let connect = app::Connect {
+                connection: &event.connection,
+                request_id: event.request_id,
+                identity: event.session.as_ref().map_or(&nobody, |session| &session.identity),
+                channels: event.session.as_ref().map_or("", |session| &session.channels),
+                query: call.query,
+                headers,
+                is_dry_run: false,
+            };
+            Ok(match app.connect(connect).await {
+                Ok(connected) => {
+                    let mut answer = Answer::new(200, Bytes::new());
+                    answer.app = Some(Box::new(AppAnswer::Connected(connected)));
+                    answer
+                }
+                Err(refusal) => {
+                    let mut answer = Answer::new(refusal.status, Bytes::new());
+                    answer.diagnosis = Some(refusal.diagnosis);
+                    answer.app = Some(Box::new(AppAnswer::Refused(*refusal)));
+                    answer
+                }
+            })
+        }
+        EventKind::Disconnect { status_code, reason } => {
+            app.disconnect(&event.connection, app::End { code: *status_code, reason }).await;
+            Ok(Answer::new(200, Bytes::new()))
+        }
+        EventKind::Message { .. } => {
+            let message = app::Message {
+                connection: &event.connection,
+                request_id: event.request_id,
+                identity: event.session.as_ref().map(|session| &session.identity),
+                text: call.body,
+                is_binary: false,
+                now: event.request_time,
+            };
+            Ok(Answer::new(200, app.message(message).await.text.unwrap_or_default()))
+        }
+    }
 }
 
 /// `trace`: how far the call of a backend came.

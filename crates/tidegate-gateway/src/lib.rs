@@ -9,6 +9,7 @@
 
 mod administration;
 mod admission;
+mod apps;
 mod bans;
 mod channels;
 mod clean_up;
@@ -21,6 +22,7 @@ mod gone;
 mod groups;
 mod integration;
 mod lateness;
+mod outward;
 mod publish;
 mod push;
 mod registry;
@@ -36,6 +38,7 @@ pub use clean_up::{CleanUp, CleanedUp};
 pub use edge::probe::ProbeTicket;
 pub use gateway::{Gateway, GatewayConfig, ReadFile, SettingsOf};
 pub use integration::http::probe::{BackendAnswer, BackendFailure, BackendProbe, reserved_connection_id};
+pub use outward::{Fetch, FetchError};
 pub use publish::{OnceError, Publish, PushResult, Target};
 pub use sessions::{ConnectionFilter, ConnectionInfo, Cursor, Ending, GroupInfo, Subject};
 pub use tidegate_core::network::{Network, NetworkError};

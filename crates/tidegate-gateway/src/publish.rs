@@ -1,13 +1,11 @@
 //! One message to many: channels, users, sessions, everyone.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use tidegate_core::channel::ChannelName;
 use tidegate_core::diagnosis::Diagnosis;
-use tidegate_core::id::ConnectionId;
 use tidegate_core::journal::{self, Facts};
 use tidegate_core::nearest::nearest;
 use tidegate_core::notice::{Notice, Place};
@@ -30,59 +28,7 @@ const SIMILAR_PAUSE: u64 = 100;
 /// Names that such a look tells.
 const MAX_SIMILAR: usize = 5;
 
-/// Whom a message is for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Target {
-    /// Everyone of the stage.
-    Everyone,
-    /// One connection.
-    Connection(ConnectionId),
-    /// The members of a channel.
-    Channel(ChannelName),
-    /// The members of all channels whose name begins so.
-    ChannelPrefix(String),
-    /// The connections of a user.
-    User(Arc<str>),
-    /// The connections of a session.
-    Session(Arc<str>),
-}
-
-impl Target {
-    /// Label of metrics and logs.
-    pub fn as_str(&self) -> &'static str {
-        match self {
-            Self::Everyone => "broadcast",
-            Self::Connection(_) => "connection",
-            Self::Channel(_) | Self::ChannelPrefix(_) => "channel",
-            Self::User(_) => "user",
-            Self::Session(_) => "session",
-        }
-    }
-}
-
-/// A message to many.
-#[derive(Debug, Clone)]
-pub struct Publish {
-    /// Whoever is in any of them gets it, once.
-    pub targets: Vec<Target>,
-    /// The message.
-    pub payload: Bytes,
-    /// Who does not.
-    pub except: HashSet<ConnectionId>,
-}
-
-/// What became of it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct PushResult {
-    /// Connections whose outbox took it.
-    pub delivered: usize,
-    /// Connections that were ending.
-    pub gone: Vec<ConnectionId>,
-    /// Connections that read too slowly and did not get it.
-    pub slow: Vec<ConnectionId>,
-    /// Its place in the channel, where one channel with history was the target.
-    pub message_id: Option<String>,
-}
+pub use tidegate_core::push::{Publish, PushResult, Target};
 
 /// Why a push with an idempotency key was not made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -20,6 +20,7 @@ use http::{Method, Request};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
 use tidegate_auth::{CredentialKeys, RequestParts, ResourceScope, access_denied_message, bearer_token};
+use tidegate_core::app;
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::ErrorCode;
 use tidegate_core::id::ConnectionId;
@@ -61,6 +62,11 @@ impl Refusal {
 
     fn with_reply(reply: Reply, code: ErrorCode, diagnosis: Diagnosis) -> Self {
         Self { reply, code, diagnosis, facts: Facts::none(), told: Vec::new() }
+    }
+
+    /// The answer alone.
+    pub(crate) fn into_reply(self) -> Reply {
+        self.reply
     }
 
     /// With one more fact.
@@ -345,7 +351,7 @@ async fn handle(
 }
 
 /// Reads a body of at most `limit` bytes.
-async fn read_body(body: Incoming, limit: usize) -> Result<Bytes, Refusal> {
+pub(crate) async fn read_body(body: Incoming, limit: usize) -> Result<Bytes, Refusal> {
     let announced = body.size_hint().exact();
     let too_large = || {
         let mut refusal =
@@ -456,6 +462,43 @@ fn authorize(
     Err(Refusal::with_reply(reply, ErrorCode::Forbidden, Diagnosis::MANAGEMENT_DENIED)
         .with("action", action)
         .with("resource", resource))
+}
+
+/// Whether the caller of an application's HTTP call may push to the stage; gives its name.
+pub(crate) fn authorize_call(
+    gateway: &Gateway,
+    stage: &Stage,
+    request: &app::Request,
+) -> Result<String, Box<app::Refusal>> {
+    let failed = |status: u16, message: &'static str, diagnosis| {
+        Box::new(app::Refusal::new(status, message, diagnosis))
+    };
+    let target = match request.query.as_str() {
+        "" => request.path.clone(),
+        query => format!("{}?{query}", request.path),
+    };
+    let mut head = match Request::builder().method(request.method.clone()).uri(target).body(()) {
+        Ok(request) => request.into_parts().0,
+        Err(_) => return Err(failed(400, "Bad Request", Diagnosis::HANDSHAKE_MALFORMED)),
+    };
+    head.headers = request.headers.clone();
+    if !head.headers.contains_key(http::header::AUTHORIZATION) && !target_is_signed(&request.query) {
+        return Err(failed(401, "Unauthorized", Diagnosis::MANAGEMENT_UNSIGNED));
+    }
+    let mut about = About::default();
+    let endpoint = Endpoint::Connections;
+    match authorize(gateway, stage, &endpoint, &head, &request.body, &mut about) {
+        Ok(()) => Ok(about.caller.unwrap_or_default()),
+        Err(refusal) => {
+            let mut told = failed(refusal.reply.status().as_u16(), "Forbidden", refusal.diagnosis);
+            told.facts = refusal.facts;
+            Err(told)
+        }
+    }
+}
+
+fn target_is_signed(query: &str) -> bool {
+    query.contains("X-Amz-Signature=")
 }
 
 fn bad_request(text: &str) -> Refusal {

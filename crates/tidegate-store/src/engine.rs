@@ -25,7 +25,7 @@ use crate::lock::Lock;
 const QUEUE: usize = 1024;
 
 /// How long a statement waits for another connection's lock before it fails.
-const LOCK_WAIT: Duration = Duration::from_secs(5);
+pub(crate) const LOCK_WAIT: Duration = Duration::from_secs(5);
 
 /// Pages that the writing connection keeps in memory at most, in KiB. A group of writes at random places dirties a page
 /// for each and more; what does not fit is written in the middle of the transaction and read again.
@@ -73,6 +73,20 @@ pub(crate) trait Write: Send + 'static {
 
     /// Makes it; the caller has opened a transaction. Called again after the transaction was given up.
     fn make(&self, connection: &Connection) -> Result<Self::Answer, StoreError>;
+
+    /// Whether what was made is undone, although nothing failed.
+    fn is_undone(_answer: &Self::Answer) -> bool {
+        false
+    }
+
+    /// What is to happen once it is durable or undone, on the writing thread and in the order of the writes, before any
+    /// of the group is answered.
+    fn finish(_answer: &mut Self::Answer) {}
+
+    /// Statements on a connection that was just opened, the reading ones too.
+    fn prepare(_connection: &Connection) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
 
 /// A database and the thread that writes it.
@@ -99,6 +113,15 @@ impl<W: Write> Engine<W> {
     /// [`StoreError::Unavailable`] with [`crate::InUse`] as its cause's cause when another process has it open, with
     /// what the system says otherwise; [`StoreError::TooNew`] when a later version has written it.
     pub(crate) fn open(path: &Path, options: &Options) -> Result<Self, StoreError> {
+        Self::open_migrated(path, options, W::MIGRATIONS)
+    }
+
+    /// [`Self::open`] with steps that are known only when it runs.
+    pub(crate) fn open_migrated(
+        path: &Path,
+        options: &Options,
+        migrations: &[&str],
+    ) -> Result<Self, StoreError> {
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             std::fs::create_dir_all(folder).map_err(|error| unavailable("open", error))?;
         }
@@ -106,12 +129,14 @@ impl<W: Write> Engine<W> {
         let lock = Lock::take(path).map_err(|error| unavailable("open", error))?;
         let connection = Connection::open(path).map_err(|error| unavailable("open", error))?;
         prepare::<W>(&connection, options, true)?;
+        W::prepare(&connection)?;
         if W::CHECKS_WHOLE_FILE {
             check(&connection)?;
         }
-        migrate(&connection, W::MIGRATIONS)?;
+        migrate(&connection, migrations)?;
         let reader = Connection::open(path).map_err(|error| unavailable("open", error))?;
         reader.busy_timeout(LOCK_WAIT).map_err(|error| unavailable("open", error))?;
+        W::prepare(&reader)?;
         let mut engine = Self::start(connection, options)?;
         engine.reader = Some(Arc::new(Mutex::new(reader)));
         engine._lock = Some(lock);
@@ -123,10 +148,16 @@ impl<W: Write> Engine<W> {
     /// # Errors
     /// As [`Self::open`].
     pub(crate) fn open_in_memory() -> Result<Self, StoreError> {
+        Self::open_in_memory_migrated(W::MIGRATIONS)
+    }
+
+    /// [`Self::open_in_memory`] with steps that are known only when it runs.
+    pub(crate) fn open_in_memory_migrated(migrations: &[&str]) -> Result<Self, StoreError> {
         let connection = Connection::open_in_memory().map_err(|error| unavailable("open", error))?;
         let options = Options::default();
         prepare::<W>(&connection, &options, false)?;
-        migrate(&connection, W::MIGRATIONS)?;
+        W::prepare(&connection)?;
+        migrate(&connection, migrations)?;
         Self::start(connection, &options)
     }
 
@@ -283,7 +314,7 @@ fn check(connection: &Connection) -> Result<(), StoreError> {
 }
 
 /// Brings the file to the latest version.
-fn migrate(connection: &Connection, migrations: &[&str]) -> Result<(), StoreError> {
+pub(crate) fn migrate(connection: &Connection, migrations: &[&str]) -> Result<(), StoreError> {
     let failed = |error: rusqlite::Error| unavailable("open", error);
     let found: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(failed)?;
     let supported = u32::try_from(migrations.len()).unwrap_or(u32::MAX);

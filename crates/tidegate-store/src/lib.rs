@@ -2,6 +2,7 @@
 //!
 //! [`SqliteStore`] implements [`tidegate_core::port::DefinitionStore`] on one file, [`SqliteRecords`] implements
 //! [`tidegate_core::port::RecordStore`] on another, [`SqliteJournal`] [`tidegate_core::journal::JournalStore`] on a third.
+//! Databases of applications are in [`sql`], on SQLite or PostgreSQL.
 //! Start with `engine.rs` (opening a file, and who does what), then
 //! `engine/writer.rs` (how a write becomes durable); `sqlite.rs`, `records.rs` and `journal.rs` say what is written.
 
@@ -9,6 +10,7 @@ mod engine;
 mod journal;
 mod lock;
 mod records;
+pub mod sql;
 mod sqlite;
 
 #[doc(hidden)]

@@ -122,6 +122,7 @@ impl App {
             read_file: ReadFile(Arc::new(|path| std::fs::read(path))),
             debug_clients: config.debug_clients.clone(),
             probe: config.probe,
+            mounts: Vec::new(),
         };
         let Kept { journal, store: journal_store } = keep(journal, &config);
         let observer = Arc::new(Observer::new(Arc::clone(&metrics), journal.clone()));

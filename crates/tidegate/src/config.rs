@@ -2,6 +2,8 @@
 //!
 //! Every value keeps its origin. A key that is not known is an error and names the nearest one that is.
 
+mod apps;
+
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -17,6 +19,7 @@ use tidegate_doctor::journal::ClientAddress;
 use tidegate_gateway::Network;
 use toml::{Table, Value};
 
+pub(crate) use self::apps::{Apps, Chat};
 use crate::cli::ConfigArgs;
 
 /// One thing that is wrong, with the path of its key.
@@ -68,6 +71,8 @@ pub(crate) struct Config {
     pub(crate) doctor_interval: Option<Duration>,
     /// The demo page is served.
     pub(crate) is_dev: bool,
+    /// Applications in the process.
+    pub(crate) apps: Apps,
 }
 
 /// Paths of settings, their values and where these come from.
@@ -194,7 +199,7 @@ impl Loaded {
 }
 
 /// Members that hold secrets, or name files that do.
-const SECRET_MEMBERS: [&str; 4] = ["secret_access_key", "api_key", "key", "secret"];
+const SECRET_MEMBERS: [&str; 5] = ["secret_access_key", "api_key", "key", "secret", "database"];
 
 /// Secrets of a configuration file and of the environment, with where they stand. What cannot be read is left out.
 pub(crate) fn secrets(file: &Path) -> Vec<(String, String)> {
@@ -264,7 +269,8 @@ const TOP_KEYS: &[&str] = &[
 const API_SECTIONS: &[&str] = &["data_plane", "integration", "management", "connect", "api"];
 
 /// Sections of the process.
-const SECTIONS: &[&str] = &["sigv4", "tls", "proxy", "journal", "apis", "credentials", "keys"];
+const SECTIONS: &[&str] =
+    &["sigv4", "tls", "proxy", "journal", "apis", "credentials", "keys", "jwt", "chat", "apps"];
 
 /// Environment variables of this prefix that are no settings.
 const OTHER_VARIABLES: &[&str] = &["TIDEGATE_LOG", "TIDEGATE_ADMIN_URL", "TIDEGATE_KEY"];
@@ -494,6 +500,7 @@ fn check_table(table: &Table, problems: &mut Vec<Problem>) -> Option<Config> {
     }
     let backend_ca: Option<String> = check.value("backend_ca");
     let journal = check.journal();
+    let apps = check.apps();
     Some(Config {
         listen: listen?,
         admin: admin?,
@@ -519,6 +526,7 @@ fn check_table(table: &Table, problems: &mut Vec<Problem>) -> Option<Config> {
         shown: Shown::new(),
         doctor_interval: (doctor_interval > 0).then(|| Duration::from_secs(doctor_interval)),
         is_dev: false,
+        apps,
     })
 }
 
@@ -577,6 +585,11 @@ impl Checker<'_> {
             self.problem(name, "a table expected");
             return None;
         };
+        self.table_of(name, section)
+    }
+
+    /// As [`Self::section`], of a table that is at hand.
+    fn table_of<T: DeserializeOwned + Default>(&mut self, name: &str, section: &Table) -> Option<T> {
         let mut is_good = true;
         for (key, value) in section {
             let alone = Table::from_iter([(key.clone(), value.clone())]);
@@ -907,6 +920,7 @@ fn shown(config: &Config, origins: &BTreeMap<String, (Origin, Value)>) -> Shown 
         ("sigv4", Value::try_from(&config.sigv4).ok()),
         ("tls", config.tls.as_ref().and_then(|tls| Value::try_from(tls).ok())),
         ("journal", Value::try_from(&config.journal).ok()),
+        ("chat", config.apps.chat.as_ref().and_then(|chat| Value::try_from(&chat.settings).ok())),
     ];
     effective.extend(sections.into_iter().filter_map(|(name, section)| Some((name.to_owned(), section?))));
     let mut values = BTreeMap::new();
@@ -926,8 +940,11 @@ fn shown(config: &Config, origins: &BTreeMap<String, (Origin, Value)>) -> Shown 
         rows.insert(key.to_owned(), (value, "default"));
     }
     for (path, (origin, value)) in origins {
-        let is_secret =
-            path.contains("secret") || path.contains("api_key") || path == "credentials" || path == "keys";
+        let is_secret = path.contains("secret")
+            || path.contains("api_key")
+            || path == "credentials"
+            || path == "keys"
+            || path == "chat.database";
         let shown = if is_secret { "****".to_owned() } else { text_of(value) };
         rows.insert(path.clone(), (shown, origin.as_str()));
     }
@@ -966,10 +983,30 @@ pub(crate) fn show(args: &ConfigArgs) -> anyhow::Result<ExitCode> {
 mod tests {
     use super::*;
 
-    fn problems(text: &str) -> Vec<String> {
+    pub(super) fn problems_of(text: &str) -> Vec<Problem> {
         let mut problems = Vec::new();
         check_table(&text.parse().expect("TOML"), &mut problems);
-        problems.into_iter().map(|problem| format!("{}: {}", problem.path, problem.message)).collect()
+        problems
+    }
+
+    /// A file without problems.
+    pub(super) fn config_of(text: &str) -> Config {
+        let table = text.parse().expect("TOML");
+        let mut origins = BTreeMap::new();
+        note_origins(&table, "", Origin::File, &mut origins);
+        let mut problems = Vec::new();
+        let config = check_table(&table, &mut problems);
+        assert_eq!(problems, []);
+        let mut config = config.expect("a configuration");
+        config.shown = shown(&config, &origins);
+        config
+    }
+
+    fn problems(text: &str) -> Vec<String> {
+        problems_of(text)
+            .into_iter()
+            .map(|problem| format!("{}: {}", problem.path, problem.message))
+            .collect()
     }
 
     #[test]

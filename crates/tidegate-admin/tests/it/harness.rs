@@ -123,6 +123,7 @@ impl Node {
             read_file: ReadFile(Arc::new(|path| std::fs::read(path))),
             debug_clients: Vec::new(),
             probe: true,
+            mounts: Vec::new(),
         };
         let gateway = Gateway::new(config, Arc::clone(&journal) as Arc<dyn NoticeSink>).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -1,7 +1,7 @@
 //! The claims of a token whose signature is right: are they in time, for us, and complete; and whose token is it.
 
 use serde_json::{Map, Number, Value};
-use tidegate_core::policy::Jwt;
+use tidegate_core::policy::{Jwt, JwtClaims};
 
 use super::refusal::{JwtReason, MalformedPart};
 
@@ -81,7 +81,7 @@ fn has_audience(aud: Option<&Value>, expected: &str) -> bool {
 fn missing(options: &Jwt, claims: &Map<String, Value>) -> Vec<String> {
     let names = &options.claims;
     let mut missing = Vec::new();
-    if find(claims, &names.user).and_then(id_text).is_none() {
+    if user(names, claims).is_none() {
         missing.push(names.user.clone());
     }
     if options.require_exp && claims.get("exp").is_none_or(Value::is_null) {
@@ -114,6 +114,13 @@ pub(crate) fn find<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a
     }
     let (first, rest) = name.split_once('.')?;
     rest.split('.').try_fold(claims.get(first)?, |value, member| value.as_object()?.get(member))
+}
+
+/// The user's id: the first of the names that the token has.
+pub(super) fn user(names: &JwtClaims, claims: &Map<String, Value>) -> Option<String> {
+    let mut found =
+        std::iter::once(&names.user).chain(&names.user_fallback).filter_map(|name| find(claims, name));
+    found.find(|value| !value.is_null()).and_then(id_text)
 }
 
 /// An id: a text that is not blank, or a whole number in decimal. Any other number is none, because two large numbers

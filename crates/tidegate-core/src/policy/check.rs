@@ -338,6 +338,7 @@ fn check_jwt(jwt: &Jwt, check: &mut Check) {
         ));
     }
     check.text("jwt.claims.user", &jwt.claims.user, MAX_NAME);
+    check.texts("jwt.claims.user_fallback", &jwt.claims.user_fallback);
     check.texts("jwt.claims.required", &jwt.claims.required);
     check.cookie("jwt.cookie", &jwt.cookie);
     check.parameter("jwt.parameter", &jwt.parameter);

@@ -124,6 +124,7 @@ pub fn test(
             IntegrationKind::Http(_) => address(definition, &route.integration.integration_id),
             IntegrationKind::Mock(_) => "mock".to_owned(),
             IntegrationKind::Echo => "echo".to_owned(),
+            IntegrationKind::App(name) => format!("the application {name}"),
             IntegrationKind::Broken(reason) => format!("nothing: {reason}"),
         }),
         has_reply: choice.route.is_some_and(|route| route.is_two_way),

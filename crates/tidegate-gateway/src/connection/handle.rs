@@ -293,6 +293,20 @@ impl Handle {
         }
     }
 
+    /// As [`Self::push_reply`], but before everything that waits. Dropped where the outbox is at its bound in frames.
+    pub(crate) fn push_first(&self, message: &OutboundMessage, now: u64) {
+        let frames = message.frames(self.deflate.get().copied());
+        let mut outbox = self.outbox.lock();
+        if outbox.state == State::Open && outbox.frames.len() < limits::MAX_OUTBOX_FRAMES {
+            outbox.queued_bytes += frames.len();
+            outbox.messages_out += 1;
+            outbox.bytes_out += message.len() as u64;
+            outbox.last_sent = now;
+            outbox.frames.push_front(frames);
+            self.touch(now);
+        }
+    }
+
     /// Asks the connection to end. The first cause wins; false when it was ending or over already.
     pub(crate) fn close(&self, cause: CloseCause) -> bool {
         let mut outbox = self.outbox.lock();

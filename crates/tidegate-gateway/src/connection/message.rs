@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use base64::Engine as _;
 use bytes::Bytes;
+use tidegate_core::app;
 use tidegate_core::context::{Event, EventKind, error_body};
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::ErrorCode;
@@ -16,7 +17,7 @@ use tidegate_core::journal::{Facts, Kind};
 use tidegate_core::notice::{Notice, Place};
 use tidegate_core::policy::Excess;
 use tidegate_core::settings::{ErrorFrames, TwoWayErrors};
-use tidegate_core::snapshot::{Route, RouteChoice, Stage, StagePolicy};
+use tidegate_core::snapshot::{IntegrationKind, Route, RouteChoice, Stage, StagePolicy};
 use tidegate_core::throttle::Bucket;
 use tidegate_ws::OutboundMessage;
 
@@ -73,6 +74,26 @@ pub(crate) fn begin(gateway: &Arc<Gateway>, handle: &Arc<Handle>, queued: Queued
         kind: EventKind::Message { message_id: gateway.request_id(now) },
         session: handle.session_facts(),
     };
+    if let IntegrationKind::App(name) = &route.integration.kind {
+        let Some(app) = gateway.apps.find(name) else {
+            let failure = integration::no_app(name);
+            refuse(gateway, handle, &stage, Some(&route), place, size, failure, request_id, now);
+            return None;
+        };
+        let (gateway, handle, app) = (Arc::clone(gateway), Arc::clone(handle), Arc::clone(app));
+        return Some(Box::pin(async move {
+            let message = app::Message {
+                connection: &event.connection,
+                request_id,
+                identity: event.session.as_ref().map(|session| &session.identity),
+                text: &queued.text,
+                is_binary: queued.is_base64,
+                now,
+            };
+            let reply = app.message(message).await;
+            conclude_app(&gateway, &handle, reply, place, size);
+        }));
+    }
     let message = Message { stage, route, place, event, is_json, remark, text: queued.text };
     if let Some(result) =
         integration::answer_at_once(gateway, &message.route.integration, &message.call(handle))
@@ -85,6 +106,41 @@ pub(crate) fn begin(gateway: &Arc<Gateway>, handle: &Arc<Handle>, queued: Queued
         let result = integration::call(&gateway, &message.route.integration, &message.call(&handle)).await;
         message.conclude(&gateway, &handle, result, now_millis());
     }))
+}
+
+/// Gives an application's answer to the client, and to operators what was wrong with the message.
+fn conclude_app(gateway: &Gateway, handle: &Handle, reply: app::Reply, place: Place, size: usize) {
+    let now = now_millis();
+    if let Some(text) = reply.text {
+        let message = OutboundMessage::text(text);
+        if reply.is_urgent {
+            handle.push_first(&message, now);
+        } else {
+            // A client that reads too slowly misses it as it misses everything else.
+            let _ = handle.push_reply(&message, now);
+        }
+    }
+    gateway.notice(match reply.problem {
+        None => Notice::MessageHandled {
+            facts: Facts::none(),
+            remark: None,
+            place,
+            size,
+            status: 200,
+            dropped_reply: false,
+        },
+        Some(app::Problem { diagnosis, facts }) => Notice::MessageFailed {
+            facts: gateway.facts(|| facts.with("size", size)),
+            place,
+            size,
+            code: match diagnosis {
+                Diagnosis::CHAT_INTERNAL | Diagnosis::INTERNAL => ErrorCode::Internal,
+                _ => ErrorCode::BadRequest,
+            },
+            diagnosis,
+            detail: "the application refused it".to_owned(),
+        },
+    });
 }
 
 /// A message on its way from its route to its reply.
@@ -314,7 +370,8 @@ fn choose(
         return Err(failure);
     };
     let is_default = &*route.key == "$default" && diagnosis.is_none();
-    let remark = match is_default && gateway.keeps_facts() {
+    let is_app = matches!(route.integration.kind, IntegrationKind::App(_));
+    let remark = match is_default && !is_app && gateway.keeps_facts() {
         true => remark::on_default(handle, stage, deployment, &selected, text, opcode),
         false => None,
     };

@@ -133,7 +133,7 @@ fn known_paths(snapshot: &Snapshot, label: &str) -> Vec<String> {
 }
 
 /// The path without one repetition, if that leads somewhere: `/api/api/x` is `/api/x`.
-fn without_repetition(path: &str, leads: impl Fn(&str) -> bool) -> Option<String> {
+pub(crate) fn without_repetition(path: &str, leads: impl Fn(&str) -> bool) -> Option<String> {
     let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).take(32).collect();
     for length in 1..=MAX_REPEATED {
         for start in 0..segments.len().saturating_sub(2 * length - 1) {

@@ -9,10 +9,10 @@ use std::time::Instant;
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
-    ACCESS_CONTROL_REQUEST_HEADERS, AUTHORIZATION, CACHE_CONTROL, CONNECTION, HOST, HeaderMap, HeaderValue,
-    ORIGIN, UPGRADE, VARY,
+    ACCESS_CONTROL_REQUEST_HEADERS, ALLOW, AUTHORIZATION, CACHE_CONTROL, CONNECTION, HOST, HeaderMap,
+    HeaderValue, ORIGIN, UPGRADE, VARY,
 };
-use http::{Method, Request, Version};
+use http::{Method, Request, StatusCode, Version};
 use hyper::body::Incoming;
 use parking_lot::Mutex;
 use serde_json::{Map, json};
@@ -28,6 +28,7 @@ use super::probe::{self, OpenProbe};
 use super::refusal::{refuse, refuse_as};
 use super::upgrade::{self, OpenConnection};
 use super::{Reply, client_reference, empty, hint, remark, token_endpoint};
+use crate::apps;
 use crate::clock::now_millis;
 use crate::gateway::Gateway;
 use crate::push;
@@ -128,7 +129,16 @@ pub(crate) async fn serve(
         .or_else(|| request.uri().authority().map(|authority| authority.as_str()))
         .unwrap_or_default()
         .to_owned();
-    let resolved = address::resolve(&gateway.snapshot(), &host, path);
+    let mount = gateway.apps.at(path);
+    let resolved = match mount.and_then(|mount| gateway.stage(&mount.api_id, &mount.stage)) {
+        // The exact path of an application wins over everything that a host may mean.
+        Some(stage) => {
+            let domain_name = host.as_str().into();
+            Ok(Address { stage, endpoint: Endpoint::WebSocket, domain_name })
+        }
+        None => address::resolve(&gateway.snapshot(), &host, path),
+    };
+    let is_mount = mount.is_some();
     let is_management = match &resolved {
         Ok(address) => !matches!(address.endpoint, Endpoint::WebSocket | Endpoint::Token),
         Err(unresolved) => unresolved.is_management,
@@ -153,6 +163,13 @@ pub(crate) async fn serve(
             },
         });
     }
+    let request = match is_mount {
+        true => request,
+        false => match apps::serve(&gateway, &client, request).await {
+            Ok(reply) => return Ok(reply),
+            Err(request) => *request,
+        },
+    };
     let head = Head {
         method: request.method(),
         uri: request.uri(),
@@ -161,6 +178,14 @@ pub(crate) async fn serve(
     };
     let mut attempt = Attempt::new(&gateway, &peer, &client, &head, started);
     Ok(match resolved {
+        Ok(address) if is_mount && !matches!(*request.method(), Method::GET | Method::OPTIONS) => {
+            attempt.at(&address.stage);
+            let diagnosis = Some(Diagnosis::HANDSHAKE_NOT_WEBSOCKET);
+            let mut reply = refuse(&gateway, attempt, ErrorCode::UpgradeRequired, diagnosis, "method");
+            *reply.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+            reply.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
+            reply
+        }
         Ok(address) => {
             attempt.at(&address.stage);
             match address.endpoint {
@@ -173,6 +198,11 @@ pub(crate) async fn serve(
         Err(unresolved) => {
             if let Some(reply) = other_listener(&gateway, &request, &attempt) {
                 return Ok(reply);
+            }
+            if let Some(shorter) = gateway.apps.without_repetition(request.uri().path()) {
+                attempt.note("nearest", shorter);
+                let diagnosis = Some(Diagnosis::PATH_DOUBLE_PREFIX);
+                return Ok(refuse(&gateway, attempt, ErrorCode::NotMapped, diagnosis, ""));
             }
             let forwarded_host =
                 request.headers().get("x-forwarded-host").and_then(|host| host.to_str().ok());

@@ -15,10 +15,11 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use serde_json::Map;
 use tidegate_auth::{BEARER_SUBPROTOCOL, offered_subprotocols};
+use tidegate_core::app;
 use tidegate_core::context::{ConnectionFacts, Event, EventKind, error_body};
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::ErrorCode;
-use tidegate_core::id::RequestId;
+use tidegate_core::id::{ConnectionId, RequestId};
 use tidegate_core::journal::{self, Facts};
 use tidegate_core::mapping::query_values;
 use tidegate_core::notice::{Notice, Place};
@@ -35,6 +36,8 @@ use super::remark;
 use super::service::{Opened, Opening};
 use super::{Reply, json};
 use crate::admission::{self, Decision, Established, Handshake, Outcome as AttemptOutcome, Refused};
+use crate::apps;
+use crate::channels::By;
 use crate::clock::now_millis;
 use crate::connection::close_reason;
 use crate::connection::handle::Handle;
@@ -42,7 +45,7 @@ use crate::connection::socket::Socket;
 use crate::connection::task;
 use crate::gateway::{Gateway, going_away};
 use crate::integration::http::is_hop_by_hop;
-use crate::integration::{self, Answer, Failure};
+use crate::integration::{self, Answer, AppAnswer, Failure};
 use crate::timer_wheel::Kind;
 
 /// A well-formed handshake for a deployed stage. Nobody has been asked yet.
@@ -187,7 +190,10 @@ pub(crate) async fn check(
             let _unfinished =
                 Unfinished { gateway: Arc::clone(gateway), handle: Arc::clone(&admitted.handle) };
             match admitted.establish(gateway).await {
-                Ok(identified) => return identified.pass(gateway),
+                Ok(identified) => match identified.pass(gateway).await {
+                    Ok(reply) => return reply,
+                    Err(refused) => refused,
+                },
                 Err(refused) => refused,
             }
         }
@@ -245,7 +251,10 @@ impl UpgradeRequest {
     ) -> Result<Self, Reply> {
         let (head, _) = request.into_parts();
         if gateway.is_draining() {
-            return Err(refuse(gateway, attempt, ErrorCode::Draining, None, ""));
+            let told = reword(gateway, &address.stage, &client, &attempt, ErrorCode::Draining);
+            let request_id = attempt.request_id();
+            let reply = refuse(gateway, attempt, ErrorCode::Draining, None, "");
+            return Err(with_words(reply, told.as_ref(), None, request_id));
         }
         let Some(deployment) = address.stage.deployment.clone() else {
             let diagnosis = Some(Diagnosis::STAGE_NOT_DEPLOYED);
@@ -318,7 +327,10 @@ impl UpgradeRequest {
             self.attempt.note("count", n_connections);
             self.attempt.note("of", "node");
             let code = ErrorCode::ConnectionsExhausted;
-            return Err(Box::new(Err(refuse(gateway, self.attempt, code, None, ""))));
+            let told = reword(gateway, &self.stage, &self.client, &self.attempt, code);
+            let request_id = self.attempt.request_id();
+            let reply = refuse(gateway, self.attempt, code, None, "");
+            return Err(Box::new(Err(with_words(reply, told.as_ref(), None, request_id))));
         }
         if !gateway.throttles.admit(&self.stage, "$connect", now) {
             if let Some(throttle) = self.stage.throttle("$connect") {
@@ -336,6 +348,18 @@ impl UpgradeRequest {
                 self.attempt.note("check", refused.check);
                 self.attempt.note_all(refused.facts);
                 self.note_close_code(row.status);
+                let told = apps::reword(
+                    gateway,
+                    &self.stage,
+                    &app::Refused {
+                        diagnosis: refused.diagnosis,
+                        status: row.status,
+                        address: self.client.ip,
+                        now,
+                        is_dry_run: self.attempt.is_dry_run,
+                        facts: &Facts::none(),
+                    },
+                );
                 let light = self.attempt.without_facts();
                 let attempt = std::mem::replace(&mut self.attempt, light);
                 let more = Map::from_iter([("check".to_owned(), refused.check.into())]);
@@ -344,8 +368,10 @@ impl UpgradeRequest {
                     refusal::refuse_as(gateway, attempt, refused.code, diagnosis, &refused.detail, more);
                 set_retry_after(reply.headers_mut(), refused.retry_after);
                 let place = self.attempt.place.clone();
-                self.note_refused_after_open(gateway, &place, refused.diagnosis, row.status);
-                return Err(Box::new(self.refused(reply)));
+                let reply = with_words(reply, told.as_ref(), None, self.attempt.request_id());
+                let close = self.closing(told.as_ref(), reply.status().as_u16());
+                self.note_refused_after_open(gateway, &place, refused.diagnosis, close.as_ref());
+                return Err(Box::new(self.refused(reply, close)));
             }
         }
         let Some(reservation) = gateway.registry.reserve(now) else {
@@ -459,8 +485,14 @@ impl UpgradeRequest {
     }
 
     /// A refusal that the client sees as an end has an entry as such.
-    fn note_refused_after_open(&self, gateway: &Gateway, place: &Place, cause: Diagnosis, status: u16) {
-        let Some(close_code) = self.refusal_close_code(status) else { return };
+    fn note_refused_after_open(
+        &self,
+        gateway: &Gateway,
+        place: &Place,
+        cause: Diagnosis,
+        close: Option<&CloseFrame>,
+    ) {
+        let Some(close_code) = close.map(|close| close.code.as_u16()) else { return };
         let facts =
             gateway.facts(|| Facts::none().with("closeCode", close_code).with("causeId", cause.as_str()));
         gateway.notice(Notice::Decided {
@@ -471,19 +503,31 @@ impl UpgradeRequest {
         });
     }
 
-    /// The answer to a refused handshake: `reply`, or a connection that ends with its status.
-    fn refused(&self, reply: Reply) -> Outcome {
-        let status = reply.status();
-        let Some(close_code) = self.refusal_close_code(status.as_u16()) else { return Err(reply) };
+    /// The frame by which a refusal is told as an end: the application's, or one made of the status.
+    fn closing(&self, told: Option<&app::Refusal>, status: u16) -> Option<CloseFrame> {
+        if self.attempt.is_dry_run {
+            return None;
+        }
+        if let Some(code) = told.and_then(|told| told.close_code) {
+            let code = CloseCode::new(code).unwrap_or(CloseCode::POLICY_VIOLATION);
+            return Some(CloseFrame::new(code, told.map_or("", |told| &told.message)));
+        }
+        let code = CloseCode::new(self.refusal_close_code(status)?).unwrap_or(CloseCode::POLICY_VIOLATION);
+        let reason = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
+        Some(CloseFrame::new(code, reason.unwrap_or("Refused")))
+    }
+
+    /// The answer to a refused handshake: `reply`, or a connection that ends with `close`.
+    fn refused(&self, reply: Reply, close: Option<CloseFrame>) -> Outcome {
+        let Some(close) = close else { return Err(reply) };
         // Browsers hide status and body of a refused handshake; a close code they show. But they end a connection
         // themselves when nothing of what they offered is confirmed.
-        let close = CloseCode::new(close_code).unwrap_or(CloseCode::POLICY_VIOLATION);
         let subprotocol = self
             .own_subprotocol()
             .or(self.has_bearer.then_some(BEARER_SUBPROTOCOL))
             .or(self.offered.first().map(String::as_str));
         let (reply, _) = self.switching_protocols(self.attempt.request_id(), None, subprotocol);
-        let refusal = Some(CloseFrame::new(close, status.canonical_reason().unwrap_or("Refused")));
+        let refusal = Some(close);
         let (attempt, progress) = (self.attempt.without_facts(), Arc::clone(&self.progress));
         Ok((reply, OpenConnection { inner: None, refusal, deflate: None, attempt, progress }))
     }
@@ -517,15 +561,29 @@ impl Admitted {
 
 impl Identified {
     /// Nothing refuses: the answer to a check. Whatever was joined for it is left.
-    fn pass(self, gateway: &Gateway) -> Reply {
-        let Self { admitted, .. } = self;
+    async fn pass(self, gateway: &Gateway) -> Result<Reply, Box<Outcome>> {
+        let Self { admitted, established } = self;
+        if let Some(app) = gateway.apps.of_stage(&admitted.request.stage) {
+            let connect = app::Connect {
+                connection: &admitted.handle.facts,
+                request_id: admitted.request_id,
+                identity: &established.identity,
+                channels: &established.facts().channels,
+                query: &admitted.request.query,
+                headers: &admitted.request.headers,
+                is_dry_run: true,
+            };
+            if let Err(refusal) = app.connect(connect).await {
+                return Err(Box::new(admitted.reject(gateway, Rejection::App(*refusal))));
+            }
+        }
         release(gateway, &admitted.handle);
         let attempt = admitted.request.attempt;
         let mut reply = json(200, &serde_json::json!({ "ok": true }));
         refusal::set_request_id(gateway, &attempt, &mut reply);
         let (place, facts) = attempt.into_told();
         gateway.notice(Notice::Decided { place, kind: journal::Kind::Handshake, remark: None, facts });
-        reply
+        Ok(reply)
     }
 
     /// Asks `$connect` and prepares the answer.
@@ -543,6 +601,7 @@ impl Identified {
 impl Admitted {
     async fn accept(mut self, gateway: Arc<Gateway>, established: Established) -> Outcome {
         let connect = self.request.deployment.routes.get("$connect").cloned();
+        let mut of_app = None;
         if let Err(diagnosis) = gateway.note_for_disconnect(&self.handle).await {
             let failure =
                 Failure::new(ErrorCode::IdentityUnavailable, diagnosis, "the connection cannot be noted");
@@ -581,6 +640,15 @@ impl Admitted {
                     self.request.attempt.note("integrationStatus", answer.status);
                 }
                 match answer {
+                    Ok(Answer { app: Some(said), .. }) => match *said {
+                        AppAnswer::Connected(connected) => {
+                            of_app = Some(connected);
+                            None
+                        }
+                        AppAnswer::Refused(refusal) => {
+                            return self.reject(&gateway, Rejection::App(refusal));
+                        }
+                    },
                     Ok(answer) if (200..300).contains(&answer.status) => Some(answer),
                     Ok(answer) => return self.reject(&gateway, Rejection::Backend(answer)),
                     Err(failure) => return self.reject(&gateway, route_failure(failure, None)),
@@ -613,6 +681,16 @@ impl Admitted {
         // Addressable before the 101 is visible: whoever has seen the 101 may push. Until the socket is handed
         // over, pushes wait in the outbox.
         self.handle.open(deflate);
+        let connected = of_app.as_ref();
+        for text in connected.into_iter().flat_map(|connected| &connected.first) {
+            let _ = self.handle.push(&tidegate_ws::OutboundMessage::text(text.clone()), now_millis());
+        }
+        for channel in connected.into_iter().flat_map(|connected| &connected.channels) {
+            let joined = gateway.put_into_channel(&self.handle, channel, By::Handshake);
+            if let Err(refusal) = joined {
+                gateway.note_refusal(&self.handle, channel, refusal.diagnosis, refusal.text);
+            }
+        }
         for channel in &established.channels {
             gateway.join_at_handshake(&self.handle, channel, &self.request.query).await;
         }
@@ -625,6 +703,11 @@ impl Admitted {
             };
             let handshake = self.request.handshake(policy, self.handle.facts.connected_at);
             gateway.attempts.on_end(&handshake, &outcome, gateway.next_random());
+        }
+        if connected.is_some()
+            && let Some(app) = gateway.apps.of_stage(&self.request.stage)
+        {
+            app.opened(&self.handle.facts);
         }
         gateway.handshake_over.notify_waiters();
         connection.deflate = deflate;
@@ -697,7 +780,28 @@ impl Admitted {
             // Nobody hears the answer any more.
             attempt.note("clientLeftMs", waited);
         }
+        let told = match &rejection {
+            Rejection::App(refusal) => Some(refusal.clone()),
+            Rejection::Backend(_) => None,
+            Rejection::Gateway { failure: Failure { code, diagnosis, facts, .. }, .. }
+            | Rejection::Native(Refused { code, diagnosis, facts, .. }) => {
+                let refused = app::Refused {
+                    diagnosis: *diagnosis,
+                    status: code.row().status,
+                    address: self.request.client.ip,
+                    now: now_millis(),
+                    is_dry_run: attempt.is_dry_run,
+                    facts,
+                };
+                apps::reword(gateway, &self.request.stage, &refused)
+            }
+        };
         let (reply, code, diagnosis, detail) = match rejection {
+            Rejection::App(refusal) => {
+                let code = code_of(refusal.status);
+                attempt.note_all(refusal.facts);
+                (super::empty(refusal.status), code, refusal.diagnosis, refusal.detail)
+            }
             Rejection::Backend(answer) => {
                 let detail = format!("the backend answered {}", answer.status);
                 let diagnosis = answer.diagnosis.unwrap_or(Diagnosis::BACKEND_REFUSED);
@@ -739,7 +843,7 @@ impl Admitted {
             }
         };
         gateway.registry.refused_because(facts.connection_id, diagnosis);
-        let mut reply = reply;
+        let mut reply = with_words(reply, told.as_ref(), Some(facts.connection_id), self.request_id);
         set_ids(reply.headers_mut(), &self.request_id.to_string());
         let status = reply.status().as_u16();
         if let Some(policy) = &self.request.stage.policy {
@@ -754,12 +858,13 @@ impl Admitted {
             gateway.attempts.on_end(&handshake, &outcome, gateway.next_random());
         }
         let place = attempt.place.clone();
-        if let Some(close_code) = self.request.refusal_close_code(status) {
-            attempt.note("closeCode", close_code);
+        let close = self.request.closing(told.as_ref(), status);
+        if let Some(close) = &close {
+            attempt.note("closeCode", close.code.as_u16());
         }
         refusal::report(gateway, attempt, &mut reply, code, diagnosis, detail);
-        self.request.note_refused_after_open(gateway, &place, diagnosis, status);
-        self.request.refused(reply)
+        self.request.note_refused_after_open(gateway, &place, diagnosis, close.as_ref());
+        self.request.refused(reply, close)
     }
 }
 
@@ -771,6 +876,56 @@ enum Rejection {
     Gateway { failure: Failure, message: Option<String> },
     /// A check of the stage's policy says no.
     Native(Refused),
+    /// An application says no.
+    App(app::Refusal),
+}
+
+/// The row of the error table for an application's status.
+fn code_of(status: u16) -> ErrorCode {
+    match status {
+        401 | 403 => ErrorCode::IdentityRejected,
+        429 => ErrorCode::AttemptsExceeded,
+        503 => ErrorCode::IdentityUnavailable,
+        500.. => ErrorCode::Internal,
+        _ => ErrorCode::BackendRefused,
+    }
+}
+
+/// How the stage's application words a refusal that depends on nothing but its code.
+fn reword(
+    gateway: &Gateway,
+    stage: &Stage,
+    client: &ClientAddress,
+    attempt: &Attempt,
+    code: ErrorCode,
+) -> Option<app::Refusal> {
+    let row = code.row();
+    let refused = app::Refused {
+        diagnosis: row.diagnosis,
+        status: row.status,
+        address: client.ip,
+        now: now_millis(),
+        is_dry_run: attempt.is_dry_run,
+        facts: &Facts::none(),
+    };
+    apps::reword(gateway, stage, &refused)
+}
+
+/// The answer in the application's words, where it has any; ids of the gateway stay.
+fn with_words(
+    reply: Reply,
+    told: Option<&app::Refusal>,
+    connection_id: Option<ConnectionId>,
+    request_id: RequestId,
+) -> Reply {
+    let Some(told) = told else { return reply };
+    let mut worded = apps::reply_of(told, connection_id, request_id);
+    for (name, value) in reply.headers() {
+        if !worded.headers().contains_key(name) {
+            worded.headers_mut().append(name.clone(), value.clone());
+        }
+    }
+    worded
 }
 
 fn milliseconds(since: Instant) -> u64 {

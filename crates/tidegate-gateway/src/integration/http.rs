@@ -173,7 +173,7 @@ pub(super) async fn call(
 }
 
 /// Hosts may have been forbidden after an integration was made.
-fn check_host(allowed: &[String], host: &str) -> Result<(), Failure> {
+pub(crate) fn check_host(allowed: &[String], host: &str) -> Result<(), Failure> {
     let is_allowed = |known: &String| match known.strip_prefix("*.") {
         Some(parent) => {
             let at = host.len().saturating_sub(parent.len());

@@ -69,6 +69,7 @@ pub(crate) struct Setup {
     pub(crate) records: Arc<dyn RecordStore>,
     pub(crate) max_connections: usize,
     pub(crate) debug_clients: Vec<Network>,
+    pub(crate) mounts: Vec<tidegate_core::app::Mount>,
 }
 
 impl Default for Setup {
@@ -80,6 +81,7 @@ impl Default for Setup {
             records: Arc::new(tidegate_store::SqliteRecords::open_in_memory().unwrap()),
             max_connections: 10_000,
             debug_clients: Vec::new(),
+            mounts: Vec::new(),
         }
     }
 }
@@ -184,7 +186,8 @@ impl Plane {
 
     /// With anything that can be otherwise.
     pub(crate) async fn start_from(setup: Setup) -> Self {
-        let Setup { settings, credentials, trusted_proxies, records, max_connections, debug_clients } = setup;
+        let Setup { settings, credentials, trusted_proxies, records, max_connections, debug_clients, mounts } =
+            setup;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = GatewayConfig {
             node: 0,
@@ -208,6 +211,7 @@ impl Plane {
             read_file: ReadFile(Arc::new(|path| std::fs::read(path))),
             debug_clients,
             probe: true,
+            mounts,
         };
         let notices = Arc::new(Notices::default());
         let gateway = Gateway::new(config, Arc::clone(&notices) as Arc<dyn NoticeSink>).unwrap();

@@ -16,6 +16,7 @@ mod session_layer;
 mod told;
 
 mod admission_order;
+mod apps;
 mod asked_by_clients;
 mod attempts;
 mod backend_causes;

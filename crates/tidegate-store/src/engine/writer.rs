@@ -1,6 +1,6 @@
 //! The thread that writes: takes all writes that wait, makes them in one transaction, answers after the commit.
 //!
-//! Each write is a savepoint, so that one that fails takes no other with it. A full disk may end the whole
+//! Each write is a savepoint, so that one that fails or is undone takes no other with it. A full disk may end the whole
 //! transaction; then each write is tried once more on its own, so that small ones and removals still succeed.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -63,11 +63,14 @@ fn write<W: Write>(connection: &Connection, group: Vec<(W, Option<Answer<W::Answ
         return;
     }
     let writes: Vec<&W> = group.iter().map(|(write, _)| write).collect();
-    let results = match together(connection, &writes) {
+    let mut results = match together(connection, &writes) {
         Ok(results) => results,
         Err(error) if writes.len() == 1 => vec![Err(error)],
         Err(_) => writes.iter().map(|write| alone(connection, *write)).collect(),
     };
+    for answer in results.iter_mut().flatten() {
+        W::finish(answer);
+    }
     for ((_, answer), result) in group.into_iter().zip(results) {
         match (answer, result) {
             (Some(answer), result) => drop(answer.send(result)),
@@ -105,7 +108,8 @@ fn together<W: Write>(
 fn savepoint<W: Write>(connection: &Connection, write: &W) -> Result<W::Answer, StoreError> {
     execute(connection, "SAVEPOINT one")?;
     let result = write.make(connection);
-    if result.is_err() && !connection.is_autocommit() {
+    let is_undone = result.as_ref().map_or(true, W::is_undone);
+    if is_undone && !connection.is_autocommit() {
         execute(connection, "ROLLBACK TO one")?;
     }
     if !connection.is_autocommit() {

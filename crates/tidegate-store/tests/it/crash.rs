@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use tidegate_core::port::{Record, RecordChange, RecordKind, RecordStore};
+use tidegate_store::sql::{Database, Outcome, SqliteDatabase, Tx};
 use tidegate_store::{InUse, SqliteRecords, SqliteStore};
 
 use crate::suite::{Store, ids, put};
@@ -155,4 +156,44 @@ async fn a_killed_process_loses_no_record_that_it_answered() {
             assert!(found[1].contains(key) && !found[0].contains(key), "{key} can be used again");
         }
     }
+}
+
+/// Not a test: the process that ends between the commit of an event and what follows it.
+#[test]
+#[ignore = "run by the test below, in a process of its own"]
+fn child_that_ends_after_its_commit() {
+    let Some(path) = std::env::var_os(FOLDER).map(PathBuf::from) else { return };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let database = SqliteDatabase::open(&path, NOTES).expect("open");
+    let work = |tx: &mut dyn Tx| {
+        tx.execute("INSERT INTO note (id) VALUES (?1)", &[7.into()])?;
+        Ok(Outcome::Commit(Box::new(|| std::process::abort())))
+    };
+    runtime.block_on(database.write(Vec::new(), Box::new(work))).expect("never answered");
+}
+
+const NOTES: &[&str] = &["CREATE TABLE note (id BIGINT PRIMARY KEY);"];
+
+/// S2-37: what was committed is stored, although nothing of it was dispatched.
+#[tokio::test]
+async fn a_process_that_ends_between_commit_and_dispatch_has_stored_it() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("chat.db");
+    let ended = Command::new(std::env::current_exe().expect("own path"))
+        .args(["--exact", "crash::child_that_ends_after_its_commit", "--ignored"])
+        .env(FOLDER, &path)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .expect("start");
+    assert!(!ended.success());
+    let database = SqliteDatabase::open(&path, NOTES).expect("the lock died with the process");
+    let (answer, answered) = std::sync::mpsc::channel();
+    let work = move |tx: &mut dyn Tx| {
+        let found = tx.query("SELECT id FROM note", &[])?.first().map(|row| row.int(0)).transpose()?;
+        let _ = answer.send(found);
+        Ok(Outcome::Commit(Box::new(|| {})))
+    };
+    database.read(Box::new(work)).await.expect("read");
+    assert_eq!(answered.recv().expect("its answer"), Some(7));
 }

@@ -1,8 +1,9 @@
 //! What the stores promise, in one suite for every implementation, and what only SQLite has to prove; and the
-//! records, and the journal.
+//! records, the journal and databases of applications.
 
 mod crash;
 mod journal;
 mod records;
+mod sql;
 mod sqlite;
 mod suite;

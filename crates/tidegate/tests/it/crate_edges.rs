@@ -11,6 +11,8 @@ const PERMITTED: &[(&str, &[&str])] = &[
     ("tidegate-ws", &["tidegate-core"]),
     ("tidegate-auth", &["tidegate-core"]),
     ("tidegate-store", &["tidegate-core"]),
+    // Applications know the gateway as a port of the core, and databases as what the store makes of them.
+    ("tidegate-chat", &["tidegate-core", "tidegate-store"]),
     ("tidegate-control", &["tidegate-core", "tidegate-auth"]),
     ("tidegate-gateway", &["tidegate-core", "tidegate-auth", "tidegate-ws"]),
     ("tidegate-doctor", &["tidegate-core", "tidegate-auth", "tidegate-ws"]),
@@ -24,6 +26,7 @@ const PERMITTED: &[(&str, &[&str])] = &[
             "tidegate-admin",
             "tidegate-core",
             "tidegate-auth",
+            "tidegate-chat",
             "tidegate-ws",
             "tidegate-store",
             "tidegate-control",

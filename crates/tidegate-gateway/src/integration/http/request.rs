@@ -22,7 +22,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 impl Backends {
     /// Status and body of a GET.
     pub(crate) async fn get(&self, url: &str) -> Result<(u16, Bytes), Failure> {
-        self.request("GET", url, "application/json", &[], &[]).await
+        self.request("GET", url, "application/json", &[], &[], TIMEOUT).await
     }
 
     /// Status and body of a POST with a JSON body; `Null` is no body.
@@ -33,16 +33,18 @@ impl Backends {
         headers: &[(HeaderName, HeaderValue)],
     ) -> Result<(u16, Bytes), Failure> {
         let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
-        self.request("POST", url, "application/json", headers, &body).await
+        self.request("POST", url, "application/json", headers, &body, TIMEOUT).await
     }
 
-    async fn request(
+    /// Status and body of any request.
+    pub(crate) async fn request(
         &self,
         method: &str,
         url: &str,
         content_type: &str,
         headers: &[(HeaderName, HeaderValue)],
         body: &[u8],
+        timeout: Duration,
     ) -> Result<(u16, Bytes), Failure> {
         let invalid = || {
             Failure::new(
@@ -101,12 +103,12 @@ impl Backends {
             }
         };
         // Boxed: rare and large.
-        match tokio::time::timeout(TIMEOUT, Box::pin(sent)).await {
+        match tokio::time::timeout(timeout, Box::pin(sent)).await {
             Ok(result) => result,
             Err(_) => Err(Failure::new(
                 ErrorCode::IntegrationTimeout,
                 Diagnosis::INTEGRATION_TIMEOUT,
-                format!("no answer within {} s", TIMEOUT.as_secs()),
+                format!("no answer within {} s", timeout.as_secs_f64()),
             )),
         }
     }

@@ -1,0 +1,215 @@
+//! `[jwt]`, `[chat]` and `[apps.*]`: the applications in the process, and whose tokens they take.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use tidegate_core::policy::{Jwt, JwtKey};
+use toml::{Table, Value};
+
+use super::{Checker, nearest};
+
+/// What is switched on.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Apps {
+    /// Who signs tokens; there when an application is.
+    pub(crate) jwt: Option<Jwt>,
+    pub(crate) chat: Option<Chat>,
+}
+
+/// `[chat]`.
+#[derive(Debug, Clone)]
+pub(crate) struct Chat {
+    pub(crate) settings: tidegate_chat::settings::Settings,
+    /// Address of a PostgreSQL database; otherwise a file in the data directory.
+    pub(crate) database: Option<tidegate_auth::Secret>,
+}
+
+/// `[jwt]` as it is written.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawJwt {
+    /// One secret.
+    secret: Option<String>,
+    /// A file with one secret in each line; the first one signs.
+    secrets_file: Option<PathBuf>,
+    jwks_url: Option<String>,
+    jwks_file: Option<String>,
+    algorithms: Option<Vec<String>>,
+    issuer: Option<String>,
+    audience: Option<String>,
+    leeway: Option<Value>,
+    require_exp: bool,
+    close_on_expiry: bool,
+    default_role: String,
+    cookie: String,
+    allow_weak_secret: bool,
+}
+
+impl Default for RawJwt {
+    fn default() -> Self {
+        Self {
+            secret: None,
+            secrets_file: None,
+            jwks_url: None,
+            jwks_file: None,
+            algorithms: None,
+            issuer: None,
+            audience: None,
+            leeway: None,
+            require_exp: false,
+            close_on_expiry: true,
+            default_role: "tourist".to_owned(),
+            cookie: String::new(),
+            allow_weak_secret: false,
+        }
+    }
+}
+
+/// Applications that `[apps]` may name.
+const KNOWN: &[&str] = &["alerts"];
+
+impl Checker<'_> {
+    /// All of it.
+    pub(super) fn apps(&mut self) -> Apps {
+        let jwt = self.section::<RawJwt>("jwt").and_then(|raw| self.jwt(raw));
+        let chat = self.chat();
+        if let Some(value) = self.table.get("apps") {
+            match value {
+                Value::Table(apps) => {
+                    for name in apps.keys().filter(|name| !KNOWN.contains(&name.as_str())) {
+                        let hint = nearest(name, KNOWN.iter().copied());
+                        self.problem(&format!("apps.{name}"), &format!("unknown application{hint}"));
+                    }
+                }
+                _ => self.problem("apps", "a table expected"),
+            }
+        }
+        if chat.is_some() && !self.table.contains_key("jwt") {
+            self.problem("jwt", "missing: [chat] needs to know whose tokens it takes");
+        }
+        Apps { jwt, chat }
+    }
+
+    fn chat(&mut self) -> Option<Chat> {
+        let Value::Table(section) = self.table.get("chat")? else {
+            self.problem("chat", "a table expected");
+            return None;
+        };
+        let mut section: Table = section.clone();
+        let database = match section.remove("database") {
+            None => None,
+            Some(Value::String(text)) if is_postgres(&text) => Some(tidegate_auth::Secret::new(text)),
+            Some(Value::String(text)) if text == "sqlite" => None,
+            Some(_) => {
+                self.problem("chat.database", "sqlite, or postgres://user@host/database, expected");
+                None
+            }
+        };
+        let settings = self.table_of("chat", &section)?;
+        Some(Chat { settings, database })
+    }
+
+    fn jwt(&mut self, raw: RawJwt) -> Option<Jwt> {
+        let mut keys = Vec::new();
+        let hmac = || vec!["HS256".to_owned()];
+        let named = raw.algorithms.clone();
+        let of_secret = |secret: String| JwtKey {
+            secret: Some(secret),
+            algorithms: named.clone().unwrap_or_else(hmac),
+            ..JwtKey::default()
+        };
+        keys.extend(raw.secret.map(of_secret));
+        if let Some(path) = &raw.secrets_file {
+            match std::fs::read_to_string(path) {
+                Ok(text) => {
+                    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+                    keys.extend(lines.map(|line| of_secret(line.to_owned())));
+                }
+                Err(error) => self.problem("jwt.secrets_file", &format!("{}: {error}", path.display())),
+            }
+        }
+        let asymmetric = || named.clone().unwrap_or_else(|| vec!["RS256".to_owned(), "ES256".to_owned()]);
+        for (jwks_url, jwks_file) in [(raw.jwks_url, None), (None, raw.jwks_file)] {
+            if jwks_url.is_some() || jwks_file.is_some() {
+                keys.push(JwtKey { jwks_url, jwks_file, algorithms: asymmetric(), ..JwtKey::default() });
+            }
+        }
+        if keys.is_empty() {
+            self.problem("jwt", "one of secret, secrets_file, jwks_url and jwks_file expected");
+            return None;
+        }
+        let leeway = match raw.leeway {
+            None => Some(30),
+            Some(Value::Integer(seconds)) => u64::try_from(seconds).ok(),
+            Some(Value::String(text)) => text.strip_suffix('s').and_then(|text| text.trim().parse().ok()),
+            Some(_) => None,
+        };
+        let leeway = leeway.filter(|leeway| *leeway <= 300).unwrap_or_else(|| {
+            self.problem("jwt.leeway", "0s to 300s expected");
+            30
+        });
+        let jwt = Jwt {
+            keys,
+            issuer: raw.issuer,
+            audience: raw.audience,
+            leeway,
+            require_exp: raw.require_exp,
+            close_on_expiry: raw.close_on_expiry,
+            default_role: raw.default_role,
+            cookie: raw.cookie,
+            allow_weak_secret: raw.allow_weak_secret,
+            ..Jwt::default()
+        };
+        let mut policy = tidegate_core::policy::Policy { jwt: Some(jwt), ..Default::default() };
+        policy.admission.checks = vec![tidegate_core::policy::IdentityCheck::Jwt];
+        for problem in policy.problems().into_iter().filter(|problem| problem.is_error) {
+            self.problem(&problem.path, &problem.message);
+        }
+        policy.jwt
+    }
+}
+
+fn is_postgres(text: &str) -> bool {
+    text.starts_with("postgres://") || text.starts_with("postgresql://")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{config_of, problems_of};
+
+    const SECRET: &str = "q3V8sLw0Zt6Ky1Rb5Nf7Xc9Jd2Gh4Mp8";
+
+    #[test]
+    fn a_secret_is_enough() {
+        // S2-3, S3-10, S3-13
+        let config = config_of(&format!("[jwt]\nsecret = \"{SECRET}\"\nleeway = \"5s\"\n[chat]\n"));
+        let jwt = config.apps.jwt.expect("a [jwt]");
+        assert_eq!((jwt.keys.len(), jwt.leeway), (1, 5));
+        assert_eq!(jwt.keys[0].algorithms, ["HS256"]);
+        assert_eq!(config.apps.chat.expect("a chat").settings.path, "/messaging/");
+        assert!(!config.shown.values().any(|(value, _)| value.contains(SECRET)), "a secret is shown");
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_with_its_path() {
+        // S2-115, S3-10
+        for (text, path) in [
+            ("[chat]\n", "jwt"),
+            ("[jwt]\n", "jwt"),
+            ("[jwt]\nsecret = \"short\"\n", "jwt.keys[0].secret"),
+            ("[jwt]\nsecret = \"q3V8sLw0Zt6Ky1Rb5Nf7Xc9Jd2Gh4Mp8\"\nleeway = \"1h\"\n", "jwt.leeway"),
+            (
+                "[jwt]\nsecret = \"q3V8sLw0Zt6Ky1Rb5Nf7Xc9Jd2Gh4Mp8\"\n[chat]\nsoft_delet = true\n",
+                "chat.soft_delet",
+            ),
+            (
+                "[jwt]\nsecret = \"q3V8sLw0Zt6Ky1Rb5Nf7Xc9Jd2Gh4Mp8\"\n[chat]\ndatabase = \"mysql://a\"\n",
+                "chat.database",
+            ),
+            ("[apps.alert]\n", "apps.alert"),
+        ] {
+            let problems = problems_of(text);
+            assert!(problems.iter().any(|problem| problem.path == path), "{text}: {problems:?}");
+        }
+    }
+}
