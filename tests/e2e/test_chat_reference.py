@@ -31,15 +31,16 @@ def servers(tmp_path_factory):
             with ChatReference(directory / "second", template=reference.template) as second:
                 yield reference, second
         else:
-            # As in the package: what the document promises instead is tested where it is the only difference.
             with ChatApp(directory / "app") as app:
-                app.introduce(chat_people.everybody())
                 yield reference, app
 
 
 @pytest.fixture
 def play(servers):
-    with Play(*servers, chat_people.group(next(groups)), DIFFERENCES) as play:
+    people = chat_people.group(next(groups))
+    for server in servers:
+        server.introduce(map(chat_people.person, people.values()))
+    with Play(*servers, people, DIFFERENCES) as play:
         yield play
 
 

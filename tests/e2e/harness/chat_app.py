@@ -6,16 +6,12 @@ from . import chat_people
 from .chat_play import Client
 from .gateway import Gateway
 
-# Everybody comes from one address, some of them often.
 CONFIG = """
 [chat]
 {database}
 {chat}
-[attempts]
-per_address = 0
-per_user = 0
 [jwt]
-keys = [{{ secret = {secret}, algorithms = ["HS256"] }}]
+secret = {secret}
 """
 
 

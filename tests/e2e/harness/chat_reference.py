@@ -95,6 +95,9 @@ class ChatReference:
             self.process.wait(10)
         self.process = None
 
+    def introduce(self, people):
+        """Everybody was entered before the start."""
+
     def log_text(self):
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
 
