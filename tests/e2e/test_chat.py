@@ -18,6 +18,8 @@ from harness.gateway import unused_tcp_port
 from harness.postgres import Postgres, binaries
 from harness.wait import until
 
+pytestmark = pytest.mark.timeout(120)
+
 NOBODY = "11111111-2222-4333-8444-555555555555"
 LINK = {"media_url": "https://cdn.example.test/a.png", "media_type": "image"}
 groups = itertools.count()

@@ -8,7 +8,6 @@ import itertools
 import json
 import os
 import re
-import uuid
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,9 @@ from harness.chat_app import ChatApp
 from harness.chat_differences import DIFFERENCES
 from harness.chat_play import NOTHING, Play
 from harness.chat_reference import ChatReference
+
+# Long scripts, on machines that do other things at the same time.
+pytestmark = pytest.mark.timeout(180)
 
 NOBODY = "11111111-2222-4333-8444-555555555555"
 groups = itertools.count()
