@@ -2,7 +2,6 @@
 
 pub mod deletion;
 pub mod directory;
-pub mod members;
 pub mod lists;
 pub mod members;
 pub mod messages;

@@ -130,4 +130,10 @@ causes! {
         proof "The pattern."
         client "Nothing: joins succeed."
         fix "Put a separator before the `*`: `user_{user}_*`.";
+    PUBLISH_MALFORMED "publish.malformed" 0 "" "G"
+        title "A call that publishes an alert has a body of a wrong form."
+        cause "The body is no JSON, a member is missing or has a value that it cannot have, or nobody is selected."
+        proof "The name of the member (`field`)."
+        client "The caller gets 422 with the same name; nobody gets the alert."
+        fix "Correct the member that the answer names; the manual's page on alerts has an example of each call.";
 }

@@ -13,6 +13,7 @@ const PERMITTED: &[(&str, &[&str])] = &[
     ("tidegate-store", &["tidegate-core"]),
     // Applications know the gateway as a port of the core, and databases as what the store makes of them.
     ("tidegate-chat", &["tidegate-core", "tidegate-store"]),
+    ("tidegate-alerts", &["tidegate-core", "tidegate-store"]),
     ("tidegate-control", &["tidegate-core", "tidegate-auth"]),
     ("tidegate-gateway", &["tidegate-core", "tidegate-auth", "tidegate-ws"]),
     ("tidegate-doctor", &["tidegate-core", "tidegate-auth", "tidegate-ws"]),
