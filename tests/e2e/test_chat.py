@@ -22,7 +22,8 @@ pytestmark = pytest.mark.timeout(120)
 
 NOBODY = "11111111-2222-4333-8444-555555555555"
 LINK = {"media_url": "https://cdn.example.test/a.png", "media_type": "image"}
-groups = itertools.count()
+# The first ten are for tests that start an app or a connection of their own.
+groups = itertools.count(1)
 
 
 @pytest.fixture(scope="module")
