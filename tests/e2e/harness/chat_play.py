@@ -179,7 +179,11 @@ class Side:
 
     def plain(self, value):
         if isinstance(value, dict):
-            return {self.plain(name): self.plain(item) for name, item in value.items() if name != "polymorphic_ctype"}
+            # In one order on both sides, since ids are named in order of appearance.
+            names = sorted((name for name in value if name != "polymorphic_ctype"), key=lambda name: (name != "id", name))
+            if names and all(UUID.fullmatch(name) for name in names):
+                names = list(value)
+            return {self.plain(name): self.plain(value[name]) for name in names}
         if isinstance(value, list):
             return [self.plain(item) for item in value]
         if isinstance(value, str):
@@ -443,9 +447,18 @@ def brief(value):
     return text if len(text) < 1500 else text[:1500] + "..."
 
 
+def paths(first, second, path=""):
+    """Where two values differ: path, value of the package, value of the app."""
+    if isinstance(first, dict) and isinstance(second, dict):
+        for name in sorted(first.keys() | second.keys()):
+            yield from paths(first.get(name, "(absent)"), second.get(name, "(absent)"), f"{path}.{name}")
+    elif isinstance(first, list) and isinstance(second, list) and len(first) == len(second):
+        for number, (one, other) in enumerate(zip(first, second, strict=True)):
+            yield from paths(one, other, f"{path}[{number}]")
+    elif first != second:
+        yield path, first, second
+
+
 def describe(first, second):
-    lines = []
-    for label in first:
-        if first[label] != second.get(label):
-            lines.append(f"\n  {label}, package: {brief(first[label])}\n  {label},     app: {brief(second.get(label))}")
-    return "".join(lines)
+    lines = [f"\n  {path}, package: {brief(one)}\n  {path},     app: {brief(other)}" for path, one, other in paths(first, second)]
+    return "".join(lines[:6])
