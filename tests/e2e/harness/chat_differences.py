@@ -113,3 +113,6 @@ DIFFERENCES = {
         "S2-33", "the example of chapter 16", error(4003, {"name": REQUIRED}), error(4003, {"name": REQUIRED, "avatar": ["Enter a valid URL."]})
     ),
 }
+
+# Words of errors that the requirements write otherwise (S2-33): those of the package to those of the app.
+WORDS = {"A valid biginteger is required.": "A valid integer is required."}

@@ -114,9 +114,10 @@ def is_heartbeat(frame):
 class Side:
     """One server, the connections of one script to it, and the names of the ids it gave."""
 
-    def __init__(self, server, people):
+    def __init__(self, server, people, words=None):
         self.server = server
         self.people = people
+        self.words = words or {}
         self.clients = {}
         self.numbers = {}
         self.count = 0
@@ -191,7 +192,7 @@ class Side:
                 # The package leaves the fraction out when it is zero.
                 good = GOOD_TIME.fullmatch(value) or (self.server.name == "package" and value.endswith("Z"))
                 return "<time>" if good else f"<wrong form of a time: {value}>"
-            return UUID.sub(self.name_of, value)
+            return UUID.sub(self.name_of, self.words.get(value, value))
         return value
 
     def normal(self, frames):
@@ -290,7 +291,7 @@ def blur(frame):
 class Play:
     """One script on two servers. `differences` is the table of those that are permitted."""
 
-    def __init__(self, reference, app, people, differences):
+    def __init__(self, reference, app, people, differences, words):
         self.differences = differences
         self.used = set()
         self.wrong = []
@@ -299,7 +300,7 @@ class Play:
         self.steps = 0
         self.sides = []
         for server in (reference, app):
-            self.sides.append(Side(server, people))
+            self.sides.append(Side(server, people, words))
 
     def __enter__(self):
         return self
