@@ -183,8 +183,15 @@ class Side:
             # In one order on both sides, since ids are named in order of appearance.
             names = sorted((name for name in value if name != "polymorphic_ctype"), key=lambda name: (name != "id", name))
             if names and all(UUID.fullmatch(name) for name in names):
-                names = list(value)
-            return {self.plain(name): self.plain(value[name]) for name in names}
+                names.sort(key=lambda name: self.position({"id": name}))
+            # S2-41, S2-42: oldest first; the package gives them as its database happens to (by user id on SQLite).
+            found = {self.plain(name): self.plain(value[name]) for name in names}
+            for name in ("participants", "subscribers", "admins", "moderators"):
+                if isinstance(found.get(name), list):
+                    found[name].sort(key=lambda user: user["id"])
+            if isinstance(found.get("delivered_to"), list):
+                found["delivered_to"].sort()
+            return found
         if isinstance(value, list):
             return [self.plain(item) for item in value]
         if isinstance(value, str):
