@@ -213,7 +213,10 @@ class Side:
                     if name in data:
                         data[name].sort()
             if kind == "roomlist.dispatch":
-                frame["data"] = [room for room in data if room["id"] != self.barrier_room]
+                rooms = [room for room in data if room["id"] != self.barrier_room]
+                # I-27: the package gives rooms without messages in the order of its database.
+                silent = sorted((room for room in rooms if room["last_message"]["id"] is None), key=self.position)
+                frame["data"] = [room for room in rooms if room["last_message"]["id"] is not None] + silent
         # One frame for each room, the rooms in no order.
         if len(frames) > 1 and all(isinstance(frame.get("data"), list) and frame.get("eventType") == "readreceipt.dispatch" for frame in frames):
             frames.sort(key=lambda frame: self.position(frame["data"][0]))
