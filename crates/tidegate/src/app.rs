@@ -122,7 +122,7 @@ impl App {
             read_file: ReadFile(Arc::new(|path| std::fs::read(path))),
             debug_clients: config.debug_clients.clone(),
             probe: config.probe,
-            mounts: local_mounts(&config).await?,
+            mounts: Vec::new(),
         };
         let Kept { journal, store: journal_store } = keep(journal, &config);
         let observer = Arc::new(Observer::new(Arc::clone(&metrics), journal.clone()));
@@ -505,18 +505,4 @@ fn not_let_in(
         other => Diagnosis::find(other)?,
     };
     Some(Because { diagnosis, facts })
-}
-
-async fn local_mounts(config: &Config) -> anyhow::Result<Vec<tidegate_core::app::Mount>> {
-    use tidegate_chat::{settings::live::LiveSettings, store};
-    use tidegate_store::sql::{Database, PostgresDatabase, PostgresOptions, SqliteDatabase};
-    let (Some(jwt), Some(chat)) = (&config.apps.jwt, &config.apps.chat) else { return Ok(Vec::new()) };
-    let database: Arc<dyn Database> = match &chat.database {
-        None => Arc::new(SqliteDatabase::open(&config.data_dir.join("chat.db"), store::MIGRATIONS).context("open the chat's database")?),
-        Some(url) => Arc::new(PostgresDatabase::open(PostgresOptions { url: url.expose().to_owned(), tls: None, connections: 8 }, store::MIGRATIONS).await.context("open the chat's database")?),
-    };
-    let settings = Arc::new(LiveSettings::new(chat.settings.clone()));
-    let app = Arc::new(tidegate_chat::app::Chat::new(settings, database));
-    let attempts = tidegate_core::policy::Attempts { per_address: 0, per_user: 0, ..Default::default() };
-    Ok(vec![tidegate_chat::mount::mount(&app, tidegate_chat::mount::Door { jwt: jwt.clone(), attempts, ..Default::default() })])
 }
