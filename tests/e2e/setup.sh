@@ -18,6 +18,7 @@ missing_packages() {
   local list=()
   command -v chromium >/dev/null || list+=(chromium)
   command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || list+=(nginx-light)
+  compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || list+=(postgresql)
   python3 -c 'import ensurepip' 2>/dev/null || list+=(python3 python3-venv)
   echo "${list[@]:-}"
 }

@@ -1,0 +1,3 @@
+"""No pages: the package serves one WebSocket and nothing else."""
+
+urlpatterns = []
