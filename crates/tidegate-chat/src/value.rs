@@ -33,12 +33,18 @@ pub fn room_id(data: &Map<String, Value>, style: RoomIdStyle) -> Result<Option<U
     }
     match (value, style) {
         (Value::String(text), _) => parse(text).map(Some),
-        (Value::Number(number), _) if number.is_u64() => Err(not_found()),
+        (Value::Number(number), _) if is_whole(number) => Err(not_found()),
         (Value::Number(number), _) if number.is_i64() => Err(not_a_uuid(&number.to_string())),
         (Value::Null | Value::Bool(_), Lenient) => Err(not_found()),
         (other, Lenient) => Err(not_a_uuid(&other.to_string())),
         (_, Required | OrMessage) => Err(wrong_type()),
     }
+}
+
+/// Whether a number is an integer that is not negative. Those beyond 64 bits come as floating-point numbers.
+fn is_whole(number: &serde_json::Number) -> bool {
+    const FIRST_LARGE: f64 = 18_446_744_073_709_551_616.0;
+    number.is_u64() || number.as_f64().is_some_and(|number| number >= FIRST_LARGE)
 }
 
 /// Whether a value counts as absent where the package asks for truth.

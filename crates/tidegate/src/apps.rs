@@ -61,7 +61,8 @@ impl Apps {
             let settings = Arc::new(LiveSettings::new(chat.settings.clone()));
             let app =
                 Arc::new(Chat::with_extensions(settings, database, Arc::new(Extensions::default()), ports));
-            let door = Door { jwt: jwt.clone(), ..Door::default() };
+            let door =
+                Door { jwt: jwt.clone(), attempts: chat.attempts.clone(), admission: chat.admission.clone() };
             mounts.push(tidegate_chat::mount::mount(&app, door));
         }
         if let Some(settings) = &config.apps.alerts {

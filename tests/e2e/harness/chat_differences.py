@@ -39,6 +39,7 @@ DIFFERENCES = {
     # -- ids ----------------------------------------------------------------------------------------
     "message-id-object-in-list": Difference("S2-23", "an object inside a list of ids", INTERNAL, error(4003)),
     # -- message.send -------------------------------------------------------------------------------
+    "lone-surrogate": Difference("S2-16, S2-25", "half a surrogate pair is no text, so the event is no JSON", error(4003, {"content": ANY}), error(4003)),
     "content-missing": Difference("I-3, S2-51", "no content", INTERNAL, error(4003, {"content": REQUIRED})),
     "extra-fields-no-object": Difference("I-3, S2-49", "extra_fields that is no object", INTERNAL, error(4003)),
     "send-by-message-id": Difference(

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use tidegate_core::policy::{Jwt, JwtKey};
+use tidegate_core::policy::{Admission, Attempts, Jwt, JwtKey, Policy};
 use toml::{Table, Value};
 
 use super::{Checker, nearest};
@@ -23,7 +23,14 @@ pub(crate) struct Chat {
     pub(crate) settings: tidegate_chat::settings::Settings,
     /// Address of a PostgreSQL database; otherwise a file in the data directory.
     pub(crate) database: Option<tidegate_auth::Secret>,
+    /// How often somebody may try to connect.
+    pub(crate) attempts: Attempts,
+    /// Origins and numbers of connections.
+    pub(crate) admission: Admission,
 }
+
+/// Clients of one office come from one address, so only refusals are counted there. Source: our choice.
+const REFUSED_PER_ADDRESS: u32 = 60;
 
 /// `[jwt]` as it is written.
 #[derive(Clone, Serialize, Deserialize)]
@@ -125,11 +132,44 @@ impl Checker<'_> {
                 None
             }
         };
+        let attempts = match section.remove("attempts") {
+            Some(Value::Table(written)) => {
+                let mut table = Table::from_iter([
+                    ("per_address".to_owned(), Value::Integer(0)),
+                    ("per_user".to_owned(), Value::Integer(0)),
+                    ("failed_per_address".to_owned(), Value::Integer(REFUSED_PER_ADDRESS.into())),
+                ]);
+                table.extend(written);
+                self.table_of("chat.attempts", &table)?
+            }
+            Some(_) => {
+                self.problem("chat.attempts", "a table expected");
+                return None;
+            }
+            None => Attempts {
+                per_address: 0,
+                per_user: 0,
+                failed_per_address: REFUSED_PER_ADDRESS,
+                ..Attempts::default()
+            },
+        };
+        let admission = match section.remove("admission") {
+            Some(Value::Table(written)) => self.table_of("chat.admission", &written)?,
+            Some(_) => {
+                self.problem("chat.admission", "a table expected");
+                return None;
+            }
+            None => Admission::default(),
+        };
+        let policy = Policy { attempts: attempts.clone(), admission: admission.clone(), ..Policy::default() };
+        for problem in policy.problems().into_iter().filter(|problem| problem.is_error) {
+            self.problem(&format!("chat.{}", problem.path), &problem.message);
+        }
         // The application's own reader knows its keys and says which is nearest.
         let document = serde_json::to_value(&section).unwrap_or_default();
         let environment = |name: &str| std::env::var(name).ok();
         match tidegate_chat::settings::Settings::read(&document, &environment) {
-            Ok(settings) => Some(Chat { settings, database }),
+            Ok(settings) => Some(Chat { settings, database, attempts, admission }),
             Err(problems) => {
                 for problem in problems {
                     self.problem(&problem.path, &problem.message);

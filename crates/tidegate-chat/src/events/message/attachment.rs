@@ -97,6 +97,7 @@ fn attachment(
     let file_size = item.get("file_size").map_or(Ok(0), field::integer);
     let mime_type = match item.get("mime_type") {
         None => Ok("image/jpeg".to_owned()),
+        Some(Value::String(text)) if text.is_empty() => Err(field::BLANK.to_owned()),
         // As it is: only exact names are in the list.
         Some(Value::String(text)) => Ok(text.clone()),
         Some(Value::Null) => Err(field::NULL.to_owned()),

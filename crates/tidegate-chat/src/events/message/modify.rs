@@ -28,9 +28,6 @@ pub fn handle(ctx: &mut Ctx<'_>, data: &Map<String, Value>) -> Result<(), ChatEr
     }
     permission::message::can_access(ctx, &targets)?;
     let action = data.get("action").unwrap_or(&Value::Null);
-    if value::is_falsy(action) {
-        return Err(ChatError::rule("Action must be provided", Diagnosis::CHAT_MISSING_FIELD));
-    }
     match action.as_str() {
         Some("update") => update(ctx, data, &named, first),
         Some("delete") => delete(ctx, &named, &targets, first.room),

@@ -18,7 +18,12 @@ const MAX_CONTENT: usize = 128;
 /// # Errors
 /// [`ChatError`]
 pub fn handle(ctx: &mut Ctx<'_>, data: &Map<String, Value>) -> Result<(), ChatError> {
-    let id = value::message_id(data.get("message_id").unwrap_or(&Value::Null))?;
+    let named = data.get("message_id").unwrap_or(&Value::Null);
+    if named.is_array() {
+        // The package says so at the field of its own model.
+        return Err(ChatError::field("message", "One message at a time."));
+    }
+    let id = value::message_id(named)?;
     let targets = messages::targets(ctx.tx, &ctx.actor.id, &[id])?;
     permission::message::can_access(ctx, &targets)?;
     let Some(target) = targets.into_iter().next() else {

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_store::sql::SqlValue;
 
-use super::fields::{self, Errors, PREFERENCES, PROPERTY};
+use super::fields::{self, Errors, NO_DATA, PREFERENCES, PROPERTY};
 use super::{audience, exceeds, too_many};
 use crate::error::ChatError;
 use crate::event::Ctx;
@@ -109,7 +109,7 @@ fn room(ctx: &Ctx<'_>, kind: RoomKind, data: &Map<String, Value>) -> Result<Room
 fn preferences(data: &Map<String, Value>, errors: &mut Errors) -> Result<Value, ChatError> {
     let preferences = match data.get("property") {
         Some(Value::Null) => {
-            errors.add("non_field_errors", field::NULL);
+            errors.add("non_field_errors", NO_DATA);
             None
         }
         Some(Value::Object(property)) => property.get("preferences"),

@@ -71,8 +71,26 @@ pub(super) fn avatar(value: &Value) -> Result<Option<String>, String> {
     if value.is_null() {
         return Ok(None);
     }
+    if matches!(value, Value::Bool(_) | Value::Array(_) | Value::Object(_)) {
+        return Err(field::URL.to_owned());
+    }
     let text = field::text(value, Some(MAX_AVATAR))?;
     if text.is_empty() || is_absolute_url(&text) { Ok(Some(text)) } else { Err(field::URL.to_owned()) }
+}
+
+/// What is said of a property that is `null`.
+pub(super) const NO_DATA: &str = "No data provided";
+/// What a value is called in such texts, which are those of a Python framework.
+pub(super) fn type_name(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "NoneType",
+        Value::Bool(_) => "bool",
+        Value::Number(number) if number.is_f64() => "float",
+        Value::Number(_) => "int",
+        Value::String(_) => "str",
+        Value::Array(_) => "list",
+        Value::Object(_) => "dict",
+    }
 }
 
 /// What is said of a property that is no object.
@@ -201,7 +219,7 @@ mod tests {
         assert_eq!(avatar(&json!("")), Ok(Some(String::new())));
         assert_eq!(avatar(&Value::Null), Ok(None));
         assert_eq!(avatar(&json!(" https://e.test/ ")), Ok(Some("https://e.test/".to_owned())));
-        assert_eq!(avatar(&json!(["https://e.test/"])), Err("Not a valid string.".to_owned()));
+        assert_eq!(avatar(&json!(["https://e.test/"])), Err(field::URL.to_owned()));
         let long = format!("https://e.test/{}", "a".repeat(185));
         assert_eq!(avatar(&json!(long)), Ok(Some(long.clone())));
         let too_long = avatar(&json!(format!("{long}a")));

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_store::sql::SqlValue;
 
-use super::fields::{self, Errors, PREFERENCES, PROPERTY};
+use super::fields::{self, Errors, NO_DATA, PREFERENCES, type_name};
 use super::{dispatch_deleted, named};
 use crate::error::ChatError;
 use crate::event::Ctx;
@@ -123,7 +123,11 @@ fn update(ctx: &mut Ctx<'_>, room: &mut Room, change: &Map<String, Value>) -> Re
             Some(Value::Null) => errors.add("preferences", field::NULL),
             Some(_) => is_rule_broken = true,
         },
-        Some(_) => errors.add("non_field_errors", PROPERTY),
+        Some(Value::Null) => errors.add("non_field_errors", NO_DATA),
+        Some(other) => {
+            let got = format!("Invalid data. Expected a dictionary, but got {}.", type_name(other));
+            errors.add("non_field_errors", &got);
+        }
     }
     errors.finish()?;
     if is_rule_broken {
@@ -141,9 +145,9 @@ fn update(ctx: &mut Ctx<'_>, room: &mut Room, change: &Map<String, Value>) -> Re
     Ok(())
 }
 
-/// A text that is to change: `null` and the empty text change nothing.
+/// A text that is to change: what counts as nothing changes nothing.
 fn given<'v>(change: &'v Map<String, Value>, name: &str) -> Option<&'v Value> {
-    change.get(name).filter(|value| !value.is_null() && value.as_str() != Some(""))
+    change.get(name).filter(|value| !is_falsy(value))
 }
 
 /// A text of blanks is as good as none.

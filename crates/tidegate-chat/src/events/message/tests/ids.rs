@@ -119,5 +119,7 @@ fn message_ids() {
         check(&mut database, event_type, json!({ "message_id": good, "type": "remove" }), Refusal::NotFound);
     }
     // S2-71
-    check(&mut database, "message.react", json!({ "message_id": [good], "type": "add" }), MESSAGE_TYPE);
+    let data = json!({ "message_id": [good], "type": "add" });
+    let refused = database.refused(7, "message.react", data);
+    assert_eq!(refused, (4003, json!({ "message": ["One message at a time."] })));
 }

@@ -427,7 +427,7 @@ fn mime_types_outside_the_list_leave_nothing() {
         event(room, json!("Hi"), json!({ "media": [picture(), item] }))
     };
     let refusal = (4005, json!("Database constraint violated."));
-    for unknown in ["image/svg+xml", "IMAGE/PNG", " image/png", "text/html", ""] {
+    for unknown in ["image/svg+xml", "IMAGE/PNG", " image/png", "text/html"] {
         assert_eq!(database.refused(7, "message.send", with(unknown)), refusal, "{unknown}");
     }
     assert_eq!(n_messages(&mut database), 0);

@@ -109,7 +109,7 @@ fn all_wrong_fields_are_named_together() {
         "max_participants": ["Ensure this value is greater than or equal to 0."],
         "group_locked": ["This field may not be null."],
         "join_approval_required": ["Must be a valid boolean."],
-        "non_field_errors": ["This field may not be null."],
+        "non_field_errors": ["No data provided"],
     });
     assert_eq!(refused(&mut database, ANA, "room.create", data), (4003, expected));
     let data = json!({

@@ -180,7 +180,7 @@ fn wrong_values_are_not_stored() {
     let mut database = TestDatabase::with_users();
     let room = group(&mut database, &[]);
     let data = json!({
-        "name": "n".repeat(65), "description": {}, "avatar": "x", "property": { "preferences": null },
+        "name": "n".repeat(65), "description": { "a": 1 }, "avatar": "x", "property": { "preferences": null },
         "group_locked": true,
     });
     let expected = json!({
