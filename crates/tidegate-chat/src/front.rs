@@ -161,7 +161,7 @@ impl Front {
             while let Some(notified) = to_notify.recv().await {
                 for sink in &self.extensions.notifications {
                     if let Err(error) = guarded_async(sink.notified(&notified)).await {
-                        tracing::warn!(%error, "a sink of chat notifications failed");
+                        tracing::warn!(%error, diag = Diagnosis::CHAT_EXTENSION_FAILED.as_str(), "a sink of chat notifications failed");
                     }
                 }
             }
@@ -191,14 +191,14 @@ impl Front {
     /// Somebody was refused for being nobody.
     pub async fn refused(&self, why: &str) {
         if let Err(error) = guarded_async(self.extensions.app.refused(why)).await {
-            tracing::warn!(%error, "an extension of the chat failed at a refusal");
+            tracing::warn!(%error, diag = Diagnosis::CHAT_EXTENSION_FAILED.as_str(), "an extension of the chat failed at a refusal");
         }
     }
 
     /// A connection has ended.
     pub async fn disconnected(&self, settings: &Settings, user: &User, connection: ConnectionId, now: u64) {
         if let Err(error) = guarded_async(self.extensions.app.disconnected(&user.id, connection)).await {
-            tracing::warn!(%error, "an extension of the chat failed at the end of a connection");
+            tracing::warn!(%error, diag = Diagnosis::CHAT_EXTENSION_FAILED.as_str(), "an extension of the chat failed at the end of a connection");
         }
         let subject =
             Subject { event_type: "chat.disconnect", user, connection: Some(connection), room: None, now };
@@ -325,7 +325,11 @@ impl Front {
         }
         for notified in left.notified {
             if self.notified.try_send(notified).is_err() {
-                tracing::warn!(limit = MAX_NOTIFIED, "a notification found no place before its sinks");
+                tracing::warn!(
+                    limit = MAX_NOTIFIED,
+                    diag = Diagnosis::CHAT_HOOK_LOST.as_str(),
+                    "a notification found no place before its sinks"
+                );
             }
         }
     }

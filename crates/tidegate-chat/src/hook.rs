@@ -15,6 +15,7 @@ use std::time::Duration;
 use aws_lc_rs::hmac;
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
+use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::id::ConnectionId;
 use tidegate_core::port::BoxFuture;
 use tokio::sync::Semaphore;
@@ -216,7 +217,7 @@ impl Hooks {
         let call = signed(hook, Uuid::now_v7(), subject.now, body.to_string().into());
         let asked = self.call(call).await.and_then(|answered| Answer::read(&answered.body));
         if let Err(failure) = &asked {
-            tracing::warn!(hook = hook.on.as_str(), target = %host(&hook.target), %failure, "a chat hook has not answered");
+            tracing::warn!(hook = hook.on.as_str(), target = %host(&hook.target), %failure, diag = Diagnosis::CHAT_HOOK_FAILED.as_str(), "a chat hook has not answered");
         }
         asked
     }

@@ -16,13 +16,13 @@ secret = {secret}
 
 
 class ChatApp:
-    """`with ChatApp(directory) as app`; `settings` are lines of `[chat]`, `database` is the URL of a PostgreSQL database."""
+    """`with ChatApp(directory) as app`; `settings` are lines of `[chat]`, `before` of the top, `database` is the URL of a PostgreSQL database."""
 
-    def __init__(self, directory, settings="", database=None, logs=()):
+    def __init__(self, directory, settings="", database=None, logs=(), before=""):
         self.name = "app"
         self.notifications = "notifications = false" not in settings
         line = f"database = {json.dumps(database)}" if database else ""
-        config = CONFIG.format(database=line, chat=settings, secret=json.dumps(chat_people.SECRET))
+        config = before + CONFIG.format(database=line, chat=settings, secret=json.dumps(chat_people.SECRET))
         self.gateway = Gateway(directory, config=config)
         self.gateway.allow(*logs)
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde_json::Value;
+use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::port::StoreError;
 use tidegate_store::sql::{Database, Outcome, SqlRow, SqlValue, Tx};
 use tokio::sync::Notify;
@@ -149,7 +150,7 @@ impl Deliveries {
             let claimed = match self.claim(database, room).await {
                 Ok(claimed) => claimed,
                 Err(error) => {
-                    tracing::warn!(%error, "the deliveries of chat hooks could not be read");
+                    tracing::warn!(%error, diag = Diagnosis::STORE_UNAVAILABLE.as_str(), "the deliveries of chat hooks could not be read");
                     Vec::new()
                 }
             };
@@ -175,7 +176,7 @@ impl Deliveries {
                         done.extend(next);
                     }
                     if let Err(error) = self.settle(database, done).await {
-                        tracing::warn!(%error, "the outcome of chat hooks could not be written");
+                        tracing::warn!(%error, diag = Diagnosis::STORE_UNAVAILABLE.as_str(), "the outcome of chat hooks could not be written");
                     }
                 }
                 () = self.wake.notified(), if !has_more || calls.is_empty() => {}
@@ -252,12 +253,17 @@ impl Deliveries {
         self.count.store(count, Ordering::Relaxed);
         let refused = self.refused.swap(0, Ordering::Relaxed);
         if given_up > 0 {
-            tracing::warn!(count = given_up, "deliveries of chat hooks were given up after 24 hours");
+            tracing::warn!(
+                count = given_up,
+                diag = Diagnosis::CHAT_HOOK_LOST.as_str(),
+                "deliveries of chat hooks were given up after 24 hours"
+            );
         }
         if refused > 0 {
             tracing::warn!(
                 count = refused,
                 limit = MAX_DELIVERIES,
+                diag = Diagnosis::CHAT_HOOK_LOST.as_str(),
                 "deliveries of chat hooks found no place and are lost"
             );
         }
@@ -278,7 +284,7 @@ impl Deliveries {
                     target = %host(&hook.target),
                     attempts = row.attempts + 1,
                     %failure,
-                    "a chat hook was not told, and will be"
+                    diag = Diagnosis::CHAT_HOOK_FAILED.as_str(), "a chat hook was not told, and will be"
                 );
             }
         }

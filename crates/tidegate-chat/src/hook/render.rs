@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 use serde_json::{Value, json};
+use tidegate_core::diagnosis::Diagnosis;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -63,6 +64,7 @@ impl RenderQueue {
                 // What a hook might have hidden must not go out unseen, and what stands before it must not be overtaken.
                 tracing::warn!(
                     limit = MAX_WAITING,
+                    diag = Diagnosis::CHAT_HOOK_LOST.as_str(),
                     "a frame found no place before the chat's render hook and is lost"
                 );
             }
@@ -111,7 +113,7 @@ impl Hooks {
                 Ok(None) => {}
                 Ok(Some(replaced)) => *data = replaced,
                 Err(failure) => {
-                    tracing::warn!(target = %host(&hook.target), %failure, "a chat hook has not rendered a frame");
+                    tracing::warn!(target = %host(&hook.target), %failure, diag = Diagnosis::CHAT_HOOK_FAILED.as_str(), "a chat hook has not rendered a frame");
                     if hook.on_failure == OnFailure::Deny {
                         return None;
                     }
