@@ -28,7 +28,11 @@ client:
 end-to-end:
 	$(CARGO) build --quiet -p tidegate
 	$(CARGO) build --quiet -p tidegate-backend --examples
-	tests/e2e/run.sh -q
+	tests/e2e/run.sh -q -n 2 --dist loadfile $(SIDE_BY_SIDE)
+	tests/e2e/run.sh -q $(SIDE_BY_SIDE:%=--ignore=%)
+
+# Files whose tests wait for others most of the time and measure nothing: two at a time.
+SIDE_BY_SIDE := test_chat.py test_chat_browser.py test_chat_reference.py test_why_chat.py test_django.py test_login.py test_sdk.py test_control.py
 
 # The Autobahn cases against the codec: a selection in the tests, all of them on their own.
 conformance-short:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import selectors
+import sqlite3
 import subprocess
 import sys
 import time
@@ -13,13 +14,13 @@ import pytest
 import requests
 
 import harness.gateway
-from harness import sign
+from harness import aws, sign
 from harness.cutting_proxy import CuttingProxy
 from harness.gateway import clean_environment
 from harness.nginx import Nginx
-from harness.raw import BINARY, CLOSE, TEXT, RawWs, encode, request
+from harness.raw import BINARY, CLOSE, PING, PONG, TEXT, RawWs, encode, request
 from harness.wait import until
-from harness.why import admin, says
+from harness.why import admin, says, set_policy
 from harness.why_connecting import SECRET, jwt, part
 from test_browser import browser  # noqa: F401 - a fixture
 
@@ -660,3 +661,201 @@ def test_no_token_is_written_anywhere(start_gateway, monkeypatch):
             found = [piece for piece in pieces(which) if piece in text]
             assert not found, f"{name} has {found[:3]} of a token"
         assert SECRET not in text or name == "tidegate.toml", name
+
+
+def test_users_are_looked_up_in_a_file(start_gateway, tmp_path):
+    """S3-23, S3-77: somebody else's SQLite file, read and not written."""
+    path = tmp_path / "users.db"
+    with contextlib.closing(sqlite3.connect(path)) as users, users:
+        users.execute("CREATE TABLE authorities (id TEXT, is_active BOOLEAN)")
+        users.executemany("INSERT INTO authorities VALUES (?, ?)", [("u1", True), ("u2", False)])
+    before = path.read_bytes()
+    check = f'[apps.alerts.user_check]\nkind = "sqlite"\npath = "{path}"\nquery = "SELECT is_active FROM authorities WHERE id = $1"\n'
+    gateway = start_gateway(config(check))
+    opened(gateway).close(1000)
+    says(gateway, refused(subscribe(gateway, token("u2")), 403, "Authority not found"), "user.inactive", proof=["u2"])
+    says(gateway, refused(subscribe(gateway, token("u3")), 403, "Authority not found"), "user.not-found", proof=["u3"])
+    assert path.read_bytes() == before
+    path.unlink()
+    says(gateway, refused(subscribe(gateway, token("u4")), 503, "User verification failed"), "user.check-failed", proof=["sqlite"])
+    gateway.allow("user.check-failed")
+
+
+def test_broadcasts_survive_a_restart(start_gateway):
+    """S3-56, S3-57: history, receivers and what they said, in `alerts.db`."""
+    gateway = start_gateway(config('broadcast_roles = ["authority"]'))
+    ws = opened(gateway)
+    body = {"title": "Storm", "message": "Go inside", "severity": "high"}
+    sent = api(gateway, "POST", "/api/broadcast/all", token("boss", "admin"), json=body).json()
+    assert json.loads(ws.message())["broadcast_id"] == sent["broadcast_id"]
+    acknowledge = f"/api/broadcasts/{sent['broadcast_id']}/acknowledge"
+    assert api(gateway, "POST", acknowledge, token(), json={"status": "safe", "notes": "at home"}).status_code == 200
+
+    def known():
+        details = api(gateway, "GET", f"/api/broadcast/{sent['broadcast_id']}", token("boss", "admin")).json()
+        return {name: value for name, value in details.items() if name != "requestId"}
+
+    before = known()
+    assert before["status_breakdown"] == {"safe": 1} and before["devices_notified"] == 1
+    gateway.kill()
+    gateway.start()
+    assert known() == before
+    assert api(gateway, "POST", acknowledge, token(), json={"status": "evacuating"}).status_code == 200
+    assert api(gateway, "POST", acknowledge, token("u2"), json={}).status_code == 403
+    assert known()["status_breakdown"] == {"evacuating": 1}
+    assert (gateway.data_dir / "alerts.db").exists()
+    gateway.allow("did not stop in order")
+
+
+def test_numbers_are_on_the_page_of_metrics(alerts):
+    """S3-61: without a name of anybody."""
+    admin_, authority = opened(alerts, token("secret-user", "admin")), opened(alerts)
+    publish(alerts, {"type": "x"}, channel="admin")
+    refused(subscribe(alerts, token("stranger", "tourist")), 403, "Access denied: Authority role required")
+    refused(subscribe(alerts, "bad"), 403, "Invalid token")
+    authority.close(1000)
+    until(lambda: stats(alerts)["total_connections"] == 1, "one to be left")
+    assert alerts.metric("tidegate_alerts_connections") == 1
+    assert alerts.metric("tidegate_alerts_members", channel="admin", role="admin") == 1
+    assert alerts.metric("tidegate_alerts_published_total") == 1
+    assert alerts.metric("tidegate_alerts_delivered_total") == 1
+    assert alerts.metric("tidegate_alerts_failed_total") == 0
+    assert alerts.metric("tidegate_alerts_refused_total", diagnosis="role.insufficient") == 1
+    assert alerts.metric("tidegate_alerts_refused_total", diagnosis="jwt.malformed") == 1
+    assert alerts.metric("tidegate_alerts_closed_total", code="1000") == 1
+    page = alerts.metrics()
+    assert "secret-user" not in page and "stranger" not in page and "example.com" not in page
+    assert json.loads(admin_.message())["type"] == "x"
+    admin_.close(1000)
+
+
+def test_whoever_is_suspended_is_closed_and_stays_out(alerts):
+    """S3-17: a user's connections end, and the token is good for nothing until the time has come."""
+    mine, other = opened(alerts), opened(alerts, token("u2"))
+    admin(alerts, "POST", "/revocations", json={"sub": "u1", "until": 3600})
+    assert mine.closed() == (1008, "Access revoked")
+    other.nothing_before_pong()
+    assert subscribe(alerts).status == 403
+    assert api(alerts, "POST", "/api/alerts/publish", token(), json={"channel": "authority", "alert": {"type": "x"}}).status_code in (401, 403)
+    assert stats(alerts)["total_connections"] == 1
+    admin(alerts, "DELETE", "/revocations?sub=u1")
+    opened(alerts).close(1000)
+    other.close(1000)
+
+
+STAGE_POLICY = {"admission": {"checks": ["jwt"], "required": True}, "jwt": {"keys": [{"secret": SECRET, "algorithms": ["HS256"]}], "default_role": "tourist"}}
+ALERTS_ROUTES = (("$connect", {"IntegrationUri": "tidegate://alerts"}), ("$disconnect", {"IntegrationUri": "tidegate://alerts"}), ("$default", {"IntegrationUri": "tidegate://alerts"}))
+NAME = "alerts.example.com"
+CERTIFICATE = {"CertificateArn": "arn:aws:acm:us-east-1:111122223333:certificate/0", "EndpointType": "REGIONAL", "SecurityPolicy": "TLS_1_2"}
+
+
+def stage_of_alerts(gateway):
+    made = aws.make_api(gateway, routes=ALERTS_ROUTES)
+    set_policy(made, STAGE_POLICY)
+    return made
+
+
+def test_a_stage_and_a_domain_lead_to_alerts(alerts):
+    """S3-2: under a stage whose $connect targets the application, under a mapped name, and at the mount."""
+    stage = stage_of_alerts(alerts)
+    stage.control.create_domain_name(DomainName=NAME, DomainNameConfigurations=[CERTIFICATE])
+    stage.control.create_api_mapping(ApiId=stage.id, DomainName=NAME, Stage=stage.stage)
+    sockets = [
+        opened(alerts),
+        opened(alerts, token("u2"), path=stage.base),
+        opened(alerts, token("u3"), path="/", host=NAME),
+    ]
+    assert subscribe(alerts, token("u4", "tourist"), path=stage.base).status == 403
+    assert publish(alerts, {"type": "x", "n": 1})["connections"] == 3
+    for ws in sockets:
+        assert json.loads(ws.message())["n"] == 1
+        ws.text("ping")
+        assert ws.message() == "pong"
+    # The mount's path is the application's on every name, also on one that is mapped.
+    opened(alerts, token("u5"), host=NAME).close(1000)
+    for ws in sockets:
+        ws.close(1000)
+    until(lambda: stats(alerts)["total_connections"] == 0, "nobody")
+
+
+def test_a_peer_that_has_vanished_is_found_by_pings(start_gateway):
+    """S3-30, S3-59: dropped when it answers none, and after that no post says success."""
+    gateway = start_gateway(config() + "[data_plane]\nserver_ping_interval = 1\nserver_ping_timeout = 2\n")
+    stage = stage_of_alerts(gateway)
+    with CuttingProxy(gateway.port) as proxy:
+        alive = opened(gateway, token("u2"), path=stage.base)
+        gone = opened(gateway, token("u1"), path=stage.base, port=proxy.port)
+        (connection,) = [one for one in admin(gateway, "GET", f"/connections?api={stage.id}")["connections"] if one.get("user") == "u1"]
+        proxy.flowing.clear()
+        begun = time.monotonic()
+
+        def only_one_is_left():
+            with contextlib.suppress(TimeoutError):
+                while True:
+                    frame = alive.frame(0.05)
+                    assert frame.opcode == PING, frame
+                    alive.send(PONG, frame.payload)
+            return stats(gateway)["total_connections"] == 1
+
+        until(only_one_is_left, "the vanished peer to be dropped", 15)
+        assert time.monotonic() - begun >= 1.5, "dropped although it could still have answered"
+        assert stage.post(connection["connection_id"], b"x").status == 410
+        answer = publish(gateway, {"type": "x"}, users=["u1", "u2"])
+        assert (answer["connections"], answer["failed"]) == (1, 0)
+        while (frame := alive.frame()).opcode != TEXT:
+            assert frame.opcode == PING, frame
+        assert json.loads(frame.payload)["type"] == "x"
+        says(gateway, connection["connection_id"], "conn.ping-timeout", first=False)
+        gone.wire.close()
+        alive.wire.close()
+
+
+def test_a_connection_may_be_given_an_age(start_gateway):
+    """S3-31: 1001, after which clients come back; without the setting nobody is closed for it."""
+    gateway = start_gateway(config("max_duration = 2"))
+    begun = time.monotonic()
+    ws = opened(gateway)
+    assert ws.closed(10)[0] == 1001
+    assert 1 <= time.monotonic() - begun <= 8
+    opened(gateway).close(1000)
+
+
+@pytest.mark.timeout(120)
+def test_a_stop_is_no_wave(alerts):
+    """S3-64, S3-63: closes are spread over a second, and who comes meanwhile gets 503 with Retry-After."""
+    count = 300
+    with contextlib.ExitStack() as stack:
+        poll = stack.enter_context(selectors.DefaultSelector())
+        for _ in range(count):
+            ws = opened(alerts)
+            stack.callback(ws.wire.close)
+            poll.register(ws.wire.sock, selectors.EVENT_READ, ws)
+        begun = time.monotonic()
+        alerts.terminate()
+        times, late = [], None
+        while len(times) < count:
+            events = poll.select(10)
+            assert events, f"{count - len(times)} were not closed"
+            for key, _ in events:
+                poll.unregister(key.fileobj)
+                assert key.data.closed() == (1001, "Service restart")
+                times.append(time.monotonic() - begun)
+            if late is None:
+                late = subscribe(alerts)
+        assert late.status == 503 and int(late.reply.get("Retry-After")) > 0
+        assert late.reply.json["message"] == "Service unavailable"
+        assert times[count * 3 // 4] >= 0.5, times
+        assert times[-1] <= 1.5 * PATIENCE, times
+
+
+def test_addresses_have_the_scheme_of_the_listener(start_gateway):
+    """S3-6"""
+    plain = start_gateway(config())
+    assert aws.control(plain).create_api(Name="x", ProtocolType="WEBSOCKET", RouteSelectionExpression="$request.body.a")["ApiEndpoint"].startswith("ws://")
+    secure = start_gateway(config() + '[tls]\nlisten = "127.0.0.1:0"\nlocal_ca = true\n')
+    made = aws.control(secure).create_api(Name="x", ProtocolType="WEBSOCKET", RouteSelectionExpression="$request.body.a")
+    assert made["ApiEndpoint"].startswith(f"wss://127.0.0.1:{secure.tls_port}/"), made["ApiEndpoint"]
+    opened(secure, port=secure.tls_port, tls=secure.data_dir / "certs" / "ca.pem").close(1000)
+    behind = start_gateway('public_hostname = "ws.example.com"\ntrusted_proxies = ["192.0.2.1"]\n' + config())
+    made = aws.control(behind).create_api(Name="x", ProtocolType="WEBSOCKET", RouteSelectionExpression="$request.body.a")
+    assert made["ApiEndpoint"].startswith("wss://ws.example.com"), made["ApiEndpoint"]

@@ -266,7 +266,7 @@ def connection_of(backend, n=1):
 
 
 def test_the_node_is_stopped(gateway, backend):
-    """Y25 Y29 node.restart node.draining connections.gone-restart: what the client and a later post are told."""
+    """Y25 Y29 node.restart connections.gone-restart: what the client and a later post are told."""
     api = guarded(gateway, backend, {"admission": {"checks": []}})
     opened = api.connect()
     connection = connection_of(backend)
@@ -275,7 +275,8 @@ def test_the_node_is_stopped(gateway, backend):
     assert code in (1001, 1012)
     assert gateway.wait_exit() == 0
     gateway.start()
-    wanted = "node.restart" if code == 1012 else "node.draining"
+    # A start soon after the stop: it was a restart, whatever code the client got.
+    wanted = "node.restart"
     found = why(gateway, connection, wanted, "proven")
     assert found["clientSaw"]["closeCode"] == code
     assert api.post(connection).status == 410

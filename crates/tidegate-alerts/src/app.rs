@@ -1,6 +1,7 @@
 //! The application itself: what the gateway asks it about connections, and where its HTTP calls go.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::Method;
@@ -11,12 +12,13 @@ use tidegate_core::channel::ChannelName;
 use tidegate_core::context::ConnectionFacts;
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::journal::Facts;
-use tidegate_core::port::BoxFuture;
+use tidegate_core::port::{BoxFuture, StoreError};
 use tidegate_core::snapshot::Throttle;
+use tidegate_store::sql::Database;
 
-use crate::broadcast::BroadcastLog;
 use crate::channels::{self, Denied};
 use crate::delivery::{Arrival, Delivery, Opened, Since};
+use crate::history::History;
 use crate::idempotency::Idempotency;
 use crate::positions::Positions;
 use crate::rate::Rates;
@@ -28,6 +30,9 @@ use crate::user_check::{Checker, Directory, Standing};
 /// What clients send to see whether somebody is there.
 const PING: &str = "ping";
 
+/// After which the guide's client tries again for the first time.
+const FIRST_DELAY: Duration = Duration::from_secs(2);
+
 /// What they get.
 const PONG: &[u8] = b"pong";
 
@@ -37,7 +42,7 @@ pub struct Alerts {
     pub(crate) delivery: Delivery,
     pub(crate) counters: Counters,
     pub(crate) positions: Positions,
-    pub(crate) broadcasts: BroadcastLog,
+    pub(crate) history: History,
     pub(crate) idempotency: Idempotency,
     pub(crate) rates: Rates<String>,
     refusals: Refusals,
@@ -51,7 +56,7 @@ impl std::fmt::Debug for Alerts {
             .field("settings", &self.settings)
             .field("delivery", &self.delivery)
             .field("positions", &self.positions)
-            .field("broadcasts", &self.broadcasts)
+            .field("history", &self.history)
             .finish_non_exhaustive()
     }
 }
@@ -111,8 +116,13 @@ fn find(path: &str) -> Option<Call<'_>> {
 }
 
 impl Alerts {
-    /// The application; `directory` answers the settings' user check.
-    pub fn new(settings: Settings, directory: Option<Directory>) -> Self {
+    /// The application; `directory` answers the settings' user check, and `database` keeps broadcasts: without one they are
+    /// forgotten at the end of the process.
+    pub fn new(
+        settings: Settings,
+        directory: Option<Directory>,
+        database: Option<Arc<dyn Database>>,
+    ) -> Self {
         let throttle = (settings.publish_rate > 0.0)
             .then(|| Throttle { rate: settings.publish_rate, burst: settings.publish_rate.max(1.0) });
         let checker = settings.user_check.clone().zip(directory);
@@ -120,7 +130,7 @@ impl Alerts {
             delivery: Delivery::new(settings.history),
             counters: Counters::default(),
             positions: Positions::default(),
-            broadcasts: BroadcastLog::default(),
+            history: History::new(database),
             idempotency: Idempotency::default(),
             rates: Rates::new(throttle),
             refusals: Refusals::new(&settings),
@@ -128,6 +138,14 @@ impl Alerts {
             host: OnceLock::new(),
             settings,
         }
+    }
+
+    /// Reads what an earlier process has written. Call it before the first request.
+    ///
+    /// # Errors
+    /// The database refuses, or has something else in its tables.
+    pub async fn restore(&self) -> Result<(), StoreError> {
+        self.history.restore().await
     }
 
     /// Numbers for the node's metrics.
@@ -246,13 +264,13 @@ impl Alerts {
             Call::Publish => self.publish(&request),
             Call::Position => self.put_position(&request),
             Call::Stats => self.stats(&request),
-            Call::Radius => self.broadcast_radius(&request),
-            Call::Zone => self.broadcast_zone(&request),
-            Call::Region => self.broadcast_region(&request),
-            Call::Everybody => self.broadcast_all(&request),
+            Call::Radius => self.broadcast_radius(&request).await,
+            Call::Zone => self.broadcast_zone(&request).await,
+            Call::Region => self.broadcast_region(&request).await,
+            Call::Everybody => self.broadcast_all(&request).await,
             Call::History => self.broadcast_history(&request),
             Call::Details(id) => self.broadcast_details(&request, id),
-            Call::Acknowledge(id) => self.acknowledge(&request, id),
+            Call::Acknowledge(id) => self.acknowledge(&request, id).await,
         }
     }
 }
@@ -278,6 +296,10 @@ fn since(query: &str) -> Option<Since> {
 impl App for Alerts {
     fn name(&self) -> &'static str {
         crate::mount::API_ID
+    }
+
+    fn first_client_delay(&self) -> Option<Duration> {
+        Some(FIRST_DELAY)
     }
 
     fn start(&self, host: Arc<dyn Host>) {

@@ -9,7 +9,7 @@ const EARTH_KM: f64 = 6371.0;
 const ROUNDING_KM: f64 = 1e-6;
 
 /// A position, in degrees. No `Debug`: it is where somebody is.
-#[derive(Clone, Copy, PartialEq, Serialize)]
+#[derive(Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Point {
     lat: f64,
     lon: f64,

@@ -1,9 +1,8 @@
 //! Broadcasts to an area, what is remembered of them, and what their receivers say.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
@@ -16,14 +15,9 @@ use crate::app::Alerts;
 use crate::area::{Area, Bounds, Point, is_latitude, is_longitude, is_radius};
 use crate::call::{self, CallRefused, Caller, Told, answer, not_started};
 use crate::delivery::Selectors;
+use crate::history::{Acknowledgement, Remembered, Taken};
 use crate::publish::id_text;
 use crate::settings::DEFAULT_ZONE_RADIUS_KM;
-
-/// Broadcasts that are remembered; the oldest goes for a new one.
-pub const MAX_BROADCASTS: usize = 1000;
-
-/// Receivers of all of them together; the oldest broadcasts go when there are more, but never the last.
-pub const MAX_RECEIVERS: usize = 500_000;
 
 /// Longest `notes` of an acknowledgement, in characters.
 const MAX_NOTES: usize = 2000;
@@ -143,74 +137,8 @@ struct Scope {
     said: (&'static str, Value),
 }
 
-/// What a receiver said. No `Debug`: it has a position and notes.
-#[derive(Clone, Serialize)]
-struct Acknowledgement {
-    user_id: Arc<str>,
-    status: &'static str,
-    notes: Option<String>,
-    location: Option<Point>,
-    acknowledged_at: String,
-}
-
-struct Remembered {
-    sender: String,
-    about: Value,
-    receivers: BTreeSet<Arc<str>>,
-    acknowledgements: BTreeMap<Arc<str>, Acknowledgement>,
-}
-
-#[derive(Default)]
-struct Log {
-    by_id: HashMap<Arc<str>, Remembered>,
-    /// Oldest first.
-    order: VecDeque<Arc<str>>,
-    receivers: usize,
-}
-
-/// Broadcasts since the start, in memory: [`MAX_BROADCASTS`] and [`MAX_RECEIVERS`].
-#[derive(Default)]
-pub struct BroadcastLog(Mutex<Log>);
-
-impl std::fmt::Debug for BroadcastLog {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("BroadcastLog").field("broadcasts", &self.0.lock().order.len()).finish()
-    }
-}
-
-impl Log {
-    fn remember(&mut self, id: Arc<str>, broadcast: Remembered) {
-        self.receivers += broadcast.receivers.len();
-        self.by_id.insert(Arc::clone(&id), broadcast);
-        self.order.push_back(id);
-        while self.order.len() > 1 && (self.order.len() > MAX_BROADCASTS || self.receivers > MAX_RECEIVERS) {
-            let Some(oldest) = self.order.pop_front() else { break };
-            let gone = self.by_id.remove(&oldest).map_or(0, |gone| gone.receivers.len());
-            self.receivers -= gone;
-        }
-    }
-}
-
-impl Remembered {
-    fn summary(&self) -> Value {
-        let mut summary = self.about.clone();
-        summary["acknowledgment_count"] = self.acknowledgements.len().into();
-        summary["acknowledgment_rate"] = self.rate().into();
-        summary
-    }
-
-    /// Share of the receivers that have answered, in percent with one decimal.
-    fn rate(&self) -> f64 {
-        if self.receivers.is_empty() {
-            return 0.0;
-        }
-        let share = self.acknowledgements.len() as f64 / self.receivers.len() as f64;
-        (share * 1000.0).round() / 10.0
-    }
-}
-
 impl Alerts {
-    pub(crate) fn broadcast_radius(&self, request: &Request) -> Response {
+    pub(crate) async fn broadcast_radius(&self, request: &Request) -> Response {
         self.broadcast(request, |body: RadiusBody| {
             let center = point(
                 ("center_latitude", body.center_latitude.as_ref()),
@@ -222,9 +150,10 @@ impl Alerts {
             let said = ("area_covered", format!("{radius_km} km radius").into());
             Ok((body.common, circle("radius", center, radius_km, said)))
         })
+        .await
     }
 
-    pub(crate) fn broadcast_zone(&self, request: &Request) -> Response {
+    pub(crate) async fn broadcast_zone(&self, request: &Request) -> Response {
         self.broadcast(request, |body: ZoneBody| {
             let id = body.zone_id.unwrap_or_default();
             let id = id_text(&id, "zone_id")?;
@@ -234,17 +163,19 @@ impl Alerts {
             let radius_km = zone.radius_km.unwrap_or(DEFAULT_ZONE_RADIUS_KM);
             Ok((body.common, circle("zone", center, radius_km, ("zone_name", zone.name.clone().into()))))
         })
+        .await
     }
 
-    pub(crate) fn broadcast_region(&self, request: &Request) -> Response {
+    pub(crate) async fn broadcast_region(&self, request: &Request) -> Response {
         self.broadcast(request, |body: RegionBody| {
             let bounds = bounds(body.region_bounds.as_ref())?;
             let said = ("region", json!(bounds));
             Ok((body.common, Scope { kind: "region", area: Some(Area::Box(bounds)), location: None, said }))
         })
+        .await
     }
 
-    pub(crate) fn broadcast_all(&self, request: &Request) -> Response {
+    pub(crate) async fn broadcast_all(&self, request: &Request) -> Response {
         self.broadcast(request, |mut common: Common| {
             common.message = common.message.or(common.body.take());
             // The backend that the call is from has a default that it does not know itself.
@@ -252,21 +183,26 @@ impl Alerts {
             let said = ("scope", "all_tourists".into());
             Ok((common, Scope { kind: "all", area: None, location: None, said }))
         })
+        .await
     }
 
-    fn broadcast<T: DeserializeOwned>(
+    async fn broadcast<T: DeserializeOwned>(
         &self,
         request: &Request,
         scope: impl FnOnce(T) -> Result<(Common, Scope), CallRefused>,
     ) -> Response {
-        let done = self.publisher(request).and_then(|caller| {
+        let wanted = self.publisher(request).and_then(|caller| {
             let (common, scope) = scope(call::read(request)?)?;
-            self.send_broadcast(request, &caller, &common, scope)
+            Ok((caller, common, scope))
         });
+        let done = match wanted {
+            Ok((caller, common, scope)) => self.send_broadcast(request, &caller, &common, scope).await,
+            Err(refused) => Err(refused),
+        };
         done.unwrap_or_else(|refused| self.refused(request, refused))
     }
 
-    fn send_broadcast(
+    async fn send_broadcast(
         &self,
         request: &Request,
         caller: &Caller,
@@ -299,6 +235,19 @@ impl Alerts {
         let inside = scope.area.as_ref().map(|area| self.positions.inside(area, now));
         let is_meant = |user: &str| inside.as_ref().is_none_or(|inside| inside.contains(user));
         let chosen = self.delivery.choose_where(&self.settings.broadcast_roles, is_meant, &object.text);
+        let mut about = serde_json::from_slice::<Value>(&object.text).unwrap_or_default();
+        if let Some(about) = about.as_object_mut() {
+            about.remove("type");
+        }
+        let unwritten = self.history.begin(
+            id.as_str().into(),
+            Remembered {
+                sender: caller.credential(),
+                about,
+                receivers: Arc::new(chosen.users.clone()),
+                acknowledgements: BTreeMap::new(),
+            },
+        );
         let outcome = host.send(&chosen.open, object.text.clone());
         let (connections, failed) = chosen.total(&outcome);
         self.counters.published(connections, failed);
@@ -321,20 +270,12 @@ impl Alerts {
             "timestamp": timestamp,
         });
         body[scope_name] = scope_value;
-        let mut about = serde_json::from_slice::<Value>(&object.text).unwrap_or_default();
-        for name in ["tourists_notified", "devices_notified"] {
-            about[name] = body[name].clone();
-        }
-        if let Some(about) = about.as_object_mut() {
-            about.remove("type");
-        }
-        let remembered = Remembered {
-            sender: caller.credential(),
-            about,
-            receivers: chosen.users,
-            acknowledgements: BTreeMap::new(),
+        let told = |about: &mut Value| {
+            for name in ["tourists_notified", "devices_notified"] {
+                about[name] = body[name].clone();
+            }
         };
-        self.broadcasts.0.lock().remember(id.into(), remembered);
+        self.history.finish(unwritten, told).await;
         Ok(answer(request, 200, &body))
     }
 
@@ -345,7 +286,7 @@ impl Alerts {
         let (date, time) = digits.split_at(8.min(digits.len()));
         loop {
             let id = format!("BCAST-{date}-{time}-{:012x}", random() >> 16);
-            if !self.broadcasts.0.lock().by_id.contains_key(id.as_str()) {
+            if !self.history.knows(&id) {
                 return id;
             }
         }
@@ -360,12 +301,8 @@ impl Alerts {
             };
             let limit = number("limit", 50)?.clamp(1, 100);
             let offset = number("offset", 0)?;
-            let own = caller.credential();
-            let log = self.broadcasts.0.lock();
-            let newest_first = log.order.iter().rev().filter_map(|id| log.by_id.get(id));
-            let all: Vec<&Remembered> = newest_first.filter(|broadcast| broadcast.sender == own).collect();
-            let page: Vec<Value> = all.iter().skip(offset).take(limit).map(|one| one.summary()).collect();
-            let body = json!({ "broadcasts": page, "total": all.len(), "limit": limit, "offset": offset });
+            let (page, total) = self.history.page(&caller.credential(), offset, limit);
+            let body = json!({ "broadcasts": page, "total": total, "limit": limit, "offset": offset });
             Ok(answer(request, 200, &body))
         });
         done.unwrap_or_else(|refused| self.refused(request, refused))
@@ -374,12 +311,11 @@ impl Alerts {
     pub(crate) fn broadcast_details(&self, request: &Request, id: &str) -> Response {
         let done = self.caller_with_history(request).and_then(|caller| {
             let may_see_all = self.demand_role(&caller, &["admin".to_owned()]).is_ok();
-            let log = self.broadcasts.0.lock();
             let own = caller.credential();
-            let found = log.by_id.get(id).filter(|broadcast| may_see_all || broadcast.sender == own);
+            let found = self.history.find(id).filter(|broadcast| may_see_all || broadcast.sender == own);
             let found = found.ok_or_else(no_broadcast)?;
             let mut body = found.summary();
-            let statuses = found.acknowledgements.values().map(|one| one.status);
+            let statuses = found.acknowledgements.values().map(|one| &*one.status);
             let mut by_status: BTreeMap<&str, usize> = BTreeMap::new();
             for status in statuses {
                 *by_status.entry(status).or_default() += 1;
@@ -397,11 +333,11 @@ impl Alerts {
         Ok(caller)
     }
 
-    pub(crate) fn acknowledge(&self, request: &Request, id: &str) -> Response {
-        self.try_acknowledge(request, id).unwrap_or_else(|refused| self.refused(request, refused))
+    pub(crate) async fn acknowledge(&self, request: &Request, id: &str) -> Response {
+        self.try_acknowledge(request, id).await.unwrap_or_else(|refused| self.refused(request, refused))
     }
 
-    fn try_acknowledge(&self, request: &Request, id: &str) -> Result<Response, CallRefused> {
+    async fn try_acknowledge(&self, request: &Request, id: &str) -> Result<Response, CallRefused> {
         let caller = self.caller(request)?;
         self.count(&caller)?;
         let Caller::User { id: user, identity } = &caller else {
@@ -429,25 +365,26 @@ impl Alerts {
         let now = self.host().ok_or_else(not_started)?.now();
         let said = Acknowledgement {
             user_id: Arc::clone(user),
-            status,
+            status: status.into(),
             notes,
             location,
             acknowledged_at: iso_time(now),
         };
-        let is_first_call_for_help = {
-            let mut log = self.broadcasts.0.lock();
-            let broadcast = log.by_id.get_mut(id).ok_or_else(no_broadcast)?;
-            if !broadcast.receivers.contains(user) {
-                return Err(CallRefused::new(403, "Access denied", None));
-            }
-            let before = broadcast.acknowledgements.insert(Arc::clone(user), said.clone());
-            status == "need_help" && before.is_none_or(|before| before.status != "need_help")
+        let asks_for_help = match self.history.acknowledge(id, &said) {
+            Taken::Yes { asks_for_help } => asks_for_help,
+            Taken::NotAReceiver => return Err(CallRefused::new(403, "Access denied", None)),
+            Taken::NoBroadcast => return Err(no_broadcast()),
         };
-        if is_first_call_for_help {
+        // Before the disk is asked: help is on its way even if it refuses.
+        if asks_for_help {
             let name =
                 identity.claim_text("name").or_else(|| identity.claim_text(&self.settings.email_claim));
             let name = name.unwrap_or_else(|| user.as_ref().into());
             self.call_for_help(request, &caller, id, &said, &name, now)?;
+        }
+        if let Err(error) = self.history.write_acknowledgement(id, &said).await {
+            tracing::error!(%error, diag = "store.unavailable", "an acknowledgement is not written down");
+            return Err(not_started());
         }
         let body = json!({
             "status": "success",
@@ -586,27 +523,5 @@ mod tests {
             assert_eq!(serde_json::to_value(Severity::parse(text).unwrap()).unwrap(), name);
         }
         assert!(Severity::parse("urgent").is_none() && Severity::parse("").is_none());
-    }
-
-    #[test]
-    fn what_is_remembered_is_bounded() {
-        // S3-56
-        let mut log = Log::default();
-        let broadcast = |receivers: usize| Remembered {
-            sender: String::new(),
-            about: Value::Null,
-            receivers: (0..receivers).map(|n| n.to_string().into()).collect(),
-            acknowledgements: BTreeMap::new(),
-        };
-        for number in 0..=MAX_BROADCASTS {
-            log.remember(number.to_string().into(), broadcast(1));
-        }
-        assert_eq!(
-            (log.order.len(), log.by_id.len(), log.receivers),
-            (MAX_BROADCASTS, MAX_BROADCASTS, MAX_BROADCASTS)
-        );
-        assert!(!log.by_id.contains_key("0"));
-        log.remember("big".into(), broadcast(MAX_RECEIVERS));
-        assert_eq!((log.order.len(), log.receivers), (1, MAX_RECEIVERS));
     }
 }

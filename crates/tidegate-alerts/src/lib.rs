@@ -11,6 +11,7 @@ pub mod broadcast;
 mod call;
 pub mod channels;
 pub mod delivery;
+pub mod history;
 pub mod idempotency;
 pub mod mount;
 pub mod positions;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tidegate_core::app::Mount;
 use tidegate_core::policy::{self, Admission, Excess, IdentityCheck, Jwt, Policy, SlowReader};
 use tidegate_core::settings::{Binary, DataPlane, ErrorFrames, Settings as StageSettings};
+use tidegate_store::sql::Database;
 
 use crate::alert::MAX_BYTES;
 use crate::app::Alerts;
@@ -27,13 +28,19 @@ const PING_SECONDS: u64 = 25;
 const PING_TIMEOUT_SECONDS: u64 = 60;
 
 /// What `settings` make of the application: paths, what the gateway checks, and the application itself, which is also
-/// given alone for its [`Alerts::metrics`]. `jwt` is the `[jwt]` of the configuration; `directory` is needed with a
-/// `user_check`. `settings` have no [`Settings::problems`].
-pub fn mount(settings: Settings, jwt: Jwt, directory: Option<Directory>) -> (Mount, Arc<Alerts>) {
+/// given alone for its [`Alerts::metrics`] and [`Alerts::restore`]. `jwt` is the `[jwt]` of the configuration; `directory`
+/// is needed with a `user_check`; `database` has the tables of [`crate::history::MIGRATIONS`]. `settings` have no
+/// [`Settings::problems`].
+pub fn mount(
+    settings: Settings,
+    jwt: Jwt,
+    directory: Option<Directory>,
+    database: Option<Arc<dyn Database>>,
+) -> (Mount, Arc<Alerts>) {
     let policy = policy(&settings, jwt);
     let stage = stage_settings(&settings);
     let paths = settings.mounts.clone();
-    let app = Arc::new(Alerts::new(settings, directory));
+    let app = Arc::new(Alerts::new(settings, directory, database));
     let http = ["/api/alerts/", "/api/broadcast/", "/api/broadcasts/", "/health"];
     let mount = Mount {
         app: Arc::clone(&app) as _,

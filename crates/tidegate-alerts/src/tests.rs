@@ -6,3 +6,4 @@ mod configuration;
 mod connecting;
 mod fake;
 mod publishing;
+mod server;

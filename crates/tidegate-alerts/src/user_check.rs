@@ -152,7 +152,7 @@ impl Checker {
             (
                 UserSource::Sqlite { query, .. } | UserSource::Postgres { query, .. },
                 Directory::Sql(database),
-            ) => query_one(database.as_ref(), query.replace('$', "?"), user).await,
+            ) => query_one(database.as_ref(), query.clone(), user).await,
             _ => Err(("configuration", None)),
         }
     }

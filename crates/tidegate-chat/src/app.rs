@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -61,6 +62,25 @@ pub struct Chat {
     clock: Arc<MonotonicClock>,
     renders: render::RenderQueue,
     outlet: Mutex<Option<render::RenderOutlet>>,
+    counts: Mutex<Counts>,
+}
+
+/// Numbers of the chat from the start on. Labels are the chat's own event types, three outcomes and error codes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Numbers {
+    /// Connections now.
+    pub connections: usize,
+    /// Events of connections by type and outcome: `ok`, `refused` or `failed`. Types that extensions have made, and what is
+    /// no type at all, are `other`.
+    pub events: BTreeMap<(&'static str, &'static str), u64>,
+    /// Refused and failed events by the code of their answer; 0 for a type that does not exist, whose answer has none.
+    pub errors: BTreeMap<u16, u64>,
+}
+
+#[derive(Default)]
+struct Counts {
+    events: BTreeMap<(&'static str, &'static str), u64>,
+    errors: BTreeMap<u16, u64>,
 }
 
 impl std::fmt::Debug for Chat {
@@ -107,7 +127,37 @@ impl Chat {
         let front = Front::new(extensions, Arc::clone(&settings), ports, presence, clock_of_front);
         let (renders, outlet) = render::queue();
         let outlet = Mutex::new(Some(outlet));
-        Self { database, settings, dispatcher, front: Arc::new(front), clock, renders, outlet }
+        Self {
+            database,
+            settings,
+            dispatcher,
+            front: Arc::new(front),
+            clock,
+            renders,
+            outlet,
+            counts: Mutex::default(),
+        }
+    }
+
+    /// Numbers for the node's metrics.
+    pub fn numbers(&self) -> Numbers {
+        let connections = self.dispatcher.connections.len();
+        let counts = self.counts.lock();
+        Numbers { connections, events: counts.events.clone(), errors: counts.errors.clone() }
+    }
+
+    fn count(&self, event_type: &str, error: Option<&ChatError>) {
+        let event = crate::router::find(event_type).map_or("other", |route| route.event_type);
+        let outcome = match error {
+            None => "ok",
+            Some(ChatError::Internal(_)) => "failed",
+            Some(_) => "refused",
+        };
+        let mut counts = self.counts.lock();
+        *counts.events.entry((event, outcome)).or_default() += 1;
+        if let Some(error) = error {
+            *counts.errors.entry(error.code().unwrap_or(0)).or_default() += 1;
+        }
     }
 
     /// Its settings.
@@ -218,7 +268,10 @@ impl Chat {
         let settings = self.settings.load();
         let actor = self.dispatcher.connections.touch(message.connection.connection_id, message.now);
         let refused = match envelope::parse(message.text, message.is_binary) {
-            Err(refused) => refused,
+            Err(refused) => {
+                self.count("", Some(&refused.error));
+                refused
+            }
             Ok(envelope) => {
                 let Some(actor) = actor else {
                     let error = ChatError::Internal("the connection is not known".to_owned());
@@ -229,7 +282,9 @@ impl Chat {
                     facts = facts_of(&envelope);
                 }
                 let connection = Some(message.connection);
-                match self.run_event(&settings, &actor, connection, envelope, message.now).await {
+                let done = self.run_event(&settings, &actor, connection, envelope, message.now).await;
+                self.count(&event_type, done.as_ref().err());
+                match done {
                     Ok(None) => return Reply::default(),
                     Ok(Some(answer)) => {
                         return Reply { text: Some(answer.to_string().into()), ..Reply::default() };

@@ -95,22 +95,32 @@ impl ChatError {
         }
     }
 
+    /// The code in the frame; nothing for an event type that does not exist, which has none.
+    pub fn code(&self) -> Option<u16> {
+        Some(match self {
+            Self::InvalidEventType => return None,
+            Self::Permission { .. } => 4002,
+            Self::Malformed(_) | Self::Rule { .. } | Self::Fields(_) => 4003,
+            Self::NotFound { .. } => 4004,
+            Self::Integrity { .. } => 4005,
+            Self::Internal(_) => 4006,
+            Self::Custom { code, .. } => *code,
+        })
+    }
+
     /// The frame, in the form that clients of the package know.
     pub fn frame(&self) -> Value {
-        let (code, detail) = match self {
+        let detail = match self {
             Self::InvalidEventType => return json!({ "error": "invalid event type" }),
-            Self::Permission { text, .. } => (4002, Value::from(*text)),
-            Self::Malformed(text) => (4003, Value::from(text.as_str())),
-            Self::Rule { texts, .. } => {
-                (4003, Value::from_iter(texts.iter().map(|text| Value::from(&**text))))
-            }
-            Self::Fields(fields) => (4003, Value::Object(fields.clone())),
-            Self::NotFound { .. } => (4004, Value::from("Resource not found.")),
-            Self::Integrity { text, .. } => (4005, Value::from(*text)),
-            Self::Custom { code, detail } => (*code, detail.clone()),
-            Self::Internal(_) => (4006, Value::from("Internal server error.")),
+            Self::Permission { text, .. } | Self::Integrity { text, .. } => Value::from(*text),
+            Self::Malformed(text) => Value::from(text.as_str()),
+            Self::Rule { texts, .. } => Value::from_iter(texts.iter().map(|text| Value::from(&**text))),
+            Self::Fields(fields) => Value::Object(fields.clone()),
+            Self::NotFound { .. } => Value::from("Resource not found."),
+            Self::Custom { detail, .. } => detail.clone(),
+            Self::Internal(_) => Value::from("Internal server error."),
         };
-        json!({ "error": { "code": code, "detail": detail } })
+        json!({ "error": { "code": self.code(), "detail": detail } })
     }
 }
 

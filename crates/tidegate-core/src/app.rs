@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::fmt::Debug;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method};
@@ -28,6 +29,11 @@ use crate::settings::Settings;
 pub trait App: Send + Sync + Debug {
     /// Its name in `tidegate://NAME`: lower-case letters, digits and `-`.
     fn name(&self) -> &'static str;
+
+    /// How long its clients wait before they first come back, where that is known. A drain closes them within half of it.
+    fn first_client_delay(&self) -> Option<Duration> {
+        None
+    }
 
     /// Called once, before anything else.
     fn start(&self, host: Arc<dyn Host>);

@@ -1,6 +1,6 @@
 //! What all connections share, and what the binary holds of the data plane.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -46,10 +46,11 @@ use crate::throttle::Throttles;
 use crate::timer_wheel::{Kind, TICK, TimerWheel};
 use crate::tokens::Tokens;
 
-/// Connections closed at a time while draining, so that their clients do not all come back at once.
-const DRAIN_SLICE: usize = 500;
+/// Time that the close of each connection adds to a drain until [`GatewayConfig::drain_spread`] is reached: a node with few
+/// of them has no wave to spread.
+const DRAIN_STEP: Duration = Duration::from_millis(5);
 
-/// Pause between two slices.
+/// Connections that came through while others were closed: how soon to look for them again.
 const DRAIN_PAUSE: Duration = Duration::from_millis(50);
 
 /// What the data plane needs from whoever starts it.
@@ -91,6 +92,8 @@ pub struct GatewayConfig {
     pub probe: bool,
     /// Applications in the process.
     pub mounts: Vec<Mount>,
+    /// Longest time over which the closes of a drain are spread, so that clients do not all come back at once.
+    pub drain_spread: Duration,
 }
 
 /// Reads a whole file. The data plane opens none itself.
@@ -302,31 +305,56 @@ impl Gateway {
         self.last_overload.since(since)
     }
 
-    /// Refuses new connections, closes all others in slices, and waits until their last events are delivered or
-    /// `deadline` has passed. Returns how many were still unfinished.
+    /// Refuses new connections with 503, closes all others over [`GatewayConfig::drain_spread`], stops listening, and waits
+    /// until the last events are delivered or `deadline` has passed. Returns how many were still unfinished.
     pub async fn drain(&self, deadline: Duration) -> usize {
         self.is_draining.store(true, Ordering::Relaxed);
-        self.stop_accepting.cancel();
         let drain = async {
+            self.close_over(self.config.drain_spread.min(deadline / 2)).await;
+            // From here on nobody is told 503 any more, and those who come back go to another node.
+            self.stop_accepting.cancel();
             // Handshakes that were under way may still open, so look again until nobody is left.
             while self.registry.len() > 0 {
-                let mut open = Vec::new();
-                self.registry.for_each(|handle| open.push(Arc::clone(handle)));
-                for slice in open.chunks(DRAIN_SLICE) {
-                    for handle in slice {
-                        handle.close(going_away(close_reason::SERVICE_RESTART, Diagnosis::NODE_DRAINING));
-                    }
-                    tokio::time::sleep(DRAIN_PAUSE).await;
-                }
+                self.registry.for_each(close_for_restart);
+                tokio::time::sleep(DRAIN_PAUSE).await;
             }
             self.tasks.close();
             self.tasks.wait().await;
             self.attempts.flush();
             self.disconnects.settle().await;
         };
-        match tokio::time::timeout(deadline, drain).await {
+        let result = tokio::time::timeout(deadline, drain).await;
+        self.stop_accepting.cancel();
+        match result {
             Ok(()) => 0,
             Err(_) => self.tasks.len(),
+        }
+    }
+
+    /// Closes everybody who is connected now, evenly over at most `spread`. The clients of an application that come back
+    /// after a known time have half of that: whoever is closed first must not find the node still closing others.
+    async fn close_over(&self, spread: Duration) {
+        let mut by_spread: HashMap<Duration, Vec<Arc<Handle>>> = HashMap::new();
+        self.registry.for_each(|handle| {
+            let app = self.apps.of_stage(&handle.stage);
+            let delay = app.and_then(|app| app.first_client_delay());
+            let spread = delay.map_or(spread, |delay| spread.min(delay / 2));
+            by_spread.entry(spread).or_default().push(Arc::clone(handle));
+        });
+        let mut due: Vec<(Duration, Arc<Handle>)> = Vec::new();
+        for (spread, handles) in by_spread {
+            let n = u32::try_from(handles.len()).unwrap_or(u32::MAX);
+            let spread = spread.min(DRAIN_STEP.saturating_mul(n));
+            due.extend(handles.into_iter().zip(0_u32..).map(|(handle, place)| {
+                // In doubles: a `Duration` times a place can be more than one holds.
+                (spread.mul_f64(f64::from(place) / f64::from(n)), handle)
+            }));
+        }
+        due.sort_by_key(|(after, _)| *after);
+        let begun = tokio::time::Instant::now();
+        for (after, handle) in due {
+            tokio::time::sleep_until(begun + after).await;
+            close_for_restart(&handle);
         }
     }
 
@@ -515,6 +543,10 @@ fn changed_policies(before: &Snapshot, after: &Snapshot) -> HashSet<(Arc<str>, A
 /// A close by the gateway with 1001.
 pub(crate) fn going_away(reason: &str, diagnosis: Diagnosis) -> CloseCause {
     CloseCause::by_gateway(CloseCode::GOING_AWAY, reason, diagnosis)
+}
+
+fn close_for_restart(handle: &Arc<Handle>) {
+    handle.close(going_away(close_reason::SERVICE_RESTART, Diagnosis::NODE_DRAINING));
 }
 
 impl DefinitionSink for Gateway {

@@ -16,7 +16,7 @@ use tidegate_core::port::{BoxFuture, StoreError};
 use crate::engine::unavailable;
 
 pub use self::postgres::{PostgresDatabase, PostgresOptions};
-pub use self::sqlite::{MemoryDatabase, SqliteDatabase, open_in_memory};
+pub use self::sqlite::{MemoryDatabase, SqliteDatabase, SqliteFile, open_in_memory};
 
 /// A value that is bound or read.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -24,7 +24,8 @@ use tidegate_gateway::Gateway;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use crate::metrics::Metrics;
+use crate::apps::Counted;
+use crate::metrics::{self, Metrics};
 
 /// Largest body of an admin request, in bytes: a definition with its templates.
 const MAX_BODY: usize = 1024 * 1024;
@@ -63,6 +64,7 @@ pub(crate) struct Observed {
     pub(crate) metrics: Arc<Metrics>,
     /// None where nothing is kept.
     pub(crate) journal: Option<Arc<Journal>>,
+    pub(crate) apps: Counted,
 }
 
 impl Admin {
@@ -153,7 +155,15 @@ impl Admin {
 impl Admin {
     fn metrics_page(&self) -> String {
         let counts = self.observed.journal.as_ref().map(|journal| journal.counts()).unwrap_or_default();
-        self.observed.metrics.page(self.gateway.n_connections(), counts)
+        let Counted { chat, alerts } = &self.observed.apps;
+        let mut of_apps = String::new();
+        if let Some(alerts) = alerts {
+            of_apps.push_str(&metrics::alerts(&alerts.metrics()));
+        }
+        if let Some(chat) = chat {
+            of_apps.push_str(&metrics::chat(&chat.numbers()));
+        }
+        self.observed.metrics.page(self.gateway.n_connections(), counts, &of_apps)
     }
 
     /// A call that was refused for a known cause, for the journal. Who made it may be anybody.

@@ -60,6 +60,16 @@ struct Addresses {
     proxy: Option<SocketAddr>,
 }
 
+/// What clients connect to: with TLS where a listener or a proxy in front has it.
+fn public_base(config: &Config, addresses: &Addresses) -> String {
+    match (&config.public_hostname, addresses.tls) {
+        (Some(host), None) if config.trusted_proxies.is_empty() => format!("ws://{host}"),
+        (Some(host), _) => format!("wss://{host}"),
+        (None, Some(address)) => format!("wss://{address}"),
+        (None, None) => format!("ws://{}", addresses.public),
+    }
+}
+
 impl App {
     /// Binds everything and serves. Nothing is bound before the configuration, the certificates and the store
     /// are known to be good.
@@ -126,6 +136,7 @@ impl App {
             debug_clients: config.debug_clients.clone(),
             probe: config.probe,
             mounts: apps.mounts,
+            drain_spread: config.drain_spread,
         };
         let Kept { journal, store: journal_store } = keep(journal, &config);
         let observer = Arc::new(Observer::new(Arc::clone(&metrics), journal.clone()));
@@ -135,10 +146,7 @@ impl App {
         let settings = ControlSettings {
             region: config.region.clone(),
             account_id: config.account_id.clone(),
-            public_base: format!(
-                "ws://{}",
-                config.public_hostname.clone().unwrap_or(addresses.public.to_string())
-            ),
+            public_base: public_base(&config, &addresses),
             public_hostname: config
                 .public_hostname
                 .clone()
@@ -169,7 +177,7 @@ impl App {
         });
         let watching =
             config.doctor_interval.map(|interval| watch(api.clone(), interval, Arc::clone(&metrics)));
-        let observed = Observed { metrics, journal: journal.clone() };
+        let observed = Observed { metrics, journal: journal.clone(), apps: apps.counted };
         let admin =
             Arc::new(Admin::new(rest, api, control.clone(), Arc::clone(&gateway), observed, config.is_dev));
         let mut tasks = JoinSet::new();

@@ -1,5 +1,6 @@
 //! The applications of the configuration: their databases, and how they reach what is outside.
 
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
@@ -7,7 +8,11 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
 use serde_json::Value;
+use tidegate_alerts::Alerts;
+use tidegate_alerts::history::MIGRATIONS;
+use tidegate_alerts::settings::UserSource;
 use tidegate_alerts::user_check::{Directory, HttpGet};
+use tidegate_auth::Secret;
 use tidegate_chat::app::Chat;
 use tidegate_chat::extension::Extensions;
 use tidegate_chat::front::{Integrations, Ports};
@@ -19,12 +24,15 @@ use tidegate_core::app::Mount;
 use tidegate_core::id::ConnectionId;
 use tidegate_core::port::BoxFuture;
 use tidegate_gateway::{Fetch, FetchError, Gateway};
-use tidegate_store::sql::{Database, PostgresDatabase, PostgresOptions, SqliteDatabase};
+use tidegate_store::sql::{Database, PostgresDatabase, PostgresOptions, SqliteDatabase, SqliteFile};
 
-use crate::config::Config;
+use crate::config::{self, Config};
 
 /// Name of the chat's database in a data directory.
 const CHAT_FILE: &str = "chat.db";
+
+/// Name of the database of alerts in a data directory.
+const ALERTS_FILE: &str = "alerts.db";
 
 /// Connections to a PostgreSQL server.
 const POSTGRES_CONNECTIONS: usize = 8;
@@ -35,7 +43,15 @@ const LOOK_UP: Duration = Duration::from_secs(10);
 /// The applications, before the gateway that they are part of exists.
 pub(crate) struct Apps {
     pub(crate) mounts: Vec<Mount>,
+    pub(crate) counted: Counted,
     outside: Arc<Outside>,
+}
+
+/// The applications whose numbers are on the page of metrics.
+#[derive(Debug, Default)]
+pub(crate) struct Counted {
+    pub(crate) chat: Option<Arc<Chat>>,
+    pub(crate) alerts: Option<Arc<Alerts>>,
 }
 
 impl Apps {
@@ -43,17 +59,12 @@ impl Apps {
     pub(crate) async fn open(config: &Config) -> anyhow::Result<Self> {
         let outside = Arc::new(Outside::default());
         let mut mounts = Vec::new();
-        let Some(jwt) = &config.apps.jwt else { return Ok(Self { mounts, outside }) };
+        let mut counted = Counted::default();
+        let Some(jwt) = &config.apps.jwt else { return Ok(Self { mounts, counted, outside }) };
         if let Some(chat) = &config.apps.chat {
-            let database: Arc<dyn Database> = match &chat.database {
-                None => Arc::new(
-                    SqliteDatabase::open(&config.data_dir.join(CHAT_FILE), store::MIGRATIONS)
-                        .context("open the chat's database")?,
-                ),
-                Some(url) => Arc::new(
-                    postgres(url.expose(), store::MIGRATIONS).await.context("open the chat's database")?,
-                ),
-            };
+            let file = config.data_dir.join(CHAT_FILE);
+            let database = own_database(file, chat.database.as_ref(), store::MIGRATIONS);
+            let database = database.await.context("open the chat's database")?;
             let ports = Ports {
                 transport: Some(Arc::clone(&outside) as Arc<dyn HookTransport>),
                 integrations: Some(Arc::clone(&outside) as Arc<dyn Integrations>),
@@ -64,13 +75,21 @@ impl Apps {
             let door =
                 Door { jwt: jwt.clone(), attempts: chat.attempts.clone(), admission: chat.admission.clone() };
             mounts.push(tidegate_chat::mount::mount(&app, door));
+            counted.chat = Some(app);
         }
-        if let Some(settings) = &config.apps.alerts {
-            let directory = Directory::Http(Arc::clone(&outside) as Arc<dyn HttpGet>);
-            let (mount, _) = tidegate_alerts::mount::mount(settings.clone(), jwt.clone(), Some(directory));
+        if let Some(config::Alerts { settings, database }) = &config.apps.alerts {
+            let file = config.data_dir.join(ALERTS_FILE);
+            let database = own_database(file, database.as_ref(), MIGRATIONS);
+            let database = database.await.context("open the database of alerts")?;
+            let check = settings.user_check.as_ref();
+            let directory = check.map(|check| directory(&check.source, &outside)).transpose()?;
+            let (mount, alerts) =
+                tidegate_alerts::mount::mount(settings.clone(), jwt.clone(), directory, Some(database));
+            alerts.restore().await.context("read the broadcasts in the database of alerts")?;
             mounts.push(mount);
+            counted.alerts = Some(alerts);
         }
-        Ok(Self { mounts, outside })
+        Ok(Self { mounts, counted, outside })
     }
 
     /// Lets them reach what is outside.
@@ -85,9 +104,37 @@ impl Apps {
     }
 }
 
-async fn postgres(url: &str, migrations: &[&str]) -> anyhow::Result<PostgresDatabase> {
-    let options = PostgresOptions { url: url.to_owned(), tls: None, connections: POSTGRES_CONNECTIONS };
-    Ok(PostgresDatabase::open(options, migrations).await?)
+/// The database of an application: a server where one is configured, otherwise a file.
+async fn own_database(
+    file: PathBuf,
+    url: Option<&Secret>,
+    migrations: &[&str],
+) -> anyhow::Result<Arc<dyn Database>> {
+    Ok(match url {
+        None => Arc::new(SqliteDatabase::open(&file, migrations)?),
+        Some(url) => Arc::new(PostgresDatabase::open(postgres(url.expose()), migrations).await?),
+    })
+}
+
+fn postgres(url: &str) -> PostgresOptions {
+    PostgresOptions { url: url.to_owned(), tls: None, connections: POSTGRES_CONNECTIONS }
+}
+
+/// Where users are looked up. A file has to be there at the start; servers may come later, and nobody who would be looked up
+/// gets in until then.
+fn directory(source: &UserSource, outside: &Arc<Outside>) -> anyhow::Result<Directory> {
+    Ok(match source {
+        UserSource::Http { .. } => Directory::Http(Arc::clone(outside) as Arc<dyn HttpGet>),
+        UserSource::Sqlite { path, .. } => {
+            let file = SqliteFile::open(Path::new(path));
+            let file = file.with_context(|| format!("open apps.alerts.user_check.path, {path}"))?;
+            Directory::Sql(Arc::new(file))
+        }
+        UserSource::Postgres { url, .. } => {
+            let server = PostgresDatabase::of_others(postgres(url));
+            Directory::Sql(Arc::new(server.context("use apps.alerts.user_check.url")?))
+        }
+    })
 }
 
 /// The gateway's way out, for applications that were made before it.

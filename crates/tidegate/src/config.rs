@@ -19,7 +19,7 @@ use tidegate_doctor::journal::ClientAddress;
 use tidegate_gateway::Network;
 use toml::{Table, Value};
 
-pub(crate) use self::apps::Apps;
+pub(crate) use self::apps::{Alerts, Apps};
 use crate::cli::ConfigArgs;
 
 /// One thing that is wrong, with the path of its key.
@@ -47,6 +47,8 @@ pub(crate) struct Config {
     pub(crate) account_id: String,
     pub(crate) public_hostname: Option<String>,
     pub(crate) shutdown_timeout: Duration,
+    /// Time over which the closes of a drain are spread.
+    pub(crate) drain_spread: Duration,
     pub(crate) max_connections: usize,
     pub(crate) credentials: Vec<Credential>,
     pub(crate) api_keys: Vec<ApiKey>,
@@ -243,6 +245,9 @@ fn collect_secrets(value: &Value, path: &str, secrets: &mut Vec<(String, String)
     }
 }
 
+/// Longest `drain_spread`, in seconds: those who are closed first have long come back by then.
+const MAX_DRAIN_SPREAD: u64 = 60;
+
 /// Keys outside of sections.
 const TOP_KEYS: &[&str] = &[
     "listen",
@@ -252,6 +257,7 @@ const TOP_KEYS: &[&str] = &[
     "account_id",
     "public_hostname",
     "shutdown_timeout",
+    "drain_spread",
     "max_connections",
     "access_key_id",
     "secret_access_key",
@@ -356,6 +362,7 @@ fn apply_environment(
             let is_number = matches!(
                 path.as_str(),
                 "shutdown_timeout"
+                    | "drain_spread"
                     | "max_connections"
                     | "trusted_proxies"
                     | "debug_clients"
@@ -406,6 +413,28 @@ pub(crate) fn warnings(config: &Config) -> Vec<Problem> {
     warnings
 }
 
+/// What applications make possible that is probably not meant. Not for the log of each start: it is what the services whose
+/// clients they serve do, too.
+pub(crate) fn app_warnings(config: &Config) -> Vec<Problem> {
+    let mut warnings = Vec::new();
+    let mut warn = |path: &str, id, message: &str| {
+        warnings.push(Problem { path: path.to_owned(), message: message.to_owned(), id });
+    };
+    let Apps { jwt, chat, alerts } = &config.apps;
+    if chat.is_none() && alerts.is_none() {
+        return warnings;
+    }
+    if jwt.as_ref().is_some_and(|jwt| !jwt.require_exp) {
+        let message = "off: a token without `exp` is good for ever, and its connection has no end";
+        warn("jwt.require_exp", "jwt.no-expiry", message);
+    }
+    if !config.trusted_proxies.is_empty() {
+        let message = "a proxy stands in front, clients may have their token in the query, and proxies log queries unless they are told not to: log paths without arguments, give tokens a short `exp`, and let clients that are no browsers use the header or the subprotocol";
+        warn("trusted_proxies", "log.token-in-query", message);
+    }
+    warnings
+}
+
 /// Checks everything; `None` only together with problems.
 fn check_table(table: &Table, problems: &mut Vec<Problem>) -> Option<Config> {
     for key in table.keys() {
@@ -430,6 +459,10 @@ fn check_table(table: &Table, problems: &mut Vec<Problem>) -> Option<Config> {
     }
     let public_hostname = check.value("public_hostname");
     let shutdown_timeout: u64 = check.value("shutdown_timeout").unwrap_or(30);
+    let drain_spread: u64 = check.value("drain_spread").unwrap_or(5);
+    if drain_spread > MAX_DRAIN_SPREAD {
+        check.problem("drain_spread", "0 to 60 seconds expected");
+    }
     let max_connections: usize = check.value("max_connections").unwrap_or(1_000_000);
     let doctor_interval: u64 = check.value("doctor_interval").unwrap_or(300);
     // Proxies stand before the node, not before one API; both places of the key mean the same.
@@ -509,6 +542,7 @@ fn check_table(table: &Table, problems: &mut Vec<Problem>) -> Option<Config> {
         account_id,
         public_hostname,
         shutdown_timeout: Duration::from_secs(shutdown_timeout),
+        drain_spread: Duration::from_secs(drain_spread),
         max_connections,
         credentials,
         api_keys,
@@ -923,6 +957,11 @@ fn shown(config: &Config, origins: &BTreeMap<String, (Origin, Value)>) -> Shown 
         ("chat", config.apps.chat.as_ref().and_then(|chat| Value::try_from(&chat.settings).ok())),
     ];
     effective.extend(sections.into_iter().filter_map(|(name, section)| Some((name.to_owned(), section?))));
+    if let Some(alerts) = &config.apps.alerts
+        && let Ok(section) = Value::try_from(&alerts.settings)
+    {
+        effective.insert("apps".to_owned(), Value::Table(Table::from_iter([("alerts".to_owned(), section)])));
+    }
     let mut values = BTreeMap::new();
     note_origins(&effective, "", Origin::File, &mut values);
     for (path, (_, value)) in values {
@@ -935,6 +974,7 @@ fn shown(config: &Config, origins: &BTreeMap<String, (Origin, Value)>) -> Shown 
         ("region", config.region.clone()),
         ("account_id", config.account_id.clone()),
         ("shutdown_timeout", config.shutdown_timeout.as_secs().to_string()),
+        ("drain_spread", config.drain_spread.as_secs().to_string()),
         ("max_connections", config.max_connections.to_string()),
     ] {
         rows.insert(key.to_owned(), (value, "default"));
@@ -944,7 +984,9 @@ fn shown(config: &Config, origins: &BTreeMap<String, (Origin, Value)>) -> Shown 
             || path.contains("api_key")
             || path == "credentials"
             || path == "keys"
-            || path == "chat.database";
+            || path.starts_with("apps.") && path.ends_with(".user_check.url")
+            || path == "chat.database"
+            || path == "apps.alerts.database";
         let shown = if is_secret { "****".to_owned() } else { text_of(value) };
         rows.insert(path.clone(), (shown, origin.as_str()));
     }

@@ -227,7 +227,8 @@ impl Metrics {
     }
 
     /// The page that Prometheus reads. Connections and entries are counted where they are.
-    pub(crate) fn page(&self, n_connections: usize, journal: Counts) -> String {
+    /// `of_apps` is what [`alerts`] and [`chat`] give.
+    pub(crate) fn page(&self, n_connections: usize, journal: Counts, of_apps: &str) -> String {
         let mut page = format!(
             "# HELP tidegate_connections Pending and open connections.\n# TYPE tidegate_connections gauge\ntidegate_connections {n_connections}\n"
         );
@@ -240,8 +241,119 @@ impl Metrics {
                 "# HELP tidegate_journal_{name} {help}.\n# TYPE tidegate_journal_{name} counter\ntidegate_journal_{name}_total {count}\n"
             ));
         }
+        page.push_str(of_apps);
         // Writing into a string cannot fail.
         let _ = encode(&mut page, &self.registry);
         page
+    }
+}
+
+/// One metric with its samples, in the text form of Prometheus.
+struct Written<'a> {
+    page: &'a mut String,
+    name: &'static str,
+    suffix: &'static str,
+}
+
+impl<'a> Written<'a> {
+    fn new(page: &'a mut String, kind: &'static str, name: &'static str, help: &'static str) -> Self {
+        page.push_str(&format!("# HELP tidegate_{name} {help}.\n# TYPE tidegate_{name} {kind}\n"));
+        Self { page, name, suffix: if kind == "counter" { "_total" } else { "" } }
+    }
+
+    fn sample(&mut self, labels: &[(&str, &str)], value: u64) {
+        let labels: Vec<String> =
+            labels.iter().map(|(name, text)| format!("{name}=\"{}\"", escaped(text))).collect();
+        let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
+        self.page.push_str(&format!("tidegate_{}{}{labels} {value}\n", self.name, self.suffix));
+    }
+}
+
+/// Roles are named by whoever writes the configuration.
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+/// What the page says of alerts.
+pub(crate) fn alerts(numbers: &tidegate_alerts::statistics::Metrics) -> String {
+    let mut page = String::new();
+    let gauge = "gauge";
+    Written::new(&mut page, gauge, "alerts_connections", "Connections of the alerts application")
+        .sample(&[], numbers.connections as u64);
+    let mut members = Written::new(
+        &mut page,
+        gauge,
+        "alerts_members",
+        "Connections by channel and role; one may be in several",
+    );
+    for ((channel, role), n) in &numbers.members {
+        members.sample(&[("channel", channel), ("role", role)], *n as u64);
+    }
+    for (name, help, n) in [
+        ("alerts_published", "Alerts and broadcasts that were published", numbers.published),
+        ("alerts_delivered", "Alerts that a connection took", numbers.delivered),
+        ("alerts_failed", "Alerts that a connection did not take", numbers.failed),
+    ] {
+        Written::new(&mut page, "counter", name, help).sample(&[], n);
+    }
+    let mut refused =
+        Written::new(&mut page, "counter", "alerts_refused", "Handshakes that were refused, by diagnosis");
+    for (diagnosis, n) in &numbers.refused {
+        refused.sample(&[("diagnosis", diagnosis)], *n);
+    }
+    let mut closed =
+        Written::new(&mut page, "counter", "alerts_closed", "Connections that have ended, by close code");
+    for (code, n) in &numbers.closed {
+        closed.sample(&[("code", &code.to_string())], *n);
+    }
+    page
+}
+
+/// What the page says of the chat.
+pub(crate) fn chat(numbers: &tidegate_chat::app::Numbers) -> String {
+    let mut page = String::new();
+    Written::new(&mut page, "gauge", "chat_connections", "Connections of the chat")
+        .sample(&[], numbers.connections as u64);
+    let mut events =
+        Written::new(&mut page, "counter", "chat_events", "Events of clients, by type and outcome");
+    for ((event, outcome), n) in &numbers.events {
+        events.sample(&[("event", event), ("outcome", outcome)], *n);
+    }
+    let mut errors =
+        Written::new(&mut page, "counter", "chat_errors", "Events that were refused, by error code");
+    for (code, n) in &numbers.errors {
+        errors.sample(&[("code", &code.to_string())], *n);
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_alerts_are_in_the_form_that_prometheus_reads() {
+        // S3-61
+        let numbers = tidegate_alerts::statistics::Metrics {
+            connections: 2,
+            members: [(("authority".into(), "a \"b\"\\".into()), 2)].into(),
+            published: 3,
+            delivered: 5,
+            failed: 1,
+            refused: [("jwt.expired", 4)].into(),
+            closed: [(1008, 1)].into(),
+        };
+        let page = alerts(&numbers);
+        for line in [
+            "tidegate_alerts_connections 2",
+            "tidegate_alerts_members{channel=\"authority\",role=\"a \\\"b\\\"\\\\\"} 2",
+            "tidegate_alerts_published_total 3",
+            "tidegate_alerts_delivered_total 5",
+            "tidegate_alerts_failed_total 1",
+            "tidegate_alerts_refused_total{diagnosis=\"jwt.expired\"} 4",
+            "tidegate_alerts_closed_total{code=\"1008\"} 1",
+        ] {
+            assert!(page.lines().any(|found| found == line), "{line}\n{page}");
+        }
     }
 }

@@ -124,6 +124,7 @@ impl Node {
             debug_clients: Vec::new(),
             probe: true,
             mounts: Vec::new(),
+            drain_spread: Duration::ZERO,
         };
         let gateway = Gateway::new(config, Arc::clone(&journal) as Arc<dyn NoticeSink>).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -1,12 +1,16 @@
 //! Positions, broadcasts to an area, and what their receivers say.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use http::Method;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
+use tidegate_store::sql::{Database as _, Outcome, SqliteDatabase, Tx};
 
-use super::fake::{Client, Node, node};
+use super::fake::{Client, Node, node, node_of};
+use crate::history::{MAX_BROADCASTS, MIGRATIONS};
 use crate::positions::KEEP_MS;
 use crate::settings::{Settings, Zone};
 
@@ -233,4 +237,89 @@ async fn receivers_say_how_they_are() {
     assert_eq!(page["broadcasts"][0]["broadcast_id"], id);
     assert_eq!(get("jwt.authority.8", "/api/broadcast/history").await.1["total"], 0);
     assert_eq!(get("jwt.authority.9", "/api/broadcast/history?limit=x").await.0, 422);
+}
+
+#[tokio::test]
+async fn broadcasts_and_answers_survive_a_restart() {
+    // S3-56, S3-57
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("alerts.db");
+    let start = async || {
+        let database = Arc::new(SqliteDatabase::open(&path, MIGRATIONS).unwrap());
+        let node = node_of(settings(), None, Some(Arc::clone(&database) as _));
+        node.app.restore().await.unwrap();
+        (node, database)
+    };
+    let get = async |node: &Node, path: &str| {
+        let (status, mut body) = node.call("jwt.authority.9", Method::GET, path, "").await;
+        body.as_object_mut().unwrap().remove("requestId");
+        (status, body)
+    };
+    let acknowledge = async |node: &Node, id: &str, user: &str, body: &str| {
+        let path = format!("/api/broadcasts/{id}/acknowledge");
+        node.call(&format!("jwt.tourist.{user}"), Method::POST, &path, body).await.0
+    };
+    let (node, database) = start().await;
+    let clients = tourists(&node, &[0.0, 0.0]).await;
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let (_, answer) = broadcast(&node, "zone", json!({ "zone_id": 7 })).await;
+        ids.push(answer["broadcast_id"].as_str().unwrap().to_owned());
+    }
+    for status in ["received", "evacuating"] {
+        let body = json!({ "status": status, "notes": "n", "lat": 1, "lon": 2 }).to_string();
+        assert_eq!(acknowledge(&node, &ids[0], "t0", &body).await, 200);
+    }
+    let path_of = |id: &str| format!("/api/broadcast/{id}");
+    let before = (get(&node, &path_of(&ids[0])).await, get(&node, "/api/broadcast/history?limit=10").await);
+    assert_eq!(before.0.1["status_breakdown"], json!({ "evacuating": 1 }));
+    assert_eq!((&before.0.1["devices_notified"], &before.1.1["total"]), (&json!(2), &json!(2)));
+    drop((node, database, clients));
+
+    let (node, database) = start().await;
+    let after = (get(&node, &path_of(&ids[0])).await, get(&node, "/api/broadcast/history?limit=10").await);
+    assert_eq!(before, after);
+    // Receivers are known too, and new broadcasts come behind the old ones.
+    assert_eq!(acknowledge(&node, &ids[1], "t1", "").await, 200);
+    assert_eq!(acknowledge(&node, &ids[1], "t7", "").await, 403);
+    let (_, third) = broadcast(&node, "all", json!({})).await;
+    drop((node, database));
+    let (node, database) = start().await;
+    let (_, page) = get(&node, "/api/broadcast/history").await;
+    let listed: Vec<&Value> =
+        page["broadcasts"].as_array().unwrap().iter().map(|one| &one["broadcast_id"]).collect();
+    assert_eq!(listed, [&third["broadcast_id"], &json!(ids[1]), &json!(ids[0])]);
+    assert_eq!(page["broadcasts"][1]["acknowledgment_count"], 1);
+    drop((node, database));
+}
+
+#[tokio::test]
+async fn the_file_is_bounded_too() {
+    // S3-56
+    let database = Arc::new(SqliteDatabase::open_in_memory(MIGRATIONS).unwrap());
+    let mut settings = settings();
+    settings.publish_rate = 0.0;
+    let node = node_of(settings, None, Some(Arc::clone(&database) as _));
+    node.open("t0", "tourist").await;
+    let mut first = String::new();
+    for number in 0..=MAX_BROADCASTS {
+        let (status, answer) = broadcast(&node, "all", json!({})).await;
+        assert_eq!(status, 200);
+        if number == 0 {
+            first = answer["broadcast_id"].as_str().unwrap().to_owned();
+            let path = format!("/api/broadcasts/{first}/acknowledge");
+            assert_eq!(node.call("jwt.tourist.t0", Method::POST, &path, "").await.0, 200);
+        }
+    }
+    let rows = Arc::new(Mutex::new((0, 0)));
+    let counted = Arc::clone(&rows);
+    let count = move |tx: &mut dyn Tx| {
+        let broadcasts = tx.query("SELECT count(*) FROM alerts_broadcast", &[])?[0].int(0)?;
+        let said = tx.query("SELECT count(*) FROM alerts_acknowledgement", &[])?[0].int(0)?;
+        *counted.lock() = (broadcasts, said);
+        Ok(Outcome::Rollback(Box::new(|| ())))
+    };
+    database.read(Box::new(count)).await.unwrap();
+    assert_eq!(*rows.lock(), (i64::try_from(MAX_BROADCASTS).unwrap(), 0));
+    assert_eq!(node.call("jwt.admin.1", Method::GET, &format!("/api/broadcast/{first}"), "").await.0, 404);
 }

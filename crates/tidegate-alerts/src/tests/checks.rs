@@ -8,7 +8,9 @@ use parking_lot::Mutex;
 use serde_json::json;
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::port::{BoxFuture, StoreError};
-use tidegate_store::sql::{Database, Outcome, SqlError, SqlRow, SqlValue, Tx, Work};
+use tidegate_store::sql::{
+    Database, Outcome, SqlError, SqlRow, SqlValue, SqliteDatabase, SqliteFile, Tx, Work,
+};
 
 use super::fake::{identity, node_with};
 use crate::settings::{RefusalForm, Settings, UserCheck, UserSource};
@@ -181,7 +183,7 @@ async fn a_query_says_who_exists_and_is_active() {
         assert_eq!(connect().await.err().unwrap().diagnosis, diagnosis);
     }
     let asked =
-        ("select is_active from authorities where id = ?1".to_owned(), vec![SqlValue::from("u' or 1=1")]);
+        ("select is_active from authorities where id = $1".to_owned(), vec![SqlValue::from("u' or 1=1")]);
     assert_eq!(rows.asked.lock()[0], asked);
     rows.fails.store(1, Ordering::Relaxed);
     let refusal = connect().await.err().unwrap();
@@ -191,4 +193,51 @@ async fn a_query_says_who_exists_and_is_active() {
     *rows.rows.lock() = vec![SqlRow(vec![SqlValue::Int(1)])];
     assert!(connect().await.is_ok());
     assert!(!format!("{:?}", node.app).contains("p4ss"));
+}
+
+#[tokio::test]
+async fn a_file_of_users_is_read_and_never_written() {
+    // S3-23
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("users.db");
+    let tables = ["CREATE TABLE authorities (id BIGINT, name TEXT, is_active BIGINT);
+        INSERT INTO authorities VALUES (1, 'a', 1), (2, 'b', 0), (3, 'c', NULL);"];
+    drop(SqliteDatabase::open(&path, &tables).unwrap());
+    let before = std::fs::read(&path).unwrap();
+    assert!(SqliteFile::open(&folder.path().join("none.db")).is_err());
+    assert!(!folder.path().join("none.db").exists(), "looking at a file made it");
+    let node = |query: &str| {
+        let source = UserSource::Sqlite { path: path.display().to_string(), query: query.to_owned() };
+        let file: Arc<dyn Database> = Arc::new(SqliteFile::open(&path).unwrap());
+        node_with(settings(source), Some(Directory::Sql(file)))
+    };
+    let asked = node("SELECT is_active FROM authorities WHERE id = $1");
+    let connect = |user: &'static str| asked.connect(identity(user, &["authority"]), "");
+    assert!(connect("1").await.is_ok());
+    for (user, diagnosis) in [
+        ("2", Diagnosis::USER_INACTIVE),
+        ("3", Diagnosis::USER_INACTIVE),
+        ("4", Diagnosis::USER_NOT_FOUND),
+        ("1 OR 1=1", Diagnosis::USER_NOT_FOUND),
+    ] {
+        assert_eq!(connect(user).await.err().unwrap().diagnosis, diagnosis, "{user}");
+    }
+    // Whoever wrote the file writes on.
+    let owner = SqliteDatabase::open(&path, &tables).unwrap();
+    let change = |tx: &mut dyn Tx| {
+        tx.execute("UPDATE authorities SET is_active = 1 WHERE id = 2", &[])?;
+        Ok(Outcome::Commit(Box::new(|| ())))
+    };
+    owner.write(Vec::new(), Box::new(change)).await.unwrap();
+    assert!(connect("2").await.is_ok());
+    drop(owner);
+    let changed = std::fs::read(&path).unwrap();
+    assert_ne!(before, changed);
+    for query in
+        ["DELETE FROM authorities WHERE id = ?1 RETURNING 1", "SELECT nothing FROM authorities WHERE id = ?1"]
+    {
+        let refusal = node(query).connect(identity("1", &["authority"]), "").await.err().unwrap();
+        assert_eq!(refusal.diagnosis, Diagnosis::USER_CHECK_FAILED, "{query}");
+    }
+    assert_eq!(std::fs::read(&path).unwrap(), changed);
 }

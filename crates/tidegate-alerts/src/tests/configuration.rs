@@ -116,7 +116,7 @@ radius_km = 0.0
 #[test]
 fn a_mount_has_the_policy_of_the_application() {
     // S3-12, S3-16, S3-28, S3-29, S3-30, S3-31, S3-58, S3-68
-    let (mount, _) = mount(toml::from_str(COMPLETE).unwrap(), Jwt::default(), None);
+    let (mount, _) = mount(toml::from_str(COMPLETE).unwrap(), Jwt::default(), None, None);
     assert_eq!((mount.api_id.as_str(), mount.stage.as_str(), mount.app.name()), ("alerts", "live", "alerts"));
     assert_eq!(mount.paths, ["/api/alerts/subscribe", "/api/ws/authority"]);
     assert_eq!(mount.http, ["/api/alerts/", "/api/broadcast/", "/api/broadcasts/", "/health"]);
@@ -149,7 +149,7 @@ fn a_mount_has_the_policy_of_the_application() {
 #[test]
 fn the_default_has_no_limits_that_the_load_test_meets() {
     // S3-67, S3-68, S3-7
-    let (mount, _): (_, std::sync::Arc<Alerts>) = mount(Settings::default(), Jwt::default(), None);
+    let (mount, _): (_, std::sync::Arc<Alerts>) = mount(Settings::default(), Jwt::default(), None, None);
     let (attempts, admission) = (mount.policy.attempts, mount.policy.admission);
     assert_eq!((attempts.per_address, attempts.per_user, attempts.failed_per_address), (0, 0, 0));
     let limits =

@@ -21,6 +21,7 @@ use tidegate_core::journal::Facts;
 use tidegate_core::notice::Notice;
 use tidegate_core::port::BoxFuture;
 use tidegate_core::push::{Publish, PushResult};
+use tidegate_store::sql::Database;
 
 use crate::Alerts;
 use crate::settings::Settings;
@@ -162,10 +163,18 @@ pub fn node(settings: Settings) -> Node {
 }
 
 pub fn node_with(settings: Settings, directory: Option<Directory>) -> Node {
+    node_of(settings, directory, None)
+}
+
+pub fn node_of(
+    settings: Settings,
+    directory: Option<Directory>,
+    database: Option<Arc<dyn Database>>,
+) -> Node {
     assert_eq!(settings.problems(), []);
     let host = Arc::new(FakeHost::default());
     host.now.store(START, Ordering::Relaxed);
-    let app = Arc::new(Alerts::new(settings, directory));
+    let app = Arc::new(Alerts::new(settings, directory, database));
     app.start(Arc::clone(&host) as _);
     Node { host, app, next: AtomicU64::new(0) }
 }

@@ -279,6 +279,28 @@ async fn whoever_is_nobody_is_refused() {
     assert_eq!(App::refusal(bench.chat.as_ref(), &refused).unwrap().close_code, None);
 }
 
+/// Numbers for metrics: by type and outcome, and by the code of the answer. What clients invent makes no label.
+#[tokio::test]
+async fn events_are_counted() {
+    let bench = Bench::in_memory(Settings::default());
+    assert_eq!(bench.chat.numbers(), Numbers::default());
+    let ana = bench.open(1).await;
+    bench.group(&ana, &[]).await;
+    bench.group(&ana, &[]).await;
+    for text in
+        ["no JSON", r#"{"event_type":"my.invention","data":{}}"#, r#"{"event_type":"room.create","data":{}}"#]
+    {
+        bench.refused(&ana, text).await;
+    }
+    let numbers = bench.chat.numbers();
+    assert_eq!(numbers.connections, 1);
+    let events = [(("other", "refused"), 2), (("room.create", "ok"), 2), (("room.create", "refused"), 1)];
+    assert_eq!(numbers.events, BTreeMap::from(events));
+    assert_eq!(numbers.errors, BTreeMap::from([(0, 1), (4003, 2)]));
+    bench.chat.disconnect(&ana, End { code: 1000, reason: "" }).await;
+    assert_eq!(bench.chat.numbers().connections, 0);
+}
+
 /// S2-4: with text ids any text is a user, and written as text.
 #[tokio::test]
 async fn user_ids_may_be_texts() {

@@ -83,11 +83,15 @@ pub(crate) fn resolve(snapshot: &Snapshot, host: &str, path: &str) -> Result<Add
     let name = host_name(host);
     let first_label = name.split('.').next().unwrap_or_default();
 
+    // Before the ids: those of applications are words, and `chat.example.com` may lead to another API.
+    if let Some(domain) = snapshot.domains.get(&name) {
+        return by_domain(snapshot, domain, path, host.into());
+    }
     if let Some(api) = snapshot.apis.get(first_label) {
         return by_stage(snapshot, &api.api_id, path, host.into());
     }
-    let wildcard = || name.split_once('.').and_then(|(_, parent)| snapshot.wildcard_domains.get(parent));
-    if let Some(domain) = snapshot.domains.get(&name).or_else(wildcard) {
+    let wildcard = name.split_once('.').and_then(|(_, parent)| snapshot.wildcard_domains.get(parent));
+    if let Some(domain) = wildcard {
         return by_domain(snapshot, domain, path, host.into());
     }
     if let Some(rest) = path.strip_prefix(PATH_FORM) {
@@ -258,6 +262,7 @@ mod tests {
             })],
             domains: vec![
                 (domain("ws.example.com"), vec![mapping("")]),
+                (domain("k3x9q2m7vd.example.com"), vec![mapping("")]),
                 (domain("*.tenant.example.com"), vec![mapping("chat")]),
             ],
         };
@@ -278,6 +283,7 @@ mod tests {
             ("ws.example.com", "/", Endpoint::WebSocket),
             ("WS.example.com:443", "", Endpoint::WebSocket),
             ("ws.example.com", "/@connections/R0oXAdfD0kwCH6w=", id()),
+            ("k3x9q2m7vd.example.com", "/", Endpoint::WebSocket),
             ("a.tenant.example.com", "/chat", Endpoint::WebSocket),
             ("a.tenant.example.com", "/chat/@connections/R0oXAdfD0kwCH6w=", id()),
         ] {

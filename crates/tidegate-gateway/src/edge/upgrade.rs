@@ -48,6 +48,9 @@ use crate::integration::http::is_hop_by_hop;
 use crate::integration::{self, Answer, AppAnswer, Failure};
 use crate::timer_wheel::Kind;
 
+/// Seconds after which somebody may try again whom a node refuses that is going down: longer than most restarts take.
+const RETRY_SECONDS: u64 = 5;
+
 /// A well-formed handshake for a deployed stage. Nobody has been asked yet.
 struct UpgradeRequest {
     stage: Arc<Stage>,
@@ -253,7 +256,8 @@ impl UpgradeRequest {
         if gateway.is_draining() {
             let told = reword(gateway, &address.stage, &client, &attempt, ErrorCode::Draining);
             let request_id = attempt.request_id();
-            let reply = refuse(gateway, attempt, ErrorCode::Draining, None, "");
+            let mut reply = refuse(gateway, attempt, ErrorCode::Draining, None, "");
+            set_retry_after(reply.headers_mut(), Some(RETRY_SECONDS));
             return Err(with_words(reply, told.as_ref(), None, request_id));
         }
         let Some(deployment) = address.stage.deployment.clone() else {

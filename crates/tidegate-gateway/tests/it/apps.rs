@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -50,6 +51,10 @@ impl App for Parrot {
         "parrot"
     }
 
+    fn first_client_delay(&self) -> Option<Duration> {
+        Some(Duration::from_millis(200))
+    }
+
     fn start(&self, host: Arc<dyn Host>) {
         assert!(self.host.set(host).is_ok(), "started twice");
     }
@@ -94,6 +99,7 @@ impl App for Parrot {
                     let problem = Some(Problem { diagnosis: Diagnosis::CHAT_BAD_PAYLOAD, facts });
                     Reply { text: Some("no".into()), is_urgent: false, problem }
                 }
+                "explode" => panic!("a planned fault"),
                 "kick" => {
                     let id = message.connection.connection_id;
                     assert!(self.host().close(id, 4003, "kicked", Diagnosis::CLOSE_BACKEND_REQUESTED));
@@ -301,4 +307,67 @@ async fn it_answers_http_calls() {
     assert_eq!(call("/api/parrot/panics", String::new(), "").await.status, 500);
     client.close(1000, "").await;
     plane.end_with(1).await;
+}
+
+#[tokio::test]
+async fn a_drain_is_over_before_clients_come_back() {
+    // S3-64: half of what the application says of its clients.
+    let (plane, _) = start(false).await;
+    let mut readers = tokio::task::JoinSet::new();
+    for number in 0..300 {
+        let mut client = open(&plane, &format!("u{number}")).await;
+        readers.spawn(async move {
+            assert!(client.closed().await.is_some());
+        });
+    }
+    let begun = std::time::Instant::now();
+    assert_eq!(plane.gateway.drain(Duration::from_secs(20)).await, 0);
+    // Without the application's word it would be 5 ms for each of them.
+    assert!(begun.elapsed() < Duration::from_millis(1400), "{:?}", begun.elapsed());
+    readers.join_all().await;
+    plane.end().await;
+}
+
+#[tokio::test]
+async fn a_panic_tells_no_token() {
+    // S3-72, S3-33: what it prints, what operators are told, what the client gets; and nobody else notices.
+    static PRINTED: Mutex<String> = Mutex::new(String::new());
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        PRINTED.lock().push_str(&format!("{info} {info:?}"));
+        before(info);
+    }));
+    let (plane, _) = start(false).await;
+    let mut other = open(&plane, "bob").await;
+    let token = token_of(&plane, "ada");
+    let mut told = String::new();
+    let ways = [
+        (format!("{PATH}?token={token}"), String::new()),
+        (PATH.to_owned(), format!("Authorization: Bearer {token}\r\n")),
+        (PATH.to_owned(), format!("Sec-WebSocket-Protocol: tidegate.bearer, {token}\r\n")),
+    ];
+    let n_ways = ways.len();
+    for (target, headers) in ways {
+        let mut client = Client::dial(plane.address, None).await;
+        client.write(&client.handshake_at(&target, "any.example", &headers)).await;
+        let reply = client.reply().await;
+        assert_eq!(reply.status, 101, "{}", reply.head);
+        client.send("explode").await;
+        told.push_str(&format!("{} {:?}", reply.head, client.closed().await));
+    }
+    let is_panic = |notice: &Notice| matches!(notice, Notice::ConnectionPanicked { .. });
+    plane.notices.record.until("panics", n_ways, is_panic).await;
+    other.send("ping").await;
+    assert_eq!(other.text().await, "pong");
+    other.close(1000, "").await;
+    let printed = PRINTED.lock().clone();
+    assert!(printed.contains("a planned fault"), "nothing was printed: {printed}");
+    let notices = format!("{:?}", plane.notices.record.all());
+    let signature = token.rsplit('.').next().unwrap();
+    for piece in signature.as_bytes().windows(8).map(|piece| std::str::from_utf8(piece).unwrap()) {
+        for (name, text) in [("print", &printed), ("notices", &notices), ("client", &told)] {
+            assert!(!text.contains(piece), "the {name} has {piece}");
+        }
+    }
+    plane.end_with(n_ways).await;
 }

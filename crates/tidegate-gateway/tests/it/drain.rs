@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tidegate_ws::{ClientEncoder, Incoming};
 
 use crate::client::{Client, PATH};
-use crate::harness::Plane;
+use crate::harness::{Plane, Setup};
 
 /// Far less than any timeout for heads, and more than the slices and close handshakes of a drain take.
 const PROMPT: Duration = Duration::from_secs(5);
@@ -83,4 +83,50 @@ async fn the_answer_to_a_close_is_found_behind_other_frames() {
     assert!(started.elapsed() < Duration::from_millis(1500), "{:?}", started.elapsed());
     assert_eq!(drain.await.unwrap(), 0);
     plane.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn closes_are_spread_and_who_comes_meanwhile_is_told_to_wait() {
+    // S3-64
+    const N_CLIENTS: usize = 200;
+    const SPREAD: Duration = Duration::from_millis(800);
+    let plane = Plane::start_from(Setup { drain_spread: SPREAD, ..Setup::default() }).await;
+    let mut readers = tokio::task::JoinSet::new();
+    for _ in 0..N_CLIENTS {
+        let mut client = plane.connect().await;
+        readers.spawn(async move {
+            let Some(Incoming::Close(_)) = client.next().await else { panic!("a close frame was due") };
+            let closed_at = Instant::now();
+            client.reset();
+            closed_at
+        });
+    }
+    let gateway = std::sync::Arc::clone(&plane.gateway);
+    let started = Instant::now();
+    let drain = tokio::spawn(async move { gateway.drain(crate::record::DEADLINE).await });
+    crate::record::eventually("draining", || plane.gateway.is_draining()).await;
+    let mut late = Client::dial(plane.address, None).await;
+    late.write(&late.handshake("", "")).await;
+    let reply = late.reply().await;
+    assert_eq!(reply.status, 503, "{}", reply.head);
+    assert!(reply.value("retry-after").parse::<u64>().is_ok_and(|seconds| seconds > 0), "{}", reply.head);
+    let mut times: Vec<Duration> =
+        readers.join_all().await.into_iter().map(|closed_at| closed_at - started).collect();
+    times.sort_unstable();
+    // A reader may be late and is never early: in no half of the time are there more than its share and some.
+    let before = |limit: Duration| times.iter().filter(|time| **time < limit).count();
+    assert!(before(SPREAD / 2) <= N_CLIENTS / 2 + 1, "{times:?}");
+    assert!(before(SPREAD / 4) <= N_CLIENTS / 4 + 1, "{times:?}");
+    assert!(times[0] < SPREAD / 2, "the first one waits for nobody: {times:?}");
+    assert_eq!(drain.await.unwrap(), 0);
+    assert!(tokio::net::TcpStream::connect(plane.address).await.is_err(), "still listening");
+    plane.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn few_connections_are_no_wave() {
+    // S3-64
+    let plane = Plane::start_from(Setup { drain_spread: Duration::from_secs(60), ..Setup::default() }).await;
+    let client = plane.connect().await;
+    check_prompt(plane, client).await;
 }

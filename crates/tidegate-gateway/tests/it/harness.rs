@@ -70,6 +70,7 @@ pub(crate) struct Setup {
     pub(crate) max_connections: usize,
     pub(crate) debug_clients: Vec<Network>,
     pub(crate) mounts: Vec<tidegate_core::app::Mount>,
+    pub(crate) drain_spread: Duration,
 }
 
 impl Default for Setup {
@@ -82,6 +83,7 @@ impl Default for Setup {
             max_connections: 10_000,
             debug_clients: Vec::new(),
             mounts: Vec::new(),
+            drain_spread: Duration::from_secs(5),
         }
     }
 }
@@ -186,8 +188,16 @@ impl Plane {
 
     /// With anything that can be otherwise.
     pub(crate) async fn start_from(setup: Setup) -> Self {
-        let Setup { settings, credentials, trusted_proxies, records, max_connections, debug_clients, mounts } =
-            setup;
+        let Setup {
+            settings,
+            credentials,
+            trusted_proxies,
+            records,
+            max_connections,
+            debug_clients,
+            mounts,
+            drain_spread,
+        } = setup;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = GatewayConfig {
             node: 0,
@@ -212,6 +222,7 @@ impl Plane {
             debug_clients,
             probe: true,
             mounts,
+            drain_spread,
         };
         let notices = Arc::new(Notices::default());
         let gateway = Gateway::new(config, Arc::clone(&notices) as Arc<dyn NoticeSink>).unwrap();

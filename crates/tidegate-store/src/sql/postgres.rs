@@ -94,6 +94,19 @@ impl PostgresDatabase {
     /// [`StoreError::Unavailable`] when the server cannot be reached or refuses; [`StoreError::TooNew`] when a later version
     /// has made the tables.
     pub async fn open(options: PostgresOptions, migrations: &[&str]) -> Result<Self, StoreError> {
+        let database = Self::of_others(options)?;
+        let shared = &database.shared;
+        let connection = shared.connect().await.map_err(|error| unavailable("open", told(error)))?;
+        migrate(&connection.client, migrations).await?;
+        shared.idle.lock().push(connection);
+        Ok(database)
+    }
+
+    /// Somebody else's tables, for [`Database::read`]: nothing is made there, and the server is reached by the first work.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when the address is none.
+    pub fn of_others(options: PostgresOptions) -> Result<Self, StoreError> {
         // What the parser says may quote the address.
         let parsed = options.url.parse::<Config>();
         let mut config = parsed.map_err(|_| unavailable("open", "the address is not one of PostgreSQL"))?;
@@ -111,9 +124,6 @@ impl PostgresDatabase {
             stripes: (0..STRIPES).map(|_| Arc::default()).collect(),
             n_waiting: AtomicUsize::new(0),
         };
-        let connection = shared.connect().await.map_err(|error| unavailable("open", told(error)))?;
-        migrate(&connection.client, migrations).await?;
-        shared.idle.lock().push(connection);
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -487,6 +497,9 @@ impl ToSql for SqlValue {
             (Self::Int(value), &Type::INT4) => i32::try_from(*value)?.to_sql(ty, out),
             (Self::Int(value), &Type::INT2) => i16::try_from(*value)?.to_sql(ty, out),
             (Self::Int(value), &Type::INT8) => value.to_sql(ty, out),
+            // Ids of users are texts here, and numbers in many a table.
+            (Self::Text(value), &Type::INT8) => value.parse::<i64>()?.to_sql(ty, out),
+            (Self::Text(value), &Type::INT4) => value.parse::<i32>()?.to_sql(ty, out),
             (Self::Text(value), ty) if <&str as ToSql>::accepts(ty) => (&**value).to_sql(ty, out),
             (Self::Bytes(value), &Type::BYTEA) => value.to_sql(ty, out),
             (_, ty) => Err(format!("a value that does not fit {ty}").into()),

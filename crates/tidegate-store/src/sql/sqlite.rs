@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -115,6 +115,55 @@ impl Database for SqliteDatabase {
                     tokio::task::spawn_blocking(job).await.map_err(|error| unavailable("read", error))?
                 }
             }
+        })
+    }
+}
+
+/// Somebody else's SQLite file, which is read and never written: no table is made in it and nothing is locked for long.
+///
+/// It is opened for each work, so that a file which its owner replaces is found.
+#[derive(Debug)]
+pub struct SqliteFile {
+    path: PathBuf,
+    readers: Arc<Readers>,
+}
+
+impl SqliteFile {
+    /// Looks whether the file at `path` can be read. Blocks.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when it cannot.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let connection = open_reader(path)?;
+        // SQLite reads nothing before the first statement.
+        let read = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()));
+        read.map_err(|error| unavailable("open", error))?;
+        let readers = Readers {
+            idle: Mutex::default(),
+            permits: Arc::new(Semaphore::new(READERS)),
+            n_waiting: AtomicUsize::new(0),
+        };
+        Ok(Self { path: path.to_owned(), readers: Arc::new(readers) })
+    }
+}
+
+impl Database for SqliteFile {
+    fn write(&self, _locks: Vec<u64>, _work: Work) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async { Err(unavailable("write", "the file is open for reading only")) })
+    }
+
+    fn read(&self, work: Work) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            let waiting = Waiting::begin(Arc::clone(&self.readers))?;
+            let permit = Arc::clone(&self.readers.permits).acquire_owned().await;
+            let permit = permit.map_err(|error| unavailable("read", error))?;
+            let path = self.path.clone();
+            let job = move || {
+                let result = open_reader(&path).and_then(|connection| read(&connection, work));
+                drop((permit, waiting));
+                result
+            };
+            tokio::task::spawn_blocking(job).await.map_err(|error| unavailable("read", error))?
         })
     }
 }

@@ -27,8 +27,9 @@ pub(crate) async fn run(args: CheckArgs) -> anyhow::Result<ExitCode> {
     let mut findings = Vec::new();
     let loaded = match config::load(&args.config) {
         Ok(loaded) => {
-            findings
-                .extend(config::warnings(&loaded.config).into_iter().map(|found| Finding::of(found, false)));
+            let warnings =
+                config::warnings(&loaded.config).into_iter().chain(config::app_warnings(&loaded.config));
+            findings.extend(warnings.map(|found| Finding::of(found, false)));
             Some(loaded)
         }
         Err(problems) => {

@@ -14,7 +14,15 @@ pub(crate) struct Apps {
     /// Who signs tokens; there when an application is.
     pub(crate) jwt: Option<Jwt>,
     pub(crate) chat: Option<Chat>,
-    pub(crate) alerts: Option<tidegate_alerts::Settings>,
+    pub(crate) alerts: Option<Alerts>,
+}
+
+/// `[apps.alerts]`.
+#[derive(Debug, Clone)]
+pub(crate) struct Alerts {
+    pub(crate) settings: tidegate_alerts::Settings,
+    /// As [`Chat::database`].
+    pub(crate) database: Option<tidegate_auth::Secret>,
 }
 
 /// `[chat]`.
@@ -94,6 +102,13 @@ impl Checker<'_> {
                 _ => self.problem("apps", "a table expected"),
             }
         }
+        if let (Some(Chat { database: Some(one), .. }), Some(Alerts { database: Some(other), .. })) =
+            (&chat, &alerts)
+            && one.expose() == other.expose()
+        {
+            // Each counts the versions of its own tables, in a table of the same name.
+            self.problem("apps.alerts.database", "the chat has this database: another one, or another schema of it (`?options=-csearch_path%3Dalerts`), expected");
+        }
         let app = match (&chat, &alerts) {
             (Some(_), _) => Some("[chat]"),
             (None, Some(_)) => Some("[apps.alerts]"),
@@ -105,16 +120,30 @@ impl Checker<'_> {
         Apps { jwt, chat, alerts }
     }
 
-    fn alerts(&mut self, apps: &Table) -> Option<tidegate_alerts::Settings> {
+    fn alerts(&mut self, apps: &Table) -> Option<Alerts> {
         let Value::Table(section) = apps.get("alerts")? else {
             self.problem("apps.alerts", "a table expected");
             return None;
         };
-        let settings: tidegate_alerts::Settings = self.table_of("apps.alerts", section)?;
+        let mut section: Table = section.clone();
+        let database = self.database("apps.alerts.database", &mut section);
+        let settings: tidegate_alerts::Settings = self.table_of("apps.alerts", &section)?;
         for problem in settings.problems() {
             self.problem(&format!("apps.alerts.{}", problem.path), &problem.message);
         }
-        Some(settings)
+        Some(Alerts { settings, database })
+    }
+
+    /// Takes the key `database` out of an application's section, whose path is `key`.
+    fn database(&mut self, key: &str, section: &mut Table) -> Option<tidegate_auth::Secret> {
+        match section.remove("database")? {
+            Value::String(text) if is_postgres(&text) => Some(tidegate_auth::Secret::new(text)),
+            Value::String(text) if text == "sqlite" => None,
+            _ => {
+                self.problem(key, "sqlite, or postgres://user@host/database, expected");
+                None
+            }
+        }
     }
 
     fn chat(&mut self) -> Option<Chat> {
@@ -123,15 +152,7 @@ impl Checker<'_> {
             return None;
         };
         let mut section: Table = section.clone();
-        let database = match section.remove("database") {
-            None => None,
-            Some(Value::String(text)) if is_postgres(&text) => Some(tidegate_auth::Secret::new(text)),
-            Some(Value::String(text)) if text == "sqlite" => None,
-            Some(_) => {
-                self.problem("chat.database", "sqlite, or postgres://user@host/database, expected");
-                None
-            }
-        };
+        let database = self.database("chat.database", &mut section);
         let attempts = match section.remove("attempts") {
             Some(Value::Table(written)) => {
                 let mut table = Table::from_iter([
@@ -261,6 +282,48 @@ mod tests {
     }
 
     #[test]
+    fn alerts_are_shown_and_their_secrets_are_not() {
+        // S3-70, S3-23
+        let jwt = format!("[jwt]\nsecret = \"{SECRET}\"\n");
+        let database = "postgres://u:p4ss@db/alerts";
+        let config = config_of(&format!(
+            "{jwt}[apps.alerts]\nhistory = 7\ndatabase = \"{database}\"\n[apps.alerts.user_check]\nkind = \"http\"\nurl = \"http://users/{{user}}?key=p4ss\"\n"
+        ));
+        let alerts = config.apps.alerts.expect("alerts");
+        assert_eq!(alerts.database.expect("a database").expose(), database);
+        let shown = |key: &str| config.shown.get(key).map(|(value, origin)| (value.as_str(), *origin));
+        assert_eq!(shown("apps.alerts.history"), Some(("7", "file")));
+        assert_eq!(shown("apps.alerts.refusal"), Some(("http", "default")));
+        assert_eq!(shown("apps.alerts.user_check.timeout_ms"), Some(("2000", "default")));
+        for key in ["apps.alerts.database", "apps.alerts.user_check.url"] {
+            assert_eq!(shown(key), Some(("****", "file")), "{key}");
+        }
+        assert!(!config.shown.values().any(|(value, _)| value.contains("p4ss")), "a secret is shown");
+        let both =
+            format!("{jwt}[chat]\ndatabase = \"{database}\"\n[apps.alerts]\ndatabase = \"{database}\"\n");
+        let problems = problems_of(&both);
+        assert!(problems.iter().any(|problem| problem.path == "apps.alerts.database"), "{problems:?}");
+    }
+
+    #[test]
+    fn operators_are_told_of_tokens_in_logs_and_of_tokens_for_ever() {
+        // S3-13, S3-73
+        let told = |text: &str| -> Vec<&str> {
+            let config = config_of(&format!("[jwt]\nsecret = \"{SECRET}\"\n{text}"));
+            super::super::app_warnings(&config).iter().map(|warning| warning.id).collect()
+        };
+        assert_eq!(told("[apps.alerts]\n"), ["jwt.no-expiry"]);
+        assert_eq!(told("require_exp = true\n[apps.alerts]\n"), [""; 0]);
+        let config = format!(
+            "trusted_proxies = [\"192.0.2.0/24\"]\n[jwt]\nsecret = \"{SECRET}\"\nrequire_exp = true\n[apps.alerts]\n"
+        );
+        let warnings = super::super::app_warnings(&config_of(&config));
+        assert_eq!(warnings.iter().map(|warning| warning.id).collect::<Vec<_>>(), ["log.token-in-query"]);
+        assert!(warnings[0].message.contains("exp"), "{warnings:?}");
+        assert!(super::super::app_warnings(&config_of("trusted_proxies = [\"192.0.2.0/24\"]\n")).is_empty());
+    }
+
+    #[test]
     fn what_cannot_work_is_refused_with_its_path() {
         // S2-115, S3-10
         for (text, path) in [
@@ -275,6 +338,10 @@ mod tests {
             (
                 "[jwt]\nsecret = \"q3V8sLw0Zt6Ky1Rb5Nf7Xc9Jd2Gh4Mp8\"\n[chat]\ndatabase = \"mysql://a\"\n",
                 "chat.database",
+            ),
+            (
+                "[jwt]\nsecret = \"q3V8sLw0Zt6Ky1Rb5Nf7Xc9Jd2Gh4Mp8\"\n[apps.alerts]\ndatabase = 7\n",
+                "apps.alerts.database",
             ),
             ("[apps.alert]\n", "apps.alert"),
         ] {

@@ -93,6 +93,33 @@ fn a_configuration_is_checked_without_a_node() {
 }
 
 #[test]
+fn tokens_for_ever_and_tokens_in_logs_are_told() {
+    // S3-13, S3-73, jwt.no-expiry, log.token-in-query
+    let folder = tempfile::tempdir().expect("a folder");
+    let configuration = |name: &str, first: &str, jwt: &str| {
+        let path = folder.path().join(name);
+        let text = format!(
+            "access_key_id = 'AKID'\nsecret_access_key = 'f3b1d2c4a5968778695a4b3c2d1e0f00'\nlisten = '127.0.0.1:0'\n{first}\n\
+             [jwt]\nsecret = 'q3V8sLw0Zt6Ky1Rb5Nf7Xc9Jd2Gh4Mp8'\n{jwt}\n[apps.alerts]\n"
+        );
+        std::fs::write(&path, text).expect("write a file");
+        path.to_str().expect("a path").to_owned()
+    };
+    let doctor = |file: &str| alone(&["doctor", "--config", file, "--json"]);
+    let proxied = doctor(&configuration("a.toml", "trusted_proxies = ['192.0.2.1']", ""));
+    let found = report(&proxied);
+    assert_eq!(ids(&found), ["jwt.no-expiry", "log.token-in-query"], "{found}");
+    assert_eq!(found["findings"][0]["evidence"][0]["facts"]["path"], "jwt.require_exp");
+    assert_eq!(found["findings"][1]["severity"], "info");
+    assert_eq!(found["findings"][1]["confidence"], "possible");
+    let healthy = configuration("b.toml", "", "require_exp = true");
+    assert_eq!(ids(&report(&doctor(&healthy))), [""; 0]);
+    let checked = alone(&["check", "--config", &configuration("c.toml", "", "")]);
+    assert_eq!(checked.code, 0, "{checked:?}");
+    assert!(checked.stderr.contains("jwt.no-expiry"), "{checked:?}");
+}
+
+#[test]
 fn a_log_is_searched_and_nothing_of_it_is_shown() {
     // DX-52, log.token-in-query, log.secret-printed
     let folder = tempfile::tempdir().expect("a folder");

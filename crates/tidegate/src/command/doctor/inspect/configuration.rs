@@ -8,7 +8,7 @@ use tidegate_core::settings::Settings;
 use tidegate_doctor::inspect::certificate;
 use tidegate_doctor::inspect::configuration::{self, ConfigurationView, SecretView};
 use tidegate_doctor::inspect::{definitions, facts, system};
-use tidegate_doctor::report::{Finding, Probe, Report, Severity};
+use tidegate_doctor::report::{Confidence, Finding, Probe, Report, Severity};
 
 use crate::certs;
 use crate::cli::ConfigArgs;
@@ -19,6 +19,7 @@ pub(super) fn check(file: &Path, report: &mut Report) {
     let found = match config::load(&args) {
         Ok(loaded) => {
             let mut found = findings(&loaded);
+            found.extend(config::app_warnings(&loaded.config).iter().map(of_apps));
             let secrets = config::secrets(file);
             let views: Vec<SecretView<'_>> =
                 secrets.iter().map(|(path, value)| SecretView { path, value }).collect();
@@ -36,6 +37,17 @@ pub(super) fn check(file: &Path, report: &mut Report) {
     let result = definitions::worst(&found);
     report.probes.push(Probe { name: "configuration".to_owned(), result, measurements });
     report.findings.extend(found);
+}
+
+/// Whether the proxy in front logs queries is not known from here.
+fn of_apps(warning: &config::Problem) -> Finding {
+    let is_known = warning.id != Diagnosis::LOG_TOKEN_IN_QUERY.as_str();
+    let severity = if is_known { Severity::Warning } else { Severity::Info };
+    let mut finding = configuration::problem(warning.id, &warning.path, &warning.message, severity);
+    if !is_known {
+        finding.confidence = Confidence::Possible;
+    }
+    finding
 }
 
 /// What works in a configuration and is probably not meant.
