@@ -13,6 +13,7 @@ pub mod channels;
 pub mod delivery;
 pub mod idempotency;
 pub mod mount;
+mod pages;
 pub mod positions;
 mod publish;
 pub mod rate;

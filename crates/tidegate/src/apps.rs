@@ -22,6 +22,7 @@ use tidegate_gateway::{Fetch, FetchError, Gateway};
 use tidegate_store::sql::{Database, PostgresDatabase, PostgresOptions, SqliteDatabase};
 
 use crate::config::Config;
+use crate::demo;
 
 /// Name of the chat's database in a data directory.
 const CHAT_FILE: &str = "chat.db";
@@ -54,6 +55,9 @@ impl Apps {
                     postgres(url.expose(), store::MIGRATIONS).await.context("open the chat's database")?,
                 ),
             };
+            if config.apps.has_demo_users {
+                demo::enter_users(database.as_ref()).await?;
+            }
             let ports = Ports {
                 transport: Some(Arc::clone(&outside) as Arc<dyn HookTransport>),
                 integrations: Some(Arc::clone(&outside) as Arc<dyn Integrations>),

@@ -2,7 +2,7 @@
 //!
 //! Every value keeps its origin. A key that is not known is an error and names the nearest one that is.
 
-mod apps;
+pub(crate) mod apps;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;

@@ -15,6 +15,8 @@ pub(crate) struct Apps {
     pub(crate) jwt: Option<Jwt>,
     pub(crate) chat: Option<Chat>,
     pub(crate) alerts: Option<tidegate_alerts::Settings>,
+    /// The users of the example pages are entered into the chat's directory. Never configured.
+    pub(crate) has_demo_users: bool,
 }
 
 /// `[chat]`.
@@ -95,7 +97,7 @@ impl Checker<'_> {
         if let Some(app) = app.filter(|_| !self.table.contains_key("jwt")) {
             self.problem("jwt", &format!("missing: {app} needs to know whose tokens it takes"));
         }
-        Apps { jwt, chat, alerts }
+        Apps { jwt, chat, alerts, has_demo_users: false }
     }
 
     fn alerts(&mut self, apps: &Table) -> Option<tidegate_alerts::Settings> {
