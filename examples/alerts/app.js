@@ -259,11 +259,12 @@ function connect() {
     moveTo(homeOf(me.id), false);
   });
   socket.addEventListener('message', (event) => arrived(event.data));
-  socket.addEventListener('close', async () => {
+  socket.addEventListener('close', async (event) => {
     clearTimeout(pongTimer);
     const wasOpen = isOpen;
     isOpen = false;
-    show('connecting', navigator.onLine === false ? 'You are offline' : 'Reconnecting');
+    if (event.code === 1000) show('refused', 'Ended by the server');
+    else show('connecting', navigator.onLine === false ? 'You are offline' : 'Reconnecting');
     $('#heartbeat').textContent = 'No heartbeat';
     const why = wasOpen ? null : await reason().catch(() => null);
     if (why && !isOpen) show('refused', why);

@@ -706,6 +706,12 @@ function listen() {
     if (event.key !== 'Escape' || document.querySelector('dialog[open]')) return;
     if (context) { setContext(null); $('#text').focus(); } else if (openId) closeRoom();
   });
+  document.addEventListener('pointerdown', (event) => {
+    const item = document.querySelector('.message[data-palette]');
+    if (!item || item.contains(event.target)) return;
+    delete item.dataset.palette;
+    drawRoom();
+  });
   document.addEventListener('visibilitychange', () => { if (openId) drawRoom(); drawRooms(); });
 
   $('#new-room').addEventListener('click', () => {
@@ -774,6 +780,7 @@ function connect() {
   socket.addEventListener('message', (event) => arrived(event.data));
   socket.addEventListener('close', (event) => {
     if (event.code === 4001) show('refused', 'Not signed in');
+    else if (event.code === 1000) show('refused', 'Ended by the server');
     else show('connecting', navigator.onLine === false ? 'You are offline' : 'Reconnecting');
   });
 }
