@@ -71,7 +71,8 @@ function arrived(text) {
     return;
   }
   if (!alert || typeof alert.type !== 'string') return;
-  const id = String(alert.broadcast_id || alert.alert_id || alert.efir_id || `${alert.type} ${alert.timestamp}`);
+  const own = alert.type === 'broadcast' ? alert.broadcast_id : alert.alert_id || alert.efir_id;
+  const id = String(own || `${alert.type} ${alert.timestamp}`);
   const isNew = !alerts.has(id);
   const about = (KINDS[alert.type] || (() => ({ kind: words(alert.type), title: alert.title || words(alert.type), body: alert.message })))(alert);
   alerts.set(id, { id, alert, about, severity: severityOf(alert), location: locationOf(alert), time: new Date(alert.timestamp || Date.now()) });
@@ -115,8 +116,9 @@ function drawAlert({ id, alert, about, severity, location, time }) {
     about.todo ? el('p', { className: 'todo' }, about.todo) : null,
     shown.length ? el('dl', {}, ...shown.flatMap(([name, value]) => [el('dt', {}, name), el('dd', {}, String(value))])) : null);
   item.setAttribute('aria-label', `${words(severity)}. ${about.title}`);
-  const doing = el('div', { className: 'doing', role: 'group', 'aria-label': alert.broadcast_id ? 'Your answer' : 'Alert' });
-  if (alert.broadcast_id) {
+  const isBroadcast = alert.type === 'broadcast' && Boolean(alert.broadcast_id);
+  const doing = el('div', { className: 'doing', role: 'group', 'aria-label': isBroadcast ? 'Your answer' : 'Alert' });
+  if (isBroadcast) {
     for (const [status, text] of ANSWERS) {
       const button = el('button', { type: 'button', className: status === 'need_help' ? 'help' : '', 'aria-pressed': String(answers.get(id)?.status === status), data: { act: status } }, text);
       button.addEventListener('click', () => answer(id, status));
