@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 CARGO ?= cargo
 
-.PHONY: dev test format lint unit client end-to-end conformance conformance-short manual bench fuzz
+.PHONY: dev test format lint unit client end-to-end screenshots conformance conformance-short manual bench fuzz
 
 dev:
 	$(CARGO) run --quiet -p tidegate -- dev $(ARGS)
@@ -29,6 +29,11 @@ end-to-end:
 	$(CARGO) build --quiet -p tidegate
 	$(CARGO) build --quiet -p tidegate-backend --examples
 	tests/e2e/run.sh -q
+
+# The pictures of the example pages in the manual.
+screenshots:
+	$(CARGO) build --quiet -p tidegate
+	TIDEGATE_SCREENSHOTS=1 tests/e2e/run.sh -q test_example_pages.py
 
 # The Autobahn cases against the codec: a selection in the tests, all of them on their own.
 conformance-short:

@@ -89,7 +89,10 @@ export class MapView extends EventTarget {
     const [west, south, east, top] = nearBox;
     const box = { x: west, y: -north(top), width: east - west, height: north(top) - north(south) };
     this.#land = node('g', { class: 'land' },
-      node('path', { d: world.map((numbers) => ring(numbers, 10)).join('') }),
+      node('path', { id: 'land-world', d: world.map((numbers) => ring(numbers, 10)).join('') }),
+      // Whoever looks across the date line sees the other side.
+      node('use', { href: '#land-world', x: 360 }),
+      node('use', { href: '#land-world', x: -360 }),
       node('rect', { ...box, class: 'sea' }),
       node('path', { d: near.map((numbers) => ring(numbers, 1000)).join(''), 'stroke-linejoin': 'round' }));
     this.#grid = node('g', { class: 'grid', 'aria-hidden': 'true' });

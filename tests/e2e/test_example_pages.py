@@ -395,8 +395,8 @@ def test_chat_by_keyboard_and_after_a_break(start_gateway, browser):  # noqa: F8
         ana.js("document.querySelector('#details-dialog').close()")
         ana.js("window.states = []; new MutationObserver(() => states.push(document.querySelector('#status').textContent)).observe(document.querySelector('#status'), {childList: true, characterData: true, subtree: true})")
         key = {"access_key": "tidegate", "secret": "tidegate-secret"}
-        open_now = tidegate(gateway, "connections", "ls", "--user", "1", **key)
-        tidegate(gateway, "connections", "kick", open_now[0]["connectionId"], "--code", "1012", **key)
+        [open_now] = tidegate(gateway, "connections", "ls", "--user", "1", **key)
+        tidegate(gateway, "connections", "kick", open_now["connectionId"], "--code", "1001", **key)
         ben.send(json.dumps({"event_type": "message.send", "data": {"room_id": room, "content": "Light on the pier"}}))
         ana.until("states.includes('Reconnecting')", "the page to notice")
         ana.until("document.querySelector('#status').textContent === 'Connected'", "the page to come back", 20)

@@ -211,7 +211,7 @@ impl Demo {
     /// For the terminal: where the pages are, and a token of each user.
     pub(crate) fn introduction(&self, admin: SocketAddr, public: SocketAddr) -> String {
         let data = self.data(public);
-        let mut text = String::new();
+        let mut text = "Example pages:\n\n".to_owned();
         let mut line = |name: &str, value: &str| text.push_str(&format!("  {name:<12} {value}\n"));
         for (index, app) in self.apps.iter().enumerate() {
             let path = if index == 0 { String::new() } else { format!("{}/", app.name()) };

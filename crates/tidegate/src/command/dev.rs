@@ -105,10 +105,10 @@ pub(crate) async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
         ),
     };
     let urls: Vec<String> = places.iter().map(|place| place.url("ws", public)).collect();
+    println!("{}", introduction(&app, &urls, &management, &access_key_id, secret, &region, &behind));
     if let Some(demo) = &demo {
         println!("{}", demo.introduction(app.admin_address(), public));
     }
-    println!("{}", introduction(&app, &urls, &management, &access_key_id, secret, &region, &behind));
     if let Some(backend) = &backend {
         report_backend(backend).await;
     }
