@@ -131,7 +131,11 @@ let typists = new Map();
 let lastTyped = 0;
 let wantsFocus = null;
 
-const send = (event_type, data = {}) => socket.send(JSON.stringify({ event_type, data }));
+function send(event_type, data = {}) {
+  if (socket && socket.readyState === 1) socket.send(JSON.stringify({ event_type, data }));
+  else toast('Not connected. Try again in a moment.');
+}
+
 const isMine = (message) => message.sender && message.sender.id === me.id;
 const isRead = (message) => message.read_receipts.some((receipt) => receipt.reader.id === me.id);
 const others = (room) => (room.participants || room.subscribers || []).filter((user) => user.id !== me.id);
@@ -188,8 +192,9 @@ const arrivals = {
       announce(`New room: ${titleOf(room)}`);
     }
   },
-  'roommessages.dispatch'({ has_next, data }) {
+  'roommessages.dispatch'({ has_next, page, data }) {
     const room = roomOf(data.room_id);
+    if (page === 1) prune(room, data.messages, has_next);
     for (const message of data.messages) keep(room, message);
     room.isLoaded = true;
     const oldest = data.messages.at(-1);
@@ -285,6 +290,16 @@ function learn(detail) {
 
 function keep(room, message) {
   if (!message.is_deleted) room.messages.set(message.id, message);
+}
+
+/** What the newest page says counts: others may have deleted messages, or written more than a page, while this one was away. */
+function prune(room, page, hasMore) {
+  const [last, first] = [page[0], page.at(-1)];
+  const ids = new Set(page.map((message) => message.id));
+  if (hasMore && !page.some((message) => room.messages.has(message.id))) room.messages.clear();
+  for (const { id, created_at: at } of [...room.messages.values()]) {
+    if (first && at >= first.created_at && at <= last.created_at && !ids.has(id)) room.messages.delete(id);
+  }
 }
 
 function replace(message) {
@@ -519,6 +534,7 @@ function openRoom(id) {
   $('#room').hidden = false;
   setContext(null);
   $('#text').value = '';
+  if (!rooms.get(id).isLoaded) history(id, 1);
   if (!membersOf(rooms.get(id)).length) send('room.info', { room_id: id });
   drawRoom(true);
   drawRooms();

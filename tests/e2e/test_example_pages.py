@@ -396,7 +396,7 @@ def test_chat_by_keyboard_and_after_a_break(start_gateway, browser):  # noqa: F8
         ana.js("window.states = []; new MutationObserver(() => states.push(document.querySelector('#status').textContent)).observe(document.querySelector('#status'), {childList: true, characterData: true, subtree: true})")
         key = {"access_key": "tidegate", "secret": "tidegate-secret"}
         [open_now] = tidegate(gateway, "connections", "ls", "--user", "1", **key)
-        tidegate(gateway, "connections", "kick", open_now["connectionId"], "--code", "1001", **key)
+        tidegate(gateway, "connections", "kick", open_now["connection_id"], "--code", "1001", **key)
         ben.send(json.dumps({"event_type": "message.send", "data": {"room_id": room, "content": "Light on the pier"}}))
         ana.until("states.includes('Reconnecting')", "the page to notice")
         ana.until("document.querySelector('#status').textContent === 'Connected'", "the page to come back", 20)
@@ -508,6 +508,9 @@ def test_alerts_on_list_and_map(start_gateway, browser, second, images):  # noqa
     ana.click(".views [data-view=list]")
     ana.js("document.querySelector('#list-pane').scrollTop = 0")
     ana.shoot(images / "alerts-phone.png")
+
+    # Nothing that happened looks like a failure to the gateway.
+    assert tidegate(gateway, "journal", "ls", "--failures", access_key="tidegate", secret="tidegate-secret") == []
 
     # A page that comes late gets what was missed.
     late = Window(second, gateway, 2)
