@@ -13,6 +13,7 @@ from websockets.sync.client import connect
 
 from harness.cli import tidegate
 from harness.wait import until
+from harness.why_connecting import SECRET
 from test_browser import Browser, browser  # noqa: F401 - a fixture
 
 IMAGES = Path(__file__).resolve().parents[2] / "docs/src/images"
@@ -519,6 +520,23 @@ def test_alerts_on_list_and_map(start_gateway, browser, second, images):  # noqa
 
 
 @pytest.mark.timeout(60)
+def test_the_checks_find_what_is_wrong(start_gateway, browser):  # noqa: F811
+    """What the other tests rely on: pale text, a button without a name, a page that is too wide, a script of another origin."""
+    ana = Window(browser, dev(start_gateway, "chat"), 1)
+    ana.check()
+    ana.js("document.styleSheets[0].insertRule('.hint { color: #b0b8ba !important }', document.styleSheets[0].cssRules.length)")
+    assert any("no-rooms" in found for found in ana.js(CONTRAST)["found"])
+    ana.js("document.querySelector('.tools').append(document.createElement('button'))")
+    assert any(found.startswith("no name") for found in ana.js(CHECKS))
+    ana.js("document.querySelector('#sidebar').style.width = '2000px'")
+    assert any(found.startswith("outside") for found in ana.js(CHECKS))
+    ana.js("document.head.append(Object.assign(document.createElement('script'), {src: 'http://127.0.0.1:9/x.js'}))")
+    ana.until("wrong.some((one) => one.startsWith('policy: script-src'))", "the policy to forbid it")
+    ana.js("fetch('http://127.0.0.1:9/').catch(() => {}) && 0")
+    ana.until("wrong.some((one) => one.startsWith('policy: connect-src'))", "the policy to forbid it")
+
+
+@pytest.mark.timeout(60)
 def test_tokens_are_for_pages_of_this_machine_only(start_gateway):
     """A name that somebody made point here gets no tokens; the policy of the pages names the public listener and nothing else."""
     gateway = dev(start_gateway, "alerts", "chat")
@@ -539,3 +557,54 @@ def test_tokens_are_for_pages_of_this_machine_only(start_gateway):
     for name in ("chat", "alerts"):
         checked = requests.get(f"http://127.0.0.1:{gateway.port}{data[name]['path']}?token={token}", headers={"Tidegate-Check": "1"}, timeout=5)
         assert checked.status_code == 200, (name, checked.text)
+
+
+@pytest.mark.timeout(60)
+def test_the_configuration_counts(start_gateway, tmp_path):
+    """Tokens are signed as [jwt] says; only pages of `allowed_origins` may call the alerts from a browser; without a secret there is no start."""
+    jwt = f'[jwt]\nsecret = "{SECRET}"\nissuer = "login.example"\naudience = "tide"\n'
+    gateway = start_gateway(jwt + '[apps.alerts]\nallowed_origins = ["https://app.example"]\n', command="dev", args=["--app", "alerts", "--app", "chat"])
+    examples = gateway.address["examples"]
+    claims = json.loads(base64.urlsafe_b64decode(examples["users"][0]["token"].split(".")[1] + "=="))
+    assert (claims["iss"], claims["aud"], claims["user_id"], claims["exp"] - claims["iat"]) == ("login.example", "tide", "1", 900)
+    publish = f"{examples['alerts']['base']}/api/alerts/publish"
+    for origin, allowed in [("https://app.example", "https://app.example"), ("https://other.example", None)]:
+        question = requests.options(publish, headers={"Origin": origin, "Access-Control-Request-Method": "POST"}, timeout=5)
+        assert (question.status_code, question.headers.get("Access-Control-Allow-Origin")) == (204, allowed)
+        assert question.headers["Access-Control-Allow-Methods"] == "POST"
+        headers = {"Origin": origin, "Authorization": f"Bearer {examples['alerts']['publisher']}"}
+        answer = requests.post(publish, headers=headers, json={"channel": "authority", "alert": {"type": "x"}}, timeout=5)
+        assert (answer.status_code, answer.headers.get("Access-Control-Allow-Origin")) == (200, allowed), answer.text
+    assert requests.options(publish, timeout=5).status_code == 405, "not a browser's question"
+    (tmp_path / "keys.json").write_text('{"keys": []}')
+    with pytest.raises(AssertionError, match="ended with 1 before it was ready") as ended:
+        start_gateway(f'[jwt]\njwks_file = "{tmp_path}/keys.json"\n', command="dev", args=["--app", "chat"])
+    assert "no secret that could sign" in str(ended.value)
+
+
+@pytest.mark.timeout(60)
+def test_a_long_history(start_gateway, browser):  # noqa: F811
+    """Earlier messages come page by page, in order, each once; unread ones are counted, and read when the room is opened."""
+    gateway = dev(start_gateway, "chat")
+    examples = gateway.address["examples"]
+    with connect(f"{examples['chat']['url']}?token={examples['users'][1]['token']}", proxy=None) as ben:
+        ben.send(json.dumps({"event_type": "room.create", "data": {"type": "GroupChat", "name": "Log", "participants": [1]}}))
+        while True:
+            frame = json.loads(ben.recv(5))
+            if frame["eventType"] == "roomcreate.dispatch":
+                break
+        for number in range(70):
+            ben.send(json.dumps({"event_type": "message.send", "data": {"room_id": frame["data"]["id"], "content": f"entry {number}"}}))
+        until(lambda: json.loads(ben.recv(5))["data"].get("content") == "entry 69", "the last entry")
+        ana = Window(browser, gateway, 1)
+        until(lambda: rooms(ana) == [["Log", "Ben: entry 69", 30]], f"unread: {rooms(ana)}")
+        assert ana.js("document.title") == "(30) Chat"
+        open_room(ana, "Log")
+        contents = "[...document.querySelectorAll('.message .content')].map((c) => c.textContent)"
+        for count in (30, 60, 70):
+            ana.until(f"{contents}.length === {count}", f"{count} messages")
+            assert ana.js(contents) == [f"entry {number}" for number in range(70 - count, 70)]
+            if count < 70:
+                ana.click("#older")
+        ana.until("document.querySelector('#older').hidden", "nothing earlier")
+        assert ana.wrong() == []
