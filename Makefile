@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 CARGO ?= cargo
 
-.PHONY: dev test format lint unit client end-to-end conformance conformance-short manual bench fuzz
+.PHONY: dev test format lint unit client end-to-end screenshots conformance conformance-short manual bench fuzz
 
 dev:
 	$(CARGO) run --quiet -p tidegate -- dev $(ARGS)
@@ -33,6 +33,11 @@ end-to-end:
 
 # Files whose tests wait for others most of the time and measure nothing: two at a time.
 SIDE_BY_SIDE := test_chat.py test_chat_browser.py test_chat_reference.py test_why_chat.py test_django.py test_login.py test_sdk.py test_control.py
+
+# The pictures of the example pages in the manual.
+screenshots:
+	$(CARGO) build --quiet -p tidegate
+	TIDEGATE_SCREENSHOTS=1 tests/e2e/run.sh -q test_example_pages.py
 
 # The Autobahn cases against the codec: a selection in the tests, all of them on their own.
 conformance-short:

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Method;
+use http::header::ORIGIN;
 use tidegate_core::app::{
     App, Connect, Connected, End, Host, Message, Refusal, Refused, Reply, Request, Response,
 };
@@ -255,6 +256,9 @@ impl Alerts {
         let Some(call) = find(&request.path) else {
             return crate::call::not_found(&request);
         };
+        if crate::pages::is_question(&request) {
+            return crate::pages::answer(&call.method());
+        }
         let is_head = call == Call::Health && request.method == Method::HEAD;
         if request.method != call.method() && !is_head {
             return crate::call::wrong_method(&request, &call.method());
@@ -351,6 +355,11 @@ impl App for Alerts {
     }
 
     fn request(&self, request: Request) -> BoxFuture<'_, Response> {
-        Box::pin(self.answer(request))
+        Box::pin(async move {
+            let origin = request.headers.get(ORIGIN).cloned();
+            let mut response = self.answer(request).await;
+            crate::pages::admit(origin.as_ref(), &self.settings.allowed_origins, &mut response);
+            response
+        })
     }
 }

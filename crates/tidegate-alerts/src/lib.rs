@@ -14,6 +14,7 @@ pub mod delivery;
 pub mod history;
 pub mod idempotency;
 pub mod mount;
+mod pages;
 pub mod positions;
 mod publish;
 pub mod rate;

@@ -2,11 +2,12 @@
 //! `tidegate dev`.
 
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
@@ -25,6 +26,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::apps::Counted;
+use crate::demo::{self, Demo};
 use crate::metrics::{self, Metrics};
 
 /// Largest body of an admin request, in bytes: a definition with its templates.
@@ -49,6 +51,9 @@ const STYLE: &str = include_str!("../assets/dev.css");
 /// The page may load its own script and style, connect to WebSockets, and nothing else.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self' ws: wss:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 
+/// As [`PAGE_POLICY`]; where it may connect to is added.
+const EXAMPLE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
+
 pub(crate) struct Admin {
     rest: RestApi,
     api: AdminApi,
@@ -57,6 +62,8 @@ pub(crate) struct Admin {
     observed: Observed,
     is_dev: bool,
     demo: RwLock<Value>,
+    /// Example pages, and the public listener's address. Set once, by `dev --app`.
+    examples: OnceLock<(Arc<Demo>, SocketAddr)>,
 }
 
 /// What is counted and kept of what happens.
@@ -76,11 +83,55 @@ impl Admin {
         observed: Observed,
         is_dev: bool,
     ) -> Self {
-        Self { rest, api, control, gateway, observed, is_dev, demo: RwLock::new(Value::Null) }
+        Self {
+            rest,
+            api,
+            control,
+            gateway,
+            observed,
+            is_dev,
+            demo: RwLock::new(Value::Null),
+            examples: OnceLock::new(),
+        }
     }
 
     pub(crate) fn set_demo(&self, demo: Value) {
         *self.demo.write() = demo;
+    }
+
+    pub(crate) fn set_examples(&self, demo: Arc<Demo>, public: SocketAddr) {
+        // Set once, before anybody knows the address.
+        let _ = self.examples.set((demo, public));
+    }
+
+    /// A file of an example page, or what it needs to know.
+    fn example(&self, request: &Request<Incoming>) -> Option<Response<Full<Bytes>>> {
+        let (demo, public) = self.examples.get()?;
+        let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
+        let public = demo::public_as_seen(*public, host);
+        let mut reply = match demo.find(request.uri().path())? {
+            demo::Asked::File(file) => {
+                let mut reply = text(file.content_type, file.text.to_owned());
+                let policy = format!("{EXAMPLE_POLICY}; connect-src 'self' http://{public} ws://{public}");
+                if let Ok(policy) = HeaderValue::from_str(&policy) {
+                    reply.headers_mut().insert("content-security-policy", policy);
+                }
+                reply
+            }
+            demo::Asked::Data if demo::is_own_host(host) => {
+                let mut data = self.demo.read().clone();
+                if let (Some(data), Value::Object(more)) = (data.as_object_mut(), demo.data(public)) {
+                    data.extend(more);
+                }
+                json_reply(StatusCode::OK, &data)
+            }
+            demo::Asked::Data => json_reply(
+                StatusCode::FORBIDDEN,
+                &json!({ "message": "Tokens are only for pages under an IP address or localhost" }),
+            ),
+        };
+        reply.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        Some(reply)
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
@@ -104,6 +155,9 @@ impl Admin {
         }
         if path.starts_with("/api/") {
             return self.api.handle(request).await.map(Full::new);
+        }
+        if let Some(reply) = self.example(&request) {
+            return reply;
         }
         match path {
             "/healthz" | "/livez" => json_reply(StatusCode::OK, &json!({ "status": "ok" })),

@@ -25,6 +25,7 @@ use crate::admin::{self, Admin, Observed};
 use crate::apps::Apps;
 use crate::certs;
 use crate::config::Config;
+use crate::demo::Demo;
 use crate::metrics::Metrics;
 use crate::observe::Observer;
 use crate::stores::{OpenJournal, Stores};
@@ -239,6 +240,11 @@ impl App {
     /// What the page of `tidegate dev` shows.
     pub(crate) fn set_demo(&self, demo: Value) {
         self.admin.set_demo(demo);
+    }
+
+    /// Serves the example pages in place of the usual one of `dev`.
+    pub(crate) fn set_examples(&self, demo: Arc<Demo>) {
+        self.admin.set_examples(demo, self.addresses.public);
     }
 
     /// Writes the addresses as JSON, at once and completely.

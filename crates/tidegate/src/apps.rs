@@ -27,6 +27,7 @@ use tidegate_gateway::{Fetch, FetchError, Gateway};
 use tidegate_store::sql::{Database, PostgresDatabase, PostgresOptions, SqliteDatabase, SqliteFile};
 
 use crate::config::{self, Config};
+use crate::demo;
 
 /// Name of the chat's database in a data directory.
 const CHAT_FILE: &str = "chat.db";
@@ -65,6 +66,9 @@ impl Apps {
             let file = config.data_dir.join(CHAT_FILE);
             let database = own_database(file, chat.database.as_ref(), store::MIGRATIONS);
             let database = database.await.context("open the chat's database")?;
+            if config.apps.has_demo_users {
+                demo::enter_users(database.as_ref()).await?;
+            }
             let ports = Ports {
                 transport: Some(Arc::clone(&outside) as Arc<dyn HookTransport>),
                 integrations: Some(Arc::clone(&outside) as Arc<dyn Integrations>),

@@ -106,6 +106,9 @@ pub(crate) struct DevArgs {
     /// Apply this document at the start, instead of making the API `dev0000000`
     #[arg(long, value_name = "FILE", conflicts_with = "backend")]
     pub(crate) apply: Option<PathBuf>,
+    /// Switch an application on and serve its example page: chat, alerts, or both
+    #[arg(long, value_enum, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) app: Vec<ExampleApp>,
     /// Address of the public listener; 127.0.0.1:8080 unless configured
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) listen: Option<String>,
@@ -121,6 +124,33 @@ pub(crate) struct DevArgs {
     /// How log lines look
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub(crate) log_format: LogFormat,
+}
+
+/// An application with an example page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ExampleApp {
+    /// Rooms and messages
+    Chat,
+    /// A list and a map of alerts
+    Alerts,
+}
+
+impl ExampleApp {
+    /// As it is in paths and in JSON.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Chat => "chat",
+            Self::Alerts => "alerts",
+        }
+    }
+
+    /// For people.
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::Chat => "Chat",
+            Self::Alerts => "Alerts",
+        }
+    }
 }
 
 #[derive(Debug, Args, Default)]

@@ -2,7 +2,7 @@
 //!
 //! Every value keeps its origin. A key that is not known is an error and names the nearest one that is.
 
-mod apps;
+pub(crate) mod apps;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -420,7 +420,7 @@ pub(crate) fn app_warnings(config: &Config) -> Vec<Problem> {
     let mut warn = |path: &str, id, message: &str| {
         warnings.push(Problem { path: path.to_owned(), message: message.to_owned(), id });
     };
-    let Apps { jwt, chat, alerts } = &config.apps;
+    let Apps { jwt, chat, alerts, has_demo_users: _ } = &config.apps;
     if chat.is_none() && alerts.is_none() {
         return warnings;
     }

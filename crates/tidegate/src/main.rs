@@ -16,6 +16,7 @@ mod certs;
 mod cli;
 mod command;
 mod config;
+mod demo;
 mod metrics;
 mod observe;
 mod output;

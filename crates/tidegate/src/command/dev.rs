@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -15,6 +16,7 @@ use super::apply_at_start;
 use crate::admin_client::{DEV_ACCESS_KEY_ID, DEV_SECRET_ACCESS_KEY};
 use crate::app::App;
 use crate::cli::{ConfigArgs, DevArgs, EXIT_FAILURE};
+use crate::demo::Demo;
 use crate::stores::Stores;
 use crate::{config, observe};
 
@@ -51,6 +53,10 @@ pub(crate) async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
             allow: Vec::new(),
         });
     }
+    let demo = match args.app.as_slice() {
+        [] => None,
+        apps => Some(Arc::new(Demo::switch_on(&mut config, apps)?)),
+    };
     let access_key_id = config.credentials[0].access_key_id.clone();
     let region = config.region.clone();
     let is_own_key = access_key_id == DEV_ACCESS_KEY_ID;
@@ -72,6 +78,9 @@ pub(crate) async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
     let first = places.first().map(|place| (place.url("ws", public), place.url("http", public)));
     let (url, management) = first.unwrap_or_default();
     app.set_demo(json!({ "url": (!url.is_empty()).then_some(&url), "backend": backend.as_ref().map(url::Url::as_str) }));
+    if let Some(demo) = &demo {
+        app.set_examples(Arc::clone(demo));
+    }
     if let Some(path) = &args.address_file {
         let stages: Vec<Value> = places.iter().map(|place| place.show(public)).collect();
         let first = places.first();
@@ -81,6 +90,7 @@ pub(crate) async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
             "url": url,
             "management": management,
             "stages": stages,
+            "examples": demo.as_ref().map(|demo| demo.data(public)),
         });
         if let Value::Object(extra) = extra {
             app.write_addresses(path, extra)?;
@@ -96,6 +106,9 @@ pub(crate) async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
     };
     let urls: Vec<String> = places.iter().map(|place| place.url("ws", public)).collect();
     println!("{}", introduction(&app, &urls, &management, &access_key_id, secret, &region, &behind));
+    if let Some(demo) = &demo {
+        println!("{}", demo.introduction(app.admin_address(), public));
+    }
     if let Some(backend) = &backend {
         report_backend(backend).await;
     }

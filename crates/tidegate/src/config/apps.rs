@@ -15,6 +15,8 @@ pub(crate) struct Apps {
     pub(crate) jwt: Option<Jwt>,
     pub(crate) chat: Option<Chat>,
     pub(crate) alerts: Option<Alerts>,
+    /// The users of the example pages are entered into the chat's directory. Never configured.
+    pub(crate) has_demo_users: bool,
 }
 
 /// `[apps.alerts]`.
@@ -117,7 +119,7 @@ impl Checker<'_> {
         if let Some(app) = app.filter(|_| !self.table.contains_key("jwt")) {
             self.problem("jwt", &format!("missing: {app} needs to know whose tokens it takes"));
         }
-        Apps { jwt, chat, alerts }
+        Apps { jwt, chat, alerts, has_demo_users: false }
     }
 
     fn alerts(&mut self, apps: &Table) -> Option<Alerts> {
@@ -167,12 +169,7 @@ impl Checker<'_> {
                 self.problem("chat.attempts", "a table expected");
                 return None;
             }
-            None => Attempts {
-                per_address: 0,
-                per_user: 0,
-                failed_per_address: REFUSED_PER_ADDRESS,
-                ..Attempts::default()
-            },
+            None => chat_attempts(),
         };
         let admission = match section.remove("admission") {
             Some(Value::Table(written)) => self.table_of("chat.admission", &written)?,
@@ -258,6 +255,11 @@ impl Checker<'_> {
         }
         policy.jwt
     }
+}
+
+/// Those of a chat whose configuration does not say.
+pub(crate) fn chat_attempts() -> Attempts {
+    Attempts { per_address: 0, per_user: 0, failed_per_address: REFUSED_PER_ADDRESS, ..Attempts::default() }
 }
 
 fn is_postgres(text: &str) -> bool {
