@@ -96,7 +96,8 @@ impl Party {
                 party.guests.push(Guest { stream, state: State::Connecting, received, awaited: None });
             }
             let mut arrivals = Vec::new();
-            wait(&mut party.poll, &mut party.events, None)?;
+            wait(&mut party.poll, &mut party.events, None)
+                .with_context(|| format!("{n_open} of {} connections are open", paths.len()))?;
             for event in &party.events {
                 let idx = event.token().0;
                 let guest = &mut party.guests[idx];
