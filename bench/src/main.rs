@@ -10,7 +10,10 @@ mod child;
 mod control;
 mod gateway_process;
 mod http_exchange;
+mod identity;
 mod node;
+mod party;
+mod reference;
 mod report;
 mod scenario;
 mod swarm;
@@ -20,7 +23,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::report::Report;
-use crate::scenario::{connect, echo_builtin, echo_http, fanout, idle, journal, push, startup, tokens};
+use crate::scenario::{
+    alerts, chat, connect, echo_builtin, echo_http, fanout, idle, journal, push, startup, tokens,
+};
 
 /// Measures Tidegate against its budgets.
 #[derive(Debug, Parser)]
@@ -53,6 +58,10 @@ enum Command {
     Startup(startup::Arguments),
     /// What the journal costs: the same work with it and without it, in turns; and its bounds under a storm
     Journal(journal::Arguments),
+    /// Messages of the chat: stored durably, dispatched to their room
+    Chat(chat::Arguments),
+    /// One alert to many subscribers
+    Alerts(alerts::Arguments),
     /// Everything, with default durations
     All(AllArguments),
     /// A keep-alive HTTP backend that answers with the request's body
@@ -84,6 +93,8 @@ fn main() -> anyhow::Result<()> {
         Command::Tokens(arguments) => tokens::run(arguments)?,
         Command::Startup(arguments) => startup::run(arguments)?,
         Command::Journal(arguments) => journal::run(arguments)?,
+        Command::Chat(arguments) => chat::run(arguments)?,
+        Command::Alerts(arguments) => alerts::run(arguments)?,
         Command::All(arguments) => run_all(&arguments.gateway),
     };
     if cli.json {
@@ -97,7 +108,7 @@ fn main() -> anyhow::Result<()> {
 /// Runs every scenario. One that fails becomes a line of the report, and the others still run.
 fn run_all(gateway: &std::path::Path) -> Report {
     let mut all = Report::new("all");
-    let scenarios: [(&str, &dyn Fn() -> anyhow::Result<Report>); 9] = [
+    let scenarios: [(&str, &dyn Fn() -> anyhow::Result<Report>); 11] = [
         ("startup", &|| startup::run(&startup::Arguments::new(gateway))),
         ("idle", &|| idle::run(&idle::Arguments::new(gateway))),
         ("echo-http", &|| echo_http::run(&echo_http::Arguments::new(gateway))),
@@ -107,6 +118,8 @@ fn run_all(gateway: &std::path::Path) -> Report {
         ("connect", &|| connect::run(&connect::Arguments::new(gateway))),
         ("tokens", &|| tokens::run(&tokens::Arguments::new(gateway))),
         ("journal", &|| journal::run(&journal::Arguments::new(gateway))),
+        ("chat", &|| chat::run(&chat::Arguments::new(gateway))),
+        ("alerts", &|| alerts::run(&alerts::Arguments::new(gateway))),
     ];
     for (name, run) in scenarios {
         eprintln!("running {name}");

@@ -1,5 +1,7 @@
 //! One file per benchmark. Each starts what it needs, measures for a bounded time, and ends it all.
 
+pub mod alerts;
+pub mod chat;
 pub mod connect;
 pub mod echo_builtin;
 pub mod echo_http;

@@ -86,6 +86,16 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// What came of exchanges with these latencies, in any order, within `elapsed`.
+    pub fn of(latencies: &[Duration], elapsed: Duration) -> Self {
+        let nanos = |latency: &Duration| u32::try_from(latency.as_nanos()).unwrap_or(u32::MAX);
+        let mut nanoseconds: Vec<u32> = latencies.iter().map(nanos).collect();
+        nanoseconds.sort_unstable();
+        Self { exchanges: nanoseconds.len() as u64, elapsed, latencies: nanoseconds }
+    }
+}
+
+impl Outcome {
     /// Answers in a second.
     pub fn per_second(&self) -> f64 {
         self.exchanges as f64 / self.elapsed.as_secs_f64()
@@ -472,7 +482,7 @@ fn is_over(stream: &mut TcpStream, buffer: &mut [u8]) -> Result<bool> {
 }
 
 /// A complete handshake request.
-fn handshake(address: SocketAddr, path: &str) -> Vec<u8> {
+pub fn handshake(address: SocketAddr, path: &str) -> Vec<u8> {
     let key = tidegate_ws::handshake::new_key();
     format!(
         "GET {path} HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -487,14 +497,38 @@ fn register(poll: &Poll, address: SocketAddr, idx: usize) -> Result<TcpStream> {
 
 /// Begins to connect, from a source address that `turn` chooses, and registers the socket as `idx`.
 fn register_as(poll: &Poll, address: SocketAddr, idx: usize, turn: usize) -> Result<TcpStream> {
+    let socket = client_socket()?;
+    if address.ip().is_loopback() {
+        let last = u8::try_from(2 + turn % N_SOURCES).context("a source address")?;
+        bind(&socket, Ipv4Addr::new(127, 0, 0, last))?;
+    }
+    begin(poll, socket, address, idx)
+}
+
+/// As [`register`], from an address that at most `per_source` connections share, as a limit for each address demands.
+pub fn register_few(poll: &Poll, address: SocketAddr, idx: usize, per_source: usize) -> Result<TcpStream> {
+    let socket = client_socket()?;
+    if address.ip().is_loopback() {
+        let number = u16::try_from(idx / per_source.max(1)).context("a source address")?;
+        let [high, low] = number.to_be_bytes();
+        bind(&socket, Ipv4Addr::new(127, 1, high, low))?;
+    }
+    begin(poll, socket, address, idx)
+}
+
+fn client_socket() -> Result<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).context("make a socket")?;
     socket.set_nonblocking(true).context("make a socket non-blocking")?;
     socket.set_tcp_nodelay(true).context("set nodelay")?;
-    if address.ip().is_loopback() {
-        let last = u8::try_from(2 + turn % N_SOURCES).context("a source address")?;
-        let source = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, last)), 0);
-        socket.bind(&source.into()).context("bind a source address")?;
-    }
+    Ok(socket)
+}
+
+fn bind(socket: &Socket, source: Ipv4Addr) -> Result<()> {
+    let source = SocketAddr::new(IpAddr::V4(source), 0);
+    socket.bind(&source.into()).context("bind a source address")
+}
+
+fn begin(poll: &Poll, socket: Socket, address: SocketAddr, idx: usize) -> Result<TcpStream> {
     match socket.connect(&address.into()) {
         Ok(()) => {}
         Err(error) if is_in_progress(&error) => {}
@@ -512,7 +546,7 @@ fn is_in_progress(error: &io::Error) -> bool {
 }
 
 /// `None`: nothing there for now. The end of the connection is an error.
-fn read(stream: &mut TcpStream, buffer: &mut [u8]) -> Result<Option<usize>> {
+pub fn read(stream: &mut TcpStream, buffer: &mut [u8]) -> Result<Option<usize>> {
     loop {
         match stream.read(buffer) {
             Ok(0) => bail!("the connection was closed"),
@@ -524,7 +558,8 @@ fn read(stream: &mut TcpStream, buffer: &mut [u8]) -> Result<Option<usize>> {
     }
 }
 
-fn wait(poll: &mut Poll, events: &mut Events, timeout: Option<Duration>) -> Result<()> {
+/// Waits for events. Without `timeout`, none within [`STALL`] is an error.
+pub fn wait(poll: &mut Poll, events: &mut Events, timeout: Option<Duration>) -> Result<()> {
     loop {
         match poll.poll(events, Some(timeout.unwrap_or(STALL))) {
             Ok(()) if events.is_empty() && timeout.is_none() => {

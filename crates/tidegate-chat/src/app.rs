@@ -20,6 +20,7 @@ use tidegate_core::journal::{Facts, Kind};
 use tidegate_core::notice::{Notice, Place};
 use tidegate_core::port::{BoxFuture, StoreError};
 use tidegate_store::sql::{Database, Outcome, SqlError, SqlValue, Tx};
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::dispatcher::Dispatcher;
@@ -30,6 +31,7 @@ use crate::extension::{Extensions, Incoming, UserDirectory, guarded};
 use crate::front::{Front, Plan, Planned, Ports, Presence};
 use crate::hook::render;
 use crate::model::{Micros, User, UserId};
+use crate::sanitize::{self, Cleaned};
 use crate::settings::live::LiveSettings;
 use crate::settings::{Directory, RefusalForm, Settings};
 use crate::store::users::{self, Claimed, Entry};
@@ -47,6 +49,9 @@ const IDLE_INTERVAL: Duration = Duration::from_secs(1);
 /// Messages of one statement that finds their rooms.
 const ROOMS_AT_ONCE: usize = 32;
 
+/// Large contents that are sanitized at a time; further ones wait, and nobody else with them.
+const CLEANERS: usize = 2;
+
 /// Names of fields in one fact.
 const MAX_FIELDS: usize = 10;
 
@@ -62,6 +67,8 @@ pub struct Chat {
     clock: Arc<MonotonicClock>,
     renders: render::RenderQueue,
     outlet: Mutex<Option<render::RenderOutlet>>,
+    /// For texts that take long.
+    cleaners: Arc<Semaphore>,
     counts: Mutex<Counts>,
 }
 
@@ -127,6 +134,7 @@ impl Chat {
         let front = Front::new(extensions, Arc::clone(&settings), ports, presence, clock_of_front);
         let (renders, outlet) = render::queue();
         let outlet = Mutex::new(Some(outlet));
+        let cleaners = Arc::new(Semaphore::new(CLEANERS));
         Self {
             database,
             settings,
@@ -136,6 +144,7 @@ impl Chat {
             renders,
             outlet,
             counts: Mutex::default(),
+            cleaners,
         }
     }
 
@@ -213,8 +222,21 @@ impl Chat {
         settings: &Arc<Settings>,
         actor: &Arc<User>,
         connection: Option<tidegate_core::id::ConnectionId>,
-        plan: Plan,
+        mut plan: Plan,
     ) -> Result<(), ChatError> {
+        if plan.writes
+            && let Some(text) = sanitize::large_content(&plan.data)
+        {
+            // The permit goes with the work, which nobody can end.
+            let permit = Arc::clone(&self.cleaners).acquire_owned().await;
+            let clean = tokio::task::spawn_blocking(move || {
+                let cleaned = Cleaned::of(text);
+                drop(permit);
+                cleaned
+            });
+            let clean = clean.await.map_err(|error| ChatError::Internal(error.to_string()))?;
+            plan.cleaned = Some(clean);
+        }
         let locks = match plan.writes && !self.database.is_serial() {
             true => self.locks(&plan.data).await?,
             false => Vec::new(),

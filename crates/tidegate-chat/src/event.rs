@@ -12,6 +12,7 @@ use crate::error::ChatError;
 use crate::extension::{Extensions, Made, Verdict};
 use crate::model::{Micros, User, UserId};
 use crate::present::View;
+use crate::sanitize::{self, Cleaned};
 use crate::settings::Settings;
 use crate::store::rooms;
 
@@ -31,6 +32,8 @@ pub struct Ctx<'a> {
     pub dispatches: Vec<Dispatch>,
     /// What the application was extended with.
     pub extensions: &'a Extensions,
+    /// Content that was sanitized before the transaction.
+    pub cleaned: Option<&'a Cleaned>,
     /// What a hook has said of permission.
     pub verdict: Verdict,
     /// Permission was asked for; then [`Self::verdict`] has been heard.
@@ -88,9 +91,18 @@ impl<'a> Ctx<'a> {
             now,
             dispatches: Vec::new(),
             extensions: Extensions::built_in(),
+            cleaned: None,
             verdict: Verdict::BuiltIn,
             is_asked: false,
             made: Vec::new(),
+        }
+    }
+
+    /// Content without markup that is not permitted.
+    pub fn sanitized(&self, text: &str) -> String {
+        match self.cleaned.and_then(|cleaned| cleaned.find(text)) {
+            Some(clean) => clean.to_owned(),
+            None => sanitize::content(text),
         }
     }
 
@@ -151,8 +163,7 @@ impl Ctx<'_> {
     /// # Errors
     /// The database.
     pub fn room_audience(&mut self, room: Uuid) -> Result<Audience, ChatError> {
-        let members = rooms::members(self.tx, room)?;
-        Ok(Audience::Users(members.into_iter().map(|member| member.user).collect()))
+        rooms::member_ids(self.tx, room).map(Audience::Users)
     }
 
     /// All connections of the actor.

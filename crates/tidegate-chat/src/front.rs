@@ -27,6 +27,7 @@ use crate::hook::delivery::{Clock, Deliveries};
 use crate::hook::{ConnectRefusal, HookAnswer, HookCall, HookFailure, HookTransport, Hooks, Subject, hooks};
 use crate::model::{RoomKind, User, UserId};
 use crate::present::{self, View};
+use crate::sanitize::Cleaned;
 use crate::settings::Settings;
 use crate::settings::extension::{Hook, Moment};
 use crate::settings::live::LiveSettings;
@@ -82,6 +83,8 @@ pub struct Plan {
     pub event_type: String,
     /// Its data, perhaps replaced by a hook.
     pub data: Map<String, Value>,
+    /// What of the data takes too long for a transaction.
+    pub cleaned: Option<Cleaned>,
     /// What hooks have said of permission.
     pub verdict: Verdict,
     /// It needs a transaction that may write.
@@ -238,6 +241,7 @@ impl Front {
             routed: Routed::Custom(Arc::new(|_, _| Err(ChatError::InvalidEventType))),
             event_type: event_type.to_owned(),
             data: event.data.as_object().cloned().unwrap_or_default(),
+            cleaned: None,
             verdict: Verdict::BuiltIn,
         };
         let is_asked = |moment| hooks(settings, moment, event_type).next().is_some();
@@ -285,6 +289,7 @@ impl Front {
     /// The event's answer; the transaction is to be given up.
     pub fn run<'a>(&'a self, ctx: &mut Ctx<'a>, plan: &'a Plan) -> Result<Left, ChatError> {
         ctx.extensions = &self.extensions;
+        ctx.cleaned = plan.cleaned.as_ref();
         ctx.verdict = plan.verdict.clone();
         ctx.is_asked = false;
         let settings = ctx.settings;

@@ -146,6 +146,7 @@ impl Chat {
             })),
             event_type: call.event_type.to_owned(),
             data: call.data,
+            cleaned: None,
             verdict: Verdict::Allow,
             writes: call.writes,
         };

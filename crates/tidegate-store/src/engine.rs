@@ -68,6 +68,12 @@ pub(crate) trait Write: Send + 'static {
     /// Whether the whole file is read when it is opened, to find damage before a write does.
     const CHECKS_WHOLE_FILE: bool = true;
 
+    /// Pages that the writing connection keeps in memory at most, in KiB.
+    const CACHE_KIB: i64 = CACHE_KIB;
+
+    /// Pages of the log of writes after which it goes into the file; the engine's own number otherwise.
+    const MAX_LOG_PAGES: Option<u32> = None;
+
     /// Whether pages that became free can be given back to the file system.
     const GIVES_BACK: bool = false;
 
@@ -291,11 +297,11 @@ fn prepare<W: Write>(connection: &Connection, options: &Options, is_file: bool) 
         }
     }
     connection.pragma_update(None, "synchronous", W::SYNCHRONOUS).map_err(failed)?;
-    connection.pragma_update(None, "cache_size", -CACHE_KIB).map_err(failed)?;
+    connection.pragma_update(None, "cache_size", -W::CACHE_KIB).map_err(failed)?;
     if let Some(pages) = options.max_page_count {
         connection.query_row(&format!("PRAGMA max_page_count={pages}"), [], |_| Ok(())).map_err(failed)?;
     }
-    if let Some(pages) = options.max_log_pages {
+    if let Some(pages) = options.max_log_pages.or(W::MAX_LOG_PAGES) {
         connection.pragma_update(None, "wal_autocheckpoint", pages).map_err(failed)?;
     }
     if W::GIVES_BACK {

@@ -1,7 +1,8 @@
 //! SQL that runs on SQLite and PostgreSQL alike, for applications with tables of their own.
 //!
 //! Parameters are written `?1`, `?2`; columns are `BIGINT`, `TEXT` and `BYTEA` (SQLite takes these names as they are), with
-//! truth values as 0 and 1 and times as microseconds since 1970. Work runs on a thread that may block and gets its
+//! truth values as 0 and 1 and times as microseconds since 1970. A table of a migration may be ` WITHOUT ROWID`, which PostgreSQL is
+//! not told. Work runs on a thread that may block and gets its
 //! transaction as [`Tx`].
 
 mod postgres;

@@ -67,6 +67,16 @@ pub fn members(tx: &mut dyn Tx, room: Uuid) -> Result<Vec<Member>, ChatError> {
     tx.query(sql, &[SqlValue::from(room.into_bytes())])?.iter().map(member_of).collect()
 }
 
+/// Everybody in a room, in no order.
+///
+/// # Errors
+/// The database.
+pub fn member_ids(tx: &mut dyn Tx, room: Uuid) -> Result<Vec<UserId>, ChatError> {
+    let sql = "SELECT user_id FROM chat_member WHERE room = ?1";
+    let rows = tx.query(sql, &[SqlValue::from(room.into_bytes())])?;
+    rows.iter().map(|row| Ok(UserId(row.text(0)?))).collect()
+}
+
 fn member_of(row: &SqlRow) -> Result<Member, ChatError> {
     Ok(Member { user: UserId(row.text(0)?), is_admin: row.bool(1)?, joined_at: row.int(2)? })
 }

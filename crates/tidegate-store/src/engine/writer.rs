@@ -1,7 +1,9 @@
 //! The thread that writes: takes all writes that wait, makes them in one transaction, answers after the commit.
 //!
-//! Each of several writes is a savepoint, so that one that fails or is undone takes no other with it. A full disk may end the whole
-//! transaction; then each write is tried once more on its own, so that small ones and removals still succeed.
+//! One that fails or is undone takes no other with it: mostly it has changed nothing, and nothing has to be done. When it has, the
+//! transaction is given up and begun again with a savepoint for each write: a savepoint copies every page that its write changes,
+//! which is too much for each of them. A full disk may end the whole transaction; then each write is tried once more on its own, so
+//! that small ones and removals still succeed.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Receiver;
@@ -20,6 +22,9 @@ const GROUP: usize = 256;
 const LOSS_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
+
+/// What has become of each write of a transaction that was kept.
+type Results<T> = Vec<Result<T, StoreError>>;
 
 /// What the thread is asked to do.
 pub(super) enum Job<W: Write> {
@@ -63,7 +68,16 @@ fn write<W: Write>(connection: &Connection, group: Vec<(W, Option<Answer<W::Answ
         return;
     }
     let writes: Vec<&W> = group.iter().map(|(write, _)| write).collect();
-    let mut results = match together(connection, &writes) {
+    let without_savepoints = match writes.len() {
+        1 => Ok(None),
+        _ => unguarded(connection, &writes),
+    };
+    let results = match without_savepoints {
+        Ok(None) => together(connection, &writes),
+        Ok(Some(results)) => Ok(results),
+        Err(error) => Err(error),
+    };
+    let mut results = match results {
         Ok(results) => results,
         Err(error) if writes.len() == 1 => vec![Err(error)],
         Err(_) => writes.iter().map(|write| alone(connection, *write)).collect(),
@@ -85,11 +99,32 @@ fn alone<W: Write>(connection: &Connection, write: &W) -> Result<W::Answer, Stor
     together(connection, &[write])?.pop().ok_or_else(ended)?
 }
 
-/// One transaction for all. An error means that none of them happened.
-fn together<W: Write>(
+/// One transaction for all, without savepoints. None when one has to be undone, or failed, after it had changed something: then none
+/// of them happened, and neither did any when there is an error.
+fn unguarded<W: Write>(
     connection: &Connection,
     writes: &[&W],
-) -> Result<Vec<Result<W::Answer, StoreError>>, StoreError> {
+) -> Result<Option<Results<W::Answer>>, StoreError> {
+    let transaction = Transaction::begin(connection)?;
+    let mut results = Vec::with_capacity(writes.len());
+    for write in writes {
+        let n_changes = connection.total_changes();
+        let result = write.make(connection);
+        if connection.is_autocommit() {
+            return Ok(None);
+        }
+        let is_undone = result.as_ref().map_or(true, W::is_undone);
+        if is_undone && connection.total_changes() != n_changes {
+            return Ok(None);
+        }
+        results.push(result);
+    }
+    transaction.commit()?;
+    Ok(Some(results))
+}
+
+/// One transaction for all, a savepoint for each of several. An error means that none of them happened.
+fn together<W: Write>(connection: &Connection, writes: &[&W]) -> Result<Results<W::Answer>, StoreError> {
     let transaction = Transaction::begin(connection)?;
     if let [only] = writes {
         // It may take the transaction with it: no copy of each page that it changes is needed to take it back alone.

@@ -469,7 +469,8 @@ async fn migrate(client: &Client, migrations: &[&str]) -> Result<(), StoreError>
         return Err(StoreError::TooNew { found: version, supported });
     }
     for step in migrations.iter().skip(version as usize) {
-        if let Err(error) = client.batch_execute(step).await {
+        // Every table of a server is what such a one is not.
+        if let Err(error) = client.batch_execute(&step.replace(" WITHOUT ROWID", "")).await {
             client.batch_execute("ROLLBACK").await.map_err(failed)?;
             return Err(failed(error));
         }

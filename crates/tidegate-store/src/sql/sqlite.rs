@@ -1,7 +1,10 @@
 //! [`Database`] on one SQLite file, and [`Tx`] on a connection to SQLite.
 //!
 //! Works that wait are run one after the other in one transaction, each in a savepoint, and share its flush of the disk;
-//! those that read run beside them on connections of their own and see what is committed.
+//! those that read run beside them on connections of their own and see what is committed. What is in the log of writes goes
+//! into the file beside them too, so that nobody waits for that as long as it keeps up.
+
+mod checkpointer;
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,6 +18,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, ToSql, params_from_iter};
 use tidegate_core::port::{BoxFuture, StoreError};
 use tokio::sync::Semaphore;
 
+use self::checkpointer::Checkpointer;
 use super::{After, Database, Outcome, SqlError, SqlRow, SqlValue, Tx, Work, failed_work, run_after};
 use crate::engine::{Engine, LOCK_WAIT, Options, Write, migrate, unavailable};
 
@@ -35,6 +39,8 @@ const READ_QUEUE: usize = 8192;
 /// Dropping it waits until the works that were taken are done.
 #[derive(Debug)]
 pub struct SqliteDatabase {
+    /// `None` in memory. Before the engine, which closes the file.
+    checkpointer: Option<Checkpointer>,
     engine: Engine<SqlWrite>,
     /// `None` in memory, where only the writer's connection sees the data.
     readers: Option<Arc<Readers>>,
@@ -68,7 +74,8 @@ impl SqliteDatabase {
             permits: Arc::new(Semaphore::new(READERS)),
             n_waiting: AtomicUsize::new(0),
         };
-        Ok(Self { engine, readers: Some(Arc::new(readers)) })
+        let checkpointer = Some(Checkpointer::start(path)?);
+        Ok(Self { checkpointer, engine, readers: Some(Arc::new(readers)) })
     }
 
     /// A database that forgets everything when it is dropped. Its reads run between its writes.
@@ -76,7 +83,7 @@ impl SqliteDatabase {
     /// # Errors
     /// As [`Self::open`].
     pub fn open_in_memory(migrations: &[&str]) -> Result<Self, StoreError> {
-        Ok(Self { engine: Engine::open_in_memory_migrated(migrations)?, readers: None })
+        Ok(Self { checkpointer: None, engine: Engine::open_in_memory_migrated(migrations)?, readers: None })
     }
 }
 
@@ -91,7 +98,13 @@ fn open_reader(path: &Path) -> Result<Connection, StoreError> {
 
 impl Database for SqliteDatabase {
     fn write(&self, _locks: Vec<u64>, work: Work) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(async move { self.engine.write(SqlWrite { work: RefCell::new(work) }).await.map(drop) })
+        Box::pin(async move {
+            let result = self.engine.write(SqlWrite { work: RefCell::new(work) }).await.map(drop);
+            if let Some(checkpointer) = &self.checkpointer {
+                checkpointer.written();
+            }
+            result
+        })
     }
 
     fn is_serial(&self) -> bool {
@@ -246,6 +259,12 @@ impl Write for SqlWrite {
     type Answer = Ended;
 
     const THREAD: &'static str = "sql-writer";
+
+    /// Each work changes pages at random places, one for each user that it tells something.
+    const CACHE_KIB: i64 = 32 * 1024;
+
+    /// 64 MiB: only where the [`Checkpointer`] does not keep up.
+    const MAX_LOG_PAGES: Option<u32> = Some(16_384);
 
     const MIGRATIONS: &'static [&'static str] = &[];
 

@@ -15,7 +15,7 @@ use tidegate_store::sql::{
 
 const TABLES: &[&str] = &["CREATE TABLE note (
     id BIGINT PRIMARY KEY, room BIGINT NOT NULL, seq BIGINT NOT NULL, body TEXT, raw BYTEA, UNIQUE (room, seq)
-);
+) WITHOUT ROWID;
 CREATE TABLE part (note BIGINT NOT NULL REFERENCES note (id) ON DELETE CASCADE);"];
 
 const INSERT: &str = "INSERT INTO note (id, room, seq, body, raw) VALUES (?1, ?2, ?3, ?4, ?5)";
@@ -334,6 +334,32 @@ async fn a_full_disk_refuses_and_changes_nothing() {
 }
 
 /// More waits than the queue holds: refused at once, nothing lost of what was taken.
+/// Rows of the file itself, as it is without its log of writes.
+fn rows_of_file(path: &Path) -> Result<i64, rusqlite::Error> {
+    let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY | rusqlite::OpenFlags::SQLITE_OPEN_URI;
+    let uri = format!("file:{}?immutable=1", path.display());
+    let connection = rusqlite::Connection::open_with_flags(uri, flags)?;
+    connection.query_row("SELECT count(*) FROM note", [], |row| row.get(0))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_of_writes_goes_into_the_file_beside_the_writer() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("app.db");
+    let database = SqliteDatabase::open(&path, TABLES).expect("open");
+    // Far fewer pages than the writer itself would wait for.
+    for id in 0..300 {
+        let work = move |tx: &mut dyn Tx| insert(tx, id, 1, id).map(|_| kept());
+        database.write(Vec::new(), Box::new(work)).await.expect("write");
+    }
+    let begun = std::time::Instant::now();
+    // While it is being written it may be in between.
+    while !rows_of_file(&path).is_ok_and(|rows| rows >= 256) {
+        assert!(begun.elapsed() < Duration::from_secs(20), "the file has {:?}", rows_of_file(&path));
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_queue_refuses() {
     let folder = tempfile::tempdir().expect("a temporary folder");

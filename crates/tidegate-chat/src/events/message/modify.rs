@@ -10,7 +10,7 @@ use crate::event::Ctx;
 use crate::store::lists::{MAX_IDS, id_list};
 use crate::store::messages::{self, Target};
 use crate::value::{self, MessageIds};
-use crate::{extension, field, permission, present, sanitize};
+use crate::{extension, field, permission, present};
 
 /// Handles the event.
 ///
@@ -52,7 +52,7 @@ fn update(
     let no_content = || missing("Content should be provided for update action");
     let content = fields.get("content").ok_or_else(no_content)?;
     let content = field::filled_text(content, None).map_err(|text| ChatError::field("content", text))?;
-    let content = sanitize::content(&content);
+    let content = ctx.sanitized(&content);
     if content.is_empty() {
         return Err(no_content());
     }

@@ -12,7 +12,7 @@ use crate::event::Ctx;
 use crate::events::message::{attachment, room_of_event};
 use crate::model::Message;
 use crate::present::message::{Attachment, Parts, load_nested, object};
-use crate::{extension, field, notification, permission, sanitize};
+use crate::{extension, field, notification, permission};
 
 /// Content of every message with attachments.
 const MEDIA_CONTENT: &str = "Media Files";
@@ -50,7 +50,7 @@ pub fn handle(ctx: &mut Ctx<'_>, data: &Map<String, Value>) -> Result<(), ChatEr
     let content = if has_media {
         Arc::from(MEDIA_CONTENT)
     } else {
-        content(data.get("content"), source.as_ref()).unwrap_or_else(|text| {
+        content(ctx, data.get("content"), source.as_ref()).unwrap_or_else(|text| {
             wrong.insert("content".to_owned(), json!([text]));
             Arc::from("")
         })
@@ -77,13 +77,13 @@ pub fn handle(ctx: &mut Ctx<'_>, data: &Map<String, Value>) -> Result<(), ChatEr
 }
 
 /// The content as it is stored, or what is wrong with it.
-fn content(value: Option<&Value>, source: Option<&Reference>) -> Result<Arc<str>, String> {
+fn content(ctx: &Ctx<'_>, value: Option<&Value>, source: Option<&Reference>) -> Result<Arc<str>, String> {
     let text = match value {
         None => Err(field::REQUIRED.to_owned()),
         Some(value) => field::filled_text(value, None),
     };
     match (text, source) {
-        (Ok(text), _) => Ok(sanitize::content(&text).into()),
+        (Ok(text), _) => Ok(ctx.sanitized(&text).into()),
         (Err(text), Some(source))
             if [field::REQUIRED, field::BLANK, field::NULL].contains(&text.as_str()) =>
         {
