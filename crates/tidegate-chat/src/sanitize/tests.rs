@@ -349,3 +349,25 @@ proptest! {
         prop_assert_eq!(shown(&stored), shown(&text));
     }
 }
+
+// S2-130: what is sanitized before the transaction is exactly what would be sanitized in it.
+#[test]
+fn large_content_is_sanitized_ahead() {
+    let given = format!("  {}  ", "<b>x & y".repeat(LARGE / 8));
+    let events = [
+        serde_json::json!({ "room_id": "r", "content": given }),
+        serde_json::json!({ "action": "update", "extra_fields": { "content": given } }),
+    ];
+    for event in events {
+        let text = large_content(event.as_object().unwrap()).expect("large");
+        let cleaned = Cleaned::of(text);
+        let text = given.trim();
+        assert_eq!(cleaned.find(text), Some(&*content(text)));
+        assert_eq!(cleaned.find("<b>x"), None);
+        assert!(!format!("{cleaned:?}").contains('&'));
+    }
+    for text in [format!("<b>{}", "x".repeat(100)), "x".repeat(2 * LARGE)] {
+        let event = serde_json::json!({ "content": text });
+        assert_eq!(large_content(event.as_object().unwrap()), None);
+    }
+}
