@@ -102,6 +102,19 @@ def test_who_is_not_authenticated(app):
         assert refused(app.url(each)) == (4001, "Authentication failed"), each
 
 
+def test_origins(app, start):
+    """S2-7: any page may connect unless origins are configured; programs send none."""
+    with_origin = lambda origin: {"origin": origin} if origin else {}  # noqa: E731 - as a parameter
+    for origin in (None, "https://anywhere.example", "null"):
+        Client(app.url(token(10)), **with_origin(origin)).close()
+    own = start('admission.origins = ["https://good.example"]')
+    for origin in (None, "https://good.example"):
+        Client(own.url(token(10)), **with_origin(origin)).close()
+    with pytest.raises(InvalidStatus) as caught:
+        Client(own.url(token(10)), **with_origin("https://anywhere.example"))
+    assert caught.value.response.status_code == 403
+
+
 def test_ways_of_a_token(app):
     """S2-2, S2-3, S2-4, S2-1: query, header, subprotocol pair; `sub`; numbers as text; no final slash."""
     claims = {"username": "ana1", "first_name": "Ana", "last_name": "Lima", "email": "ana1@example.test", "exp": int(time.time()) + 600}

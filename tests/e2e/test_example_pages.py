@@ -432,6 +432,7 @@ def test_alerts_on_list_and_map(start_gateway, browser, second, images):  # noqa
     hostile = "<img src=x onerror=wrong.push(1)>"
     publish({"type": "safety_alert", "alert_id": "a1", "tourist_id": 9, "tourist_name": hostile, "severity": "low", "safety_score": 71, "location": {"lat": 38.79, "lon": -9.39}})
     ana.until(f"{titles}.length === 1", "the first alert")
+    # S3-43
     assert ana.js(titles) == [f"{hostile} may be in danger"], "fields of alerts are text"
     publish({"type": "safety_alert", "alert_id": "a1", "tourist_id": 9, "tourist_name": "Noah Berg", "severity": "low", "safety_score": 71, "location": {"lat": 38.79, "lon": -9.39}})
     publish({"type": "alert", "alert_id": "a2", "tourist_name": "Lucia Prado", "alert_type": "broadcast_help_request", "severity": "medium", "title": "Car broken down", "description": "Two people wait beside the coast road.", "location": {"lat": 38.57, "lon": -9.19}})
