@@ -82,7 +82,7 @@ causes! {
         proof "Who ended it and when."
         client "Close code 1008 `Session ended`."
         fix "Nothing, if it was meant; otherwise let the user log in again.";
-    CHAT_HOOK_FAILED "chat.hook-failed" 27 "" "G"
+    CHAT_HOOK_FAILED "chat.hook-failed" 0 "" "G"
         title "A hook of the chat has not answered as it should."
         cause "Its receiver cannot be reached, is slow, answers another status than 2xx, or answers something that \
             is not understood."
@@ -90,18 +90,18 @@ causes! {
         client "With `on_failure = \"deny\"` error 4006 for the event; otherwise nothing. Deliveries of `after` and \
             `notify` are repeated for 24 hours."
         fix "Look at the receiver; `GET /api/chat/hooks/deliveries` lists what waits with its last error.";
-    CHAT_HOOK_LOST "chat.hook-lost" 27 "" "G"
+    CHAT_HOOK_LOST "chat.hook-lost" 0 "" "G"
         title "Something that a hook of the chat should have got is lost."
         cause "Too much waited for a receiver that does not answer, or 24 hours were over."
         proof "How many, and the limit, in the log."
         client "Nothing, or a frame that did not come."
         fix "Bring the receiver back; fetch from it what it missed through the chat's own calls.";
-    CHAT_EXTENSION_FAILED "chat.extension-failed" 27 "" "G"
+    CHAT_EXTENSION_FAILED "chat.extension-failed" 0 "" "G"
         title "An extension of the chat has failed."
         cause "A trait's method returned an error or panicked, outside of an event."
         proof "The error, in the log."
         client "Nothing."
-        fix "Correct the extension.";
+        fix "Correct the method that the log line is about; clients are served without it meanwhile.";
     CONFIG_NO_CREDENTIALS "config.no-credentials" 0 "" "C"
         title "No credential is configured."
         cause "Nobody could sign a call, so `serve` does not start."
