@@ -15,8 +15,9 @@ use crate::policy::Policy;
 use crate::select::Expression;
 use crate::settings::Settings;
 use crate::snapshot::{
-    Api, Authorization, Deployment, Domain, HttpIntegration, Integration, IntegrationKind, MockIntegration,
-    Passthrough, ResponseKey, Route, RouteSeen, Snapshot, Stage, StagePolicy, Throttle, UriTemplate,
+    Api, Authorization, Deployment, Domain, FunctionUri, HttpIntegration, Integration, IntegrationKind,
+    LambdaIntegration, MockIntegration, Passthrough, ResponseKey, Route, RouteSeen, Snapshot, Stage,
+    StagePolicy, Throttle, UriTemplate,
 };
 use crate::template::Template;
 
@@ -257,6 +258,7 @@ fn compile_integration(integration: &definition::Integration, definition: &ApiDe
             }
         }
         "MOCK" => compile_mock(integration, definition),
+        "AWS_PROXY" => compile_lambda(integration),
         other => Err(format!("integrations of type {other} are not supported yet")),
     };
     let millis = if integration.timeout_in_millis == 0 { 29_000 } else { integration.timeout_in_millis };
@@ -284,6 +286,14 @@ fn compile_http(integration: &definition::Integration) -> Result<IntegrationKind
         method,
         mappings,
         server_name: integration.tls_config.as_ref().and_then(|tls| tls.server_name_to_verify.clone()),
+    })))
+}
+
+fn compile_lambda(integration: &definition::Integration) -> Result<IntegrationKind, String> {
+    let uri = integration.integration_uri.as_deref().ok_or("the integration has no URI")?;
+    Ok(IntegrationKind::Lambda(Box::new(LambdaIntegration {
+        function: FunctionUri::parse(uri).map_err(|error| error.to_string())?,
+        credentials_arn: integration.credentials_arn.clone(),
     })))
 }
 

@@ -5,6 +5,7 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use crate::definition::Map;
 use crate::id::{ConnectionId, RequestId};
 use crate::identity::Identity;
 
@@ -65,6 +66,60 @@ pub struct Event {
     pub kind: EventKind,
     /// What the gateway itself knows of the client, where the stage has a policy.
     pub session: Option<SessionFacts>,
+    /// What authorizer, signature and API key of the `$connect` route established; the same for all later events.
+    pub authorized: Option<Arc<Authorized>>,
+}
+
+/// What the authorization of a handshake has established. Lives as long as the connection.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Authorized {
+    /// Answer of the authorizer of a route of type `CUSTOM`.
+    pub authorizer: Option<AuthorizerAnswer>,
+    /// Whose signature it was, on a route of type `AWS_IAM`.
+    pub caller: Option<Caller>,
+    /// The API key that was presented, where the route demands one.
+    pub api_key: Option<PresentedKey>,
+}
+
+/// What an authorizer has answered.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AuthorizerAnswer {
+    /// Required.
+    pub principal_id: String,
+    /// Every entry of `context`, as text.
+    pub context: Map,
+    /// Milliseconds that it took; shown by CONNECT events.
+    pub latency_ms: u64,
+}
+
+/// `$context.identity.*` of a signed handshake.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Caller {
+    /// 12 digits.
+    pub account_id: String,
+    /// Principal id.
+    pub caller: String,
+    /// User id.
+    pub user: String,
+    /// ARN.
+    pub user_arn: String,
+    /// Not secret.
+    pub access_key: String,
+}
+
+/// An API key that a client has presented.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct PresentedKey {
+    /// The key itself; events carry it, logs do not.
+    pub value: String,
+    /// Its id.
+    pub id: String,
+}
+
+impl std::fmt::Debug for PresentedKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PresentedKey").field("id", &self.id).finish_non_exhaustive()
+    }
 }
 
 /// Who the client is and where it belongs, at the time of an event.
@@ -115,12 +170,37 @@ impl Event {
                 EventKind::Disconnect { reason, .. } => reason.clone(),
                 _ => return None,
             },
-            _ => return self.authorizer_variable(name.strip_prefix("authorizer.")?),
+            _ => match (name.strip_prefix("identity."), name.strip_prefix("authorizer.")) {
+                (Some(name), _) => return self.identity_variable(name),
+                (_, Some(name)) => return self.authorizer_variable(name),
+                _ => return None,
+            },
         })
+    }
+
+    /// `$context.identity.{name}` of a signed handshake or one with an API key.
+    fn identity_variable(&self, name: &str) -> Option<String> {
+        let authorized = self.authorized.as_ref()?;
+        match (name, &authorized.caller, &authorized.api_key) {
+            ("apiKey", _, Some(key)) => Some(key.value.clone()),
+            ("apiKeyId", _, Some(key)) => Some(key.id.clone()),
+            ("accountId", Some(caller), _) => Some(caller.account_id.clone()),
+            ("caller", Some(caller), _) => Some(caller.caller.clone()),
+            ("user", Some(caller), _) => Some(caller.user.clone()),
+            ("userArn", Some(caller), _) => Some(caller.user_arn.clone()),
+            ("accessKey", Some(caller), _) => Some(caller.access_key.clone()),
+            _ => None,
+        }
     }
 
     /// `$context.authorizer.{name}`: what the gateway's own checks established stands where an authorizer's answer does.
     fn authorizer_variable(&self, name: &str) -> Option<String> {
+        if let Some(answer) = self.authorized.as_ref().and_then(|authorized| authorized.authorizer.as_ref()) {
+            return match name {
+                "principalId" => Some(answer.principal_id.clone()),
+                name => answer.context.get(name).cloned(),
+            };
+        }
         let SessionFacts { identity, channels } = self.session.as_ref()?;
         match name {
             "principalId" | "user" => identity.user.as_deref().map(str::to_owned),

@@ -11,6 +11,7 @@ pub mod context;
 pub mod definition;
 pub mod diagnosis;
 pub mod error;
+pub mod function;
 pub mod id;
 pub mod identity;
 pub mod journal;

@@ -219,6 +219,7 @@ mod tests {
             request_time: 1_736_942_400_001,
             kind: EventKind::Connect,
             session: None,
+            authorized: None,
         }
     }
 

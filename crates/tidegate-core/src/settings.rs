@@ -23,6 +23,12 @@ pub struct Settings {
     pub connect: Connect,
     /// What an API may offer beyond its definition.
     pub api: ApiExtras,
+    /// Authorizers of `$connect` routes.
+    pub authorizer: Authorizer,
+    /// `$context` variables.
+    pub context: Context,
+    /// Access and execution logs.
+    pub logs: Logs,
 }
 
 /// `[data_plane]`.
@@ -150,6 +156,8 @@ pub struct Integration {
     pub forwarded_https: bool,
     /// Calls of one backend at a time; a further one waits for [`limits::OVERLOAD_WAIT`] and then fails.
     pub max_parallel: usize,
+    /// Further attempts of a message's call that failed before an answer came; the same request id each time.
+    pub retries: u32,
     /// Bodies of backends that refuse `$connect`, and debug pages and tracebacks in answers to messages, do not reach
     /// clients.
     pub hide_backend_errors: bool,
@@ -168,6 +176,7 @@ impl Default for Integration {
             allowed_hosts: Vec::new(),
             forwarded_https: false,
             max_parallel: 10_000,
+            retries: 0,
             hide_backend_errors: true,
         }
     }
@@ -300,6 +309,50 @@ pub struct Connect {
 pub struct ApiExtras {
     /// Subprotocols that the gateway selects itself when there is no `$connect` integration.
     pub subprotocols: Vec<String>,
+    /// Query parameter that may carry the API key in place of `x-api-key`, for browsers. Unset: none.
+    pub api_key_query_parameter: Option<String>,
+}
+
+/// `[authorizer]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Authorizer {
+    /// Milliseconds that an authorizer may take.
+    pub timeout_ms: u64,
+    /// `{"isAuthorized": true, "context": {}}` counts as an answer too.
+    pub simple_responses: bool,
+    /// Seconds after which a connection that an authorizer admitted is closed; 0 = never.
+    pub max_age: u64,
+}
+
+impl Default for Authorizer {
+    fn default() -> Self {
+        Self { timeout_ms: 10_000, simple_responses: false, max_age: 0 }
+    }
+}
+
+/// `[context]`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Context {
+    /// `domainName` of events, instead of the host that the client used.
+    pub domain_name: Option<String>,
+}
+
+/// `[logs]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Logs {
+    /// Quotes and control characters in values are escaped where the format is JSON.
+    pub escape: bool,
+    /// Longest line of an execution log, in bytes.
+    pub line_bytes: usize,
+}
+
+impl Default for Logs {
+    fn default() -> Self {
+        Self { escape: true, line_bytes: 1024 }
+    }
 }
 
 impl DataPlane {

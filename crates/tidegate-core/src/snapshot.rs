@@ -225,6 +225,8 @@ pub enum IntegrationKind {
     Echo,
     /// An application in the gateway's process, by its name.
     App(Arc<str>),
+    /// A function that gets the event and answers with status and body (`AWS_PROXY`).
+    Lambda(Box<LambdaIntegration>),
     /// Defined, but it cannot work; the text is for operators.
     Broken(String),
 }
@@ -240,6 +242,141 @@ pub struct HttpIntegration {
     pub mappings: Vec<Mapping>,
     /// Verification name towards the backend.
     pub server_name: Option<String>,
+}
+
+/// A function behind an integration or an authorizer.
+#[derive(Debug)]
+pub struct LambdaIntegration {
+    /// With `${stageVariables.name}`.
+    pub function: FunctionUri,
+    /// Which profile of credentials signs the call, with `${stageVariables.name}`; stored text of `credentialsArn`.
+    pub credentials_arn: Option<String>,
+}
+
+/// The URI of a function: `arn:aws:apigateway:{region}:lambda:path/2015-03-31/functions/{functionArn}/invocations`,
+/// a function ARN, or the name of a function, each with `${stageVariables.name}` in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FunctionUri {
+    parts: Vec<UriPart>,
+}
+
+/// A function as one call names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FunctionName {
+    /// As written: the ARN, or the bare name.
+    pub arn: String,
+    /// Without account, region and qualifier.
+    pub name: String,
+    /// Version or alias.
+    pub qualifier: Option<String>,
+    /// Region of the ARN.
+    pub region: Option<String>,
+}
+
+impl FunctionUri {
+    /// Parses the URI of a function.
+    ///
+    /// # Errors
+    /// [`UriError`] with a text for whoever wrote it.
+    pub fn parse(text: &str) -> Result<Self, UriError> {
+        let inner = match text.split_once(":lambda:path/") {
+            Some((head, path)) if head.starts_with("arn:") => path
+                .split_once("/functions/")
+                .and_then(|(_, rest)| rest.strip_suffix("/invocations"))
+                .ok_or_else(|| UriError {
+                    reason: "expected .../functions/{function}/invocations in the address of a function"
+                        .to_owned(),
+                })?,
+            _ => text,
+        };
+        let mut parts = Vec::new();
+        let mut rest = inner;
+        while let Some((literal, after)) = rest.split_once("${") {
+            if !literal.is_empty() {
+                parts.push(UriPart::Text(literal.to_owned()));
+            }
+            let (name, after) = after
+                .split_once('}')
+                .ok_or_else(|| UriError { reason: "`${` without closing `}` in the address".to_owned() })?;
+            let Some(name) = name.strip_prefix("stageVariables.") else {
+                return Err(UriError { reason: format!("unknown variable `{name}` in the address") });
+            };
+            parts.push(UriPart::StageVariable(name.to_owned()));
+            rest = after;
+        }
+        if !rest.is_empty() {
+            parts.push(UriPart::Text(rest.to_owned()));
+        }
+        let uri = Self { parts };
+        if uri.parts.iter().all(|part| matches!(part, UriPart::Text(_))) {
+            uri.resolve(&Map::new())?;
+        }
+        Ok(uri)
+    }
+
+    /// As it is written, variables included.
+    pub fn to_text(&self) -> String {
+        let part = |part: &UriPart| match part {
+            UriPart::Text(text) | UriPart::PathParameter(text) => text.clone(),
+            UriPart::StageVariable(name) => format!("${{stageVariables.{name}}}"),
+        };
+        self.parts.iter().map(part).collect()
+    }
+
+    /// The function for one event.
+    ///
+    /// # Errors
+    /// [`UriError`] when the variables do not make the name of a function.
+    pub fn resolve(&self, variables: &Map) -> Result<FunctionName, UriError> {
+        let mut text = String::new();
+        for part in &self.parts {
+            match part {
+                UriPart::StageVariable(name) => text.push_str(
+                    variables
+                        .get(name)
+                        .ok_or_else(|| UriError { reason: format!("stage variable `{name}` is not set") })?,
+                ),
+                UriPart::Text(literal) | UriPart::PathParameter(literal) => text.push_str(literal),
+            }
+        }
+        FunctionName::parse(&text)
+    }
+}
+
+impl FunctionName {
+    /// Reads an ARN, a partial ARN (`{account}:function:{name}`) or a name, each with or without qualifier.
+    ///
+    /// # Errors
+    /// [`UriError`] when it is none of them.
+    pub fn parse(text: &str) -> Result<Self, UriError> {
+        let bad = || UriError { reason: format!("`{text}` is no name of a function") };
+        let fields: Vec<&str> = text.split(':').collect();
+        let (name, qualifier, region) = match fields.as_slice() {
+            ["arn", _, "lambda", region, _, "function", name] => (*name, None, Some(*region)),
+            ["arn", _, "lambda", region, _, "function", name, qualifier] => {
+                (*name, Some(*qualifier), Some(*region))
+            }
+            [_, "function", name] => (*name, None, None),
+            [_, "function", name, qualifier] => (*name, Some(*qualifier), None),
+            [name] => (*name, None, None),
+            [name, qualifier] => (*name, Some(*qualifier), None),
+            _ => return Err(bad()),
+        };
+        let is_word = |text: &str| {
+            !text.is_empty()
+                && text.len() <= 140
+                && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'$' | b'.'))
+        };
+        if !is_word(name) || !qualifier.is_none_or(is_word) {
+            return Err(bad());
+        }
+        Ok(Self {
+            arn: text.to_owned(),
+            name: name.to_owned(),
+            qualifier: qualifier.map(str::to_owned),
+            region: region.map(str::to_owned),
+        })
+    }
 }
 
 /// A `MOCK` integration.
@@ -500,6 +637,28 @@ mod tests {
             "http://h/{x",
             "http://h/${x}",
         ] {
+            assert!(resolve(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn functions_have_names() {
+        let arn = "arn:aws:lambda:eu-west-1:000000000000:function:chat:live";
+        let whole =
+            format!("arn:aws:apigateway:eu-west-1:lambda:path/2015-03-31/functions/{arn}/invocations");
+        let name = FunctionUri::parse(&whole).and_then(|uri| uri.resolve(&Map::new())).unwrap();
+        assert_eq!((name.arn.as_str(), name.name.as_str()), (arn, "chat"));
+        assert_eq!((name.qualifier.as_deref(), name.region.as_deref()), (Some("live"), Some("eu-west-1")));
+        let variables = [("fn".to_owned(), "blue".to_owned())].into();
+        let resolve = |text: &str| {
+            FunctionUri::parse(text).and_then(|uri| uri.resolve(&variables)).map(|name| name.name)
+        };
+        assert_eq!(resolve("${stageVariables.fn}").as_deref(), Ok("blue"));
+        assert_eq!(
+            resolve("arn:aws:lambda:us-east-1:1:function:x-${stageVariables.fn}").as_deref(),
+            Ok("x-blue")
+        );
+        for bad in ["", "a b", "arn:aws:s3:::x", "${stageVariables.none}", "${x}", "a:b:c:d:e"] {
             assert!(resolve(bad).is_err(), "{bad}");
         }
     }

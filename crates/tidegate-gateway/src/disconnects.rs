@@ -244,6 +244,8 @@ impl Gateway {
             let ended = Ended {
                 facts: &facts,
                 session: Some(session.clone()),
+                // The note holds none: who was authorized is not written down.
+                authorized: None,
                 kept_headers: None,
                 client_ref: None,
                 stage_of_handshake: None,

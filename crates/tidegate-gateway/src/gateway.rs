@@ -14,6 +14,7 @@ use tidegate_core::app::{App, Mount};
 use tidegate_core::compile::{self, Cache};
 use tidegate_core::definition::Live;
 use tidegate_core::diagnosis::Diagnosis;
+use tidegate_core::function::FunctionRunner;
 use tidegate_core::id::{ConnectionId, RequestId};
 use tidegate_core::journal::Facts;
 use tidegate_core::network::Network;
@@ -90,6 +91,8 @@ pub struct GatewayConfig {
     pub debug_clients: Vec<Network>,
     /// The probe endpoint answers.
     pub probe: bool,
+    /// Functions that run on this machine.
+    pub functions: Option<Arc<dyn FunctionRunner>>,
     /// Applications in the process.
     pub mounts: Vec<Mount>,
     /// Longest time over which the closes of a drain are spread, so that clients do not all come back at once.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tidegate_core::app::{self, Connected};
-use tidegate_core::context::{ConnectionFacts, Event, EventKind, SessionFacts};
+use tidegate_core::context::{Authorized, ConnectionFacts, Event, EventKind, SessionFacts};
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::ErrorCode;
 use tidegate_core::id::RequestId;
@@ -24,6 +24,7 @@ use self::http::Trace;
 
 mod answer;
 pub(crate) mod http;
+mod lambda;
 mod mock;
 
 /// One call.
@@ -129,7 +130,7 @@ pub(crate) fn answer_at_once(
         IntegrationKind::Broken(reason) => {
             Err(Failure::new(ErrorCode::Misconfigured, Diagnosis::INTEGRATION_MISSING, reason.clone()))
         }
-        IntegrationKind::Http(_) | IntegrationKind::App(_) => return None,
+        IntegrationKind::Http(_) | IntegrationKind::Lambda(_) | IntegrationKind::App(_) => return None,
     };
     note(gateway, call, &result, Duration::ZERO, None);
     Some(result)
@@ -146,6 +147,13 @@ pub(crate) async fn call(
         IntegrationKind::Http(backend) => backend,
         IntegrationKind::App(name) => {
             let result = call_app(gateway, name, call).await;
+            note(gateway, call, &result, started.elapsed(), None);
+            return result;
+        }
+        IntegrationKind::Lambda(function) => {
+            let result =
+                tokio::time::timeout(integration.timeout, lambda::call(gateway, function, call)).await;
+            let result = result.unwrap_or_else(|_| Err(Trace::default().timed_out(integration.timeout)));
             note(gateway, call, &result, started.elapsed(), None);
             return result;
         }
@@ -295,6 +303,7 @@ fn facts_of(call: &Call<'_>, result: &Result<Answer, Failure>, trace: Option<&Tr
 pub(crate) struct Ended<'a> {
     pub(crate) facts: &'a Arc<ConnectionFacts>,
     pub(crate) session: Option<SessionFacts>,
+    pub(crate) authorized: Option<Arc<Authorized>>,
     pub(crate) kept_headers: Option<&'a ::http::HeaderMap>,
     pub(crate) client_ref: Option<&'a Arc<str>>,
     /// A deleted API takes its routes with it; the stage of the handshake still knows them.
@@ -310,6 +319,7 @@ pub(crate) async fn disconnect(gateway: &Arc<Gateway>, handle: &Arc<Handle>, cod
     let ended = Ended {
         facts: &handle.facts,
         session: handle.session_facts(),
+        authorized: handle.authorized(),
         kept_headers: handle.kept_headers.as_deref(),
         client_ref: handle.client_ref.as_ref(),
         stage_of_handshake: Some(&handle.stage),
@@ -370,6 +380,7 @@ pub(crate) async fn try_disconnect(gateway: &Gateway, ended: &Ended<'_>) -> Resu
         request_time: now_millis(),
         kind: EventKind::Disconnect { status_code: ended.code, reason: ended.reason.to_owned() },
         session: ended.session.clone(),
+        authorized: ended.authorized.clone(),
     };
     let one_call = Call {
         event: &event,

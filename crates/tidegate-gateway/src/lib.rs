@@ -17,6 +17,7 @@ mod clock;
 mod connection;
 mod disconnects;
 pub mod edge;
+mod functions;
 mod gateway;
 mod gone;
 mod groups;

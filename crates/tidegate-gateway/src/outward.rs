@@ -99,6 +99,7 @@ impl Gateway {
             request_time: now,
             kind: EventKind::Message { message_id: self.request_id(now) },
             session: handle.session_facts(),
+            authorized: handle.authorized(),
         };
         let mut headers = HeaderMap::new();
         if let Ok(user) = HeaderValue::from_str(user) {

@@ -136,6 +136,7 @@ impl App {
             read_file: ReadFile(Arc::new(|path| std::fs::read(path))),
             debug_clients: config.debug_clients.clone(),
             probe: config.probe,
+            functions: None,
             mounts: apps.mounts,
             drain_spread: config.drain_spread,
         };

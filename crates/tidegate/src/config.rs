@@ -272,7 +272,8 @@ const TOP_KEYS: &[&str] = &[
 ];
 
 /// Sections whose keys go to every API, and may stand below `[apis.ID]` too.
-const API_SECTIONS: &[&str] = &["data_plane", "integration", "management", "connect", "api"];
+const API_SECTIONS: &[&str] =
+    &["data_plane", "integration", "management", "connect", "api", "authorizer", "context", "logs"];
 
 /// Sections of the process.
 const SECTIONS: &[&str] =

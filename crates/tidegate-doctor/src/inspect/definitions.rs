@@ -390,7 +390,10 @@ fn check_route(route: &Route, version: &Version<'_>, settings: &Settings) -> Vec
                 Ok(uri) => findings.extend(check_address(&uri.to_string(), settings)),
             }
         }
-        IntegrationKind::Echo | IntegrationKind::Mock(_) | IntegrationKind::App(_) => {}
+        IntegrationKind::Echo
+        | IntegrationKind::Mock(_)
+        | IntegrationKind::App(_)
+        | IntegrationKind::Lambda(_) => {}
     }
     if compiled.lacks_route_response && !answers_nobody(version.definition) {
         let selects = route.route_response_selection_expression.is_some();

@@ -125,6 +125,7 @@ pub fn test(
             IntegrationKind::Mock(_) => "mock".to_owned(),
             IntegrationKind::Echo => "echo".to_owned(),
             IntegrationKind::App(name) => format!("the application {name}"),
+            IntegrationKind::Lambda(function) => format!("the function {}", function.function.to_text()),
             IntegrationKind::Broken(reason) => format!("nothing: {reason}"),
         }),
         has_reply: choice.route.is_some_and(|route| route.is_two_way),

@@ -7,7 +7,7 @@ use std::task::{Context, Waker};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
-use tidegate_core::context::{ConnectionFacts, SessionFacts};
+use tidegate_core::context::{Authorized, ConnectionFacts, SessionFacts};
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::journal::Facts;
 use tidegate_core::limits;
@@ -119,6 +119,8 @@ pub(crate) struct Handle {
     pub(crate) kept_headers: Option<Box<http::HeaderMap>>,
     /// Identity and groups; only where there are any.
     membership: OnceLock<Box<Membership>>,
+    /// What the authorization of the `$connect` route established; only where it demands one.
+    authorized: OnceLock<Arc<Authorized>>,
     outbox: Mutex<Outbox>,
     /// Milliseconds since 1970: last message in either direction.
     last_active: AtomicU64,
@@ -201,6 +203,7 @@ impl Handle {
             stage,
             kept_headers,
             membership: OnceLock::new(),
+            authorized: OnceLock::new(),
             outbox: Mutex::new(Outbox {
                 frames: VecDeque::new(),
                 queued_bytes: 0,
@@ -353,6 +356,11 @@ impl Handle {
     /// Identity and groups, unless there are none.
     pub(crate) fn membership_if_any(&self) -> Option<&Membership> {
         self.membership.get().map(AsRef::as_ref)
+    }
+
+    /// What authorizer, signature and API key established.
+    pub(crate) fn authorized(&self) -> Option<Arc<Authorized>> {
+        self.authorized.get().cloned()
     }
 
     /// What backends are told of identity and channels; nothing for a connection without them.

@@ -73,6 +73,7 @@ pub(crate) fn begin(gateway: &Arc<Gateway>, handle: &Arc<Handle>, queued: Queued
         request_time: now,
         kind: EventKind::Message { message_id: gateway.request_id(now) },
         session: handle.session_facts(),
+        authorized: handle.authorized(),
     };
     if let IntegrationKind::App(name) = &route.integration.kind {
         let Some(app) = gateway.apps.find(name) else {
@@ -295,6 +296,7 @@ pub(super) async fn tell(
         request_time: now,
         kind: EventKind::Message { message_id: gateway.request_id(now) },
         session: handle.session_facts(),
+        authorized: handle.authorized(),
     };
     let call = integration::Call {
         event: &event,

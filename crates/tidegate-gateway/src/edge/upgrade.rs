@@ -626,6 +626,7 @@ impl Admitted {
                     request_time: now_millis(),
                     kind: EventKind::Connect,
                     session: self.request.stage.policy.as_ref().map(|_| established.facts()),
+                    authorized: self.handle.authorized(),
                 };
                 let call = integration::Call {
                     event: &event,

@@ -69,6 +69,7 @@ pub(crate) struct Setup {
     pub(crate) records: Arc<dyn RecordStore>,
     pub(crate) max_connections: usize,
     pub(crate) debug_clients: Vec<Network>,
+    pub(crate) functions: Option<Arc<dyn tidegate_core::function::FunctionRunner>>,
     pub(crate) mounts: Vec<tidegate_core::app::Mount>,
     pub(crate) drain_spread: Duration,
 }
@@ -82,6 +83,7 @@ impl Default for Setup {
             records: Arc::new(tidegate_store::SqliteRecords::open_in_memory().unwrap()),
             max_connections: 10_000,
             debug_clients: Vec::new(),
+            functions: None,
             mounts: Vec::new(),
             drain_spread: Duration::from_secs(5),
         }
@@ -195,6 +197,7 @@ impl Plane {
             records,
             max_connections,
             debug_clients,
+            functions,
             mounts,
             drain_spread,
         } = setup;
@@ -221,6 +224,7 @@ impl Plane {
             read_file: ReadFile(Arc::new(|path| std::fs::read(path))),
             debug_clients,
             probe: true,
+            functions,
             mounts,
             drain_spread,
         };

@@ -226,6 +226,7 @@ impl Gateway {
             request_time: now,
             kind,
             session: None,
+            authorized: None,
         }
     }
 }
