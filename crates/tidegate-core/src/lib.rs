@@ -16,6 +16,7 @@ pub mod id;
 pub mod identity;
 pub mod journal;
 pub mod json_path;
+pub mod lambda_event;
 pub mod limits;
 pub mod mapping;
 pub mod nearest;

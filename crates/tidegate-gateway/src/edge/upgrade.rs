@@ -21,6 +21,7 @@ use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::ErrorCode;
 use tidegate_core::id::{ConnectionId, RequestId};
 use tidegate_core::journal::{self, Facts};
+use tidegate_core::lambda_event::Spelling;
 use tidegate_core::mapping::query_values;
 use tidegate_core::notice::{Notice, Place};
 use tidegate_core::settings::{PendingPosts, Switch};
@@ -56,6 +57,8 @@ struct UpgradeRequest {
     stage: Arc<Stage>,
     deployment: Arc<Deployment>,
     headers: HeaderMap,
+    /// How the client wrote their names.
+    spelling: Option<Spelling>,
     query: String,
     client: ClientAddress,
     domain_name: Arc<str>,
@@ -252,7 +255,7 @@ impl UpgradeRequest {
         request: Request<Incoming>,
         mut attempt: Attempt,
     ) -> Result<Self, Reply> {
-        let (head, _) = request.into_parts();
+        let (mut head, _) = request.into_parts();
         if gateway.is_draining() {
             let told = reword(gateway, &address.stage, &client, &attempt, ErrorCode::Draining);
             let request_id = attempt.request_id();
@@ -300,6 +303,7 @@ impl UpgradeRequest {
             deployment,
             query: client_reference::strip(head.uri.query().unwrap_or_default()),
             headers: head.headers,
+            spelling: head.extensions.remove(),
             client,
             domain_name: address.domain_name,
             attempt,
@@ -632,8 +636,10 @@ impl Admitted {
                     event: &event,
                     stage: &self.request.stage,
                     headers: Some(&self.request.headers),
+                    spelling: self.request.spelling.as_ref(),
                     query: &self.request.query,
                     body: "",
+                    is_base64: false,
                     is_json: false,
                     forwarded_for: self.request.client.forwarded_for.as_deref(),
                     client_ref: self.handle.client_ref.as_ref(),
