@@ -235,8 +235,13 @@ fn zoned(millis: u64) -> jiff::Zoned {
 
 /// The JSON form that error frames and refused handshakes share, byte for byte as the real service writes it:
 /// one space after `{"message":` and after each comma, none after the later colons.
-pub fn error_body(message: &str, connection_id: ConnectionId, last_name: &str, last_id: RequestId) -> String {
-    let message = serde_json::Value::from(message);
+pub fn error_body(
+    message: impl Into<serde_json::Value>,
+    connection_id: ConnectionId,
+    last_name: &str,
+    last_id: RequestId,
+) -> String {
+    let message = message.into();
     format!(r#"{{"message": {message}, "connectionId":"{connection_id}", "{last_name}":"{last_id}"}}"#)
 }
 

@@ -5,6 +5,7 @@
 //! [`mapping`] (what a backend is told).
 
 pub mod app;
+pub mod authorizer;
 pub mod channel;
 pub mod compile;
 pub mod context;
