@@ -50,6 +50,7 @@ const SINGLE: &[(&str, Said)] = &[
     ("chat.auth-hidden", ACCESS),
     ("ratelimit.stage", LATER),
     ("apikey.over-limit", ATTEMPTS),
+    ("ratelimit.account", LATER),
 ];
 
 /// Groups of causes, by the first word of their ids.

@@ -126,6 +126,15 @@ impl UpgradeRequest {
             let reply = refuse(gateway, self.attempt, code, None, "");
             return Err(Box::new(Err(with_words(reply, told.as_ref(), None, request_id))));
         }
+        if let Err(limit) = gateway.account.admit_connect(now) {
+            self.attempt.note("of", "account");
+            self.attempt.note("limit", limit.rate);
+            self.attempt.note("burst", limit.burst);
+            self.attempt.note("windowSeconds", 1);
+            let diagnosis = Some(Diagnosis::RATELIMIT_ACCOUNT);
+            let reply = refuse(gateway, self.attempt, ErrorCode::Throttled, diagnosis, "");
+            return Err(Box::new(Err(reply)));
+        }
         if !gateway.throttles.admit(&self.stage, "$connect", now) {
             if let Some(throttle) = self.stage.throttle("$connect") {
                 self.attempt.note("limit", throttle.rate);
@@ -178,7 +187,10 @@ impl UpgradeRequest {
             connection_id: reservation.connection_id,
             api_id: Arc::clone(&self.stage.api_id),
             stage: Arc::clone(&self.stage.name),
-            domain_name: Arc::clone(&self.domain_name),
+            domain_name: match &settings.context.domain_name {
+                Some(told) => told.as_str().into(),
+                None => Arc::clone(&self.domain_name),
+            },
             source_ip: self.client.ip,
             user_agent: self
                 .headers
@@ -188,9 +200,9 @@ impl UpgradeRequest {
             client_port: self.client.port,
             connected_at: now,
         });
-        let jitter = match settings.data_plane.duration_jitter {
-            0 => 0,
-            seconds => gateway.next_random() % (seconds * 1000),
+        let jitter = match settings.data_plane.jitter() {
+            None => 0,
+            Some(longest) => gateway.next_random() % (longest.as_millis() as u64).max(1),
         };
         let age_deadline = settings
             .data_plane
