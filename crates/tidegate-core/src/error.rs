@@ -100,6 +100,7 @@ error_table! {
     UnsupportedMediaType 415 "UnsupportedMediaTypeException" "Unsupported Media Type" "UNSUPPORTED_MEDIA_TYPE" Info REPLY_TEMPLATE "No template fits and passthrough is refused."
     IntegrationTimeout 504 "IntegrationTimeoutException" "Endpoint request timed out" "INTEGRATION_TIMEOUT" Warn INTEGRATION_TIMEOUT "The backend gave no complete answer within its limit."
     IntegrationFailure 504 "IntegrationFailureException" "Network error communicating with endpoint" "INTEGRATION_FAILURE" Warn INTEGRATION_REFUSED "The backend could not be reached, or broke off."
+    FunctionFailed 502 "InternalServerErrorException" "Internal server error" "INTEGRATION_FAILURE" Warn INTEGRATION_FUNCTION_FAILED "The function raised, timed out by itself, answered what is no answer, or cannot be called."
     BackendBusy 503 "ServiceUnavailableException" "Service Unavailable" "INTEGRATION_FAILURE" Warn INTEGRATION_OVERLOAD "The backend has as many calls of the gateway as it may have."
     BackendRefused 403 "ForbiddenException" "Forbidden" "INTEGRATION_FAILURE" Info BACKEND_REFUSED "The backend answered `$connect` with another status than 2xx."
     ReplyTooLarge 413 "PayloadTooLargeException" "Message too long" "REQUEST_TOO_LARGE" Warn MESSAGE_TOO_LARGE_OUT "A two-way answer is over the message limit."

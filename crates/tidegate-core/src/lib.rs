@@ -18,6 +18,7 @@ pub mod id;
 pub mod identity;
 pub mod journal;
 pub mod json_path;
+pub mod lambda_event;
 pub mod limits;
 pub mod mapping;
 pub mod nearest;

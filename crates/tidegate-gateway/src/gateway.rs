@@ -39,6 +39,7 @@ use crate::edge::client_reference::ClientReferences;
 use crate::edge::probe::Probes;
 use crate::edge::remark::Remarks;
 use crate::groups::Groups;
+use crate::integration::aws::AwsConfig;
 use crate::integration::http::Backends;
 use crate::lateness::{LastOverload, Lateness};
 use crate::push::idempotency::Idempotency;
@@ -93,6 +94,8 @@ pub struct GatewayConfig {
     pub probe: bool,
     /// Functions that run on this machine.
     pub functions: Option<Arc<dyn FunctionRunner>>,
+    /// How functions elsewhere, and other services, are reached.
+    pub aws: AwsConfig,
     /// Applications in the process.
     pub mounts: Vec<Mount>,
     /// Longest time over which the closes of a drain are spread, so that clients do not all come back at once.

@@ -38,6 +38,7 @@ pub use bans::{Ban, BanError, BanKind};
 pub use clean_up::{CleanUp, CleanedUp};
 pub use edge::probe::ProbeTicket;
 pub use gateway::{Gateway, GatewayConfig, ReadFile, SettingsOf};
+pub use integration::aws::{AwsConfig, AwsCredentials};
 pub use integration::http::probe::{BackendAnswer, BackendFailure, BackendProbe, reserved_connection_id};
 pub use outward::{Fetch, FetchError};
 pub use publish::{OnceError, Publish, PushResult, Target};

@@ -137,6 +137,7 @@ impl App {
             debug_clients: config.debug_clients.clone(),
             probe: config.probe,
             functions: None,
+            aws: tidegate_gateway::AwsConfig { region: config.region.clone(), ..Default::default() },
             mounts: apps.mounts,
             drain_spread: config.drain_spread,
         };

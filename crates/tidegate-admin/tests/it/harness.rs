@@ -124,6 +124,7 @@ impl Node {
             debug_clients: Vec::new(),
             probe: true,
             functions: None,
+            aws: tidegate_gateway::AwsConfig::default(),
             mounts: Vec::new(),
             drain_spread: Duration::ZERO,
         };

@@ -20,6 +20,7 @@ use tidegate_core::context::{Event, EventKind};
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::ErrorCode;
 use tidegate_core::id::RequestId;
+use tidegate_core::lambda_event::Spelling;
 use tidegate_core::mapping::query_values;
 use tidegate_core::notice::Notice;
 use tidegate_core::snapshot::{Authorization, Deployment, Route, Stage};
@@ -45,6 +46,8 @@ struct UpgradeRequest {
     stage: Arc<Stage>,
     deployment: Arc<Deployment>,
     headers: HeaderMap,
+    /// How the client wrote their names.
+    spelling: Option<Spelling>,
     query: String,
     client: ClientAddress,
     domain_name: Arc<str>,
@@ -328,8 +331,10 @@ impl Admitted {
                     event: &event,
                     stage: &self.request.stage,
                     headers: Some(&self.request.headers),
+                    spelling: self.request.spelling.as_ref(),
                     query: &self.request.query,
                     body: "",
+                    is_base64: false,
                     is_json: false,
                     forwarded_for: self.request.client.forwarded_for.as_deref(),
                     client_ref: self.handle.client_ref.as_ref(),

@@ -70,6 +70,7 @@ pub(crate) struct Setup {
     pub(crate) max_connections: usize,
     pub(crate) debug_clients: Vec<Network>,
     pub(crate) functions: Option<Arc<dyn tidegate_core::function::FunctionRunner>>,
+    pub(crate) aws: tidegate_gateway::AwsConfig,
     pub(crate) mounts: Vec<tidegate_core::app::Mount>,
     pub(crate) drain_spread: Duration,
 }
@@ -84,6 +85,7 @@ impl Default for Setup {
             max_connections: 10_000,
             debug_clients: Vec::new(),
             functions: None,
+            aws: tidegate_gateway::AwsConfig::default(),
             mounts: Vec::new(),
             drain_spread: Duration::from_secs(5),
         }
@@ -198,6 +200,7 @@ impl Plane {
             max_connections,
             debug_clients,
             functions,
+            aws,
             mounts,
             drain_spread,
         } = setup;
@@ -225,6 +228,7 @@ impl Plane {
             debug_clients,
             probe: true,
             functions,
+            aws,
             mounts,
             drain_spread,
         };

@@ -42,7 +42,7 @@ impl UpgradeRequest {
         request: Request<Incoming>,
         mut attempt: Attempt,
     ) -> Result<Self, Reply> {
-        let (head, _) = request.into_parts();
+        let (mut head, _) = request.into_parts();
         if gateway.is_draining() {
             let told = reword(gateway, &address.stage, &client, &attempt, ErrorCode::Draining);
             let request_id = attempt.request_id();
@@ -90,6 +90,7 @@ impl UpgradeRequest {
             deployment,
             query: client_reference::strip(head.uri.query().unwrap_or_default()),
             headers: head.headers,
+            spelling: head.extensions.remove(),
             client,
             domain_name: address.domain_name,
             attempt,
