@@ -28,6 +28,7 @@ pub mod origin;
 pub mod policy;
 pub mod port;
 pub mod push;
+pub mod quota;
 pub mod select;
 pub mod settings;
 pub mod signature;
