@@ -5,6 +5,7 @@
 //! [`mapping`] (what a backend is told).
 
 pub mod app;
+pub mod authorizer;
 pub mod channel;
 pub mod compile;
 pub mod context;
@@ -27,6 +28,7 @@ pub mod origin;
 pub mod policy;
 pub mod port;
 pub mod push;
+pub mod quota;
 pub mod select;
 pub mod settings;
 pub mod signature;

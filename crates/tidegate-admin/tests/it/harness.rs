@@ -125,6 +125,8 @@ impl Node {
             probe: true,
             functions: None,
             aws: tidegate_gateway::AwsConfig::default(),
+            usage_plans: tidegate_gateway::UsagePlans::default(),
+            signature_clock: tidegate_gateway::SignatureClock::default(),
             mounts: Vec::new(),
             drain_spread: Duration::ZERO,
         };

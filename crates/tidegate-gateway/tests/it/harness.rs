@@ -71,6 +71,8 @@ pub(crate) struct Setup {
     pub(crate) debug_clients: Vec<Network>,
     pub(crate) functions: Option<Arc<dyn tidegate_core::function::FunctionRunner>>,
     pub(crate) aws: tidegate_gateway::AwsConfig,
+    pub(crate) usage_plans: tidegate_gateway::UsagePlans,
+    pub(crate) signature_clock: tidegate_gateway::SignatureClock,
     pub(crate) mounts: Vec<tidegate_core::app::Mount>,
     pub(crate) drain_spread: Duration,
 }
@@ -86,6 +88,8 @@ impl Default for Setup {
             debug_clients: Vec::new(),
             functions: None,
             aws: tidegate_gateway::AwsConfig::default(),
+            usage_plans: tidegate_gateway::UsagePlans::default(),
+            signature_clock: tidegate_gateway::SignatureClock::default(),
             mounts: Vec::new(),
             drain_spread: Duration::from_secs(5),
         }
@@ -201,6 +205,8 @@ impl Plane {
             debug_clients,
             functions,
             aws,
+            usage_plans,
+            signature_clock,
             mounts,
             drain_spread,
         } = setup;
@@ -229,6 +235,8 @@ impl Plane {
             probe: true,
             functions,
             aws,
+            usage_plans,
+            signature_clock,
             mounts,
             drain_spread,
         };
