@@ -175,6 +175,14 @@ fn header_values<'a>(
     values.into_iter()
 }
 
+/// Names and values of a query string, decoded, in order.
+pub fn query_pairs(query: &str) -> impl Iterator<Item = (String, String)> + use<'_> {
+    query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (decode(name), decode(value))
+    })
+}
+
 /// Values of one query parameter, decoded, in order. `+` stands for a blank, as forms write it.
 pub fn query_values<'a>(query: &'a str, name: &'a str) -> impl Iterator<Item = String> + use<'a> {
     query.split('&').filter_map(move |pair| {

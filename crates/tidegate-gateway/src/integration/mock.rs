@@ -4,6 +4,7 @@ use bytes::Bytes;
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::ErrorCode;
 use tidegate_core::snapshot::{MockIntegration, Passthrough, ResponseKey};
+use tidegate_core::template::{Scope, Template};
 
 use super::{Answer, Call, Failure};
 
@@ -12,7 +13,7 @@ pub(super) fn call(mock: &MockIntegration, call: &Call<'_>) -> Result<Answer, Fa
     let key = key.as_deref().unwrap_or("application/json");
     let template = mock.request_templates.get(key).or_else(|| mock.request_templates.get("$default"));
     let status = match template {
-        Some(template) => status(&template.render(call.event, &call.stage.variables, call.body))?,
+        Some(template) => status(&render(template, call)?)?,
         None => {
             let is_refused = match mock.passthrough {
                 Passthrough::WhenNoMatch => false,
@@ -32,7 +33,7 @@ pub(super) fn call(mock: &MockIntegration, call: &Call<'_>) -> Result<Answer, Fa
     let response = mock.responses.iter().find(|(key, _)| key.matches(status));
     let response = response.or_else(|| mock.responses.iter().find(|(key, _)| *key == ResponseKey::Default));
     let body = match response {
-        Some((_, Some(template))) => template.render(call.event, &call.stage.variables, call.body),
+        Some((_, Some(template))) => render(template, call)?,
         Some((_, None)) => call.body.to_owned(),
         // Without any integration response there is nothing to say, and nothing to refuse either.
         None if mock.responses.is_empty() => String::new(),
@@ -45,6 +46,19 @@ pub(super) fn call(mock: &MockIntegration, call: &Call<'_>) -> Result<Answer, Fa
         }
     };
     Ok(Answer::new(status, Bytes::from(body)))
+}
+
+fn render(template: &Template, call: &Call<'_>) -> Result<String, Failure> {
+    let scope = Scope {
+        event: call.event,
+        stage_variables: &call.stage.variables,
+        body: call.body,
+        headers: call.headers,
+        query: call.query,
+    };
+    template
+        .render(&scope)
+        .map_err(|error| Failure::new(ErrorCode::Misconfigured, Diagnosis::REPLY_TEMPLATE, error.to_string()))
 }
 
 /// The `statusCode` of a rendered request template.
