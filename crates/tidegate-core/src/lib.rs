@@ -35,4 +35,5 @@ pub mod sliding_window;
 pub mod snapshot;
 pub mod template;
 pub mod throttle;
+pub mod transformed;
 pub mod wildcard;

@@ -1,4 +1,4 @@
-//! Calling what a route names: an HTTP backend, a mock, the gateway's own echo.
+//! Calling what a route names: an HTTP backend, a function, the gateway's own echo, with templates or without.
 //!
 //! A call that has begun runs to its end or to its timeout, whatever the client does. Nothing is repeated, unless
 //! `integration.retries` asks for it.
@@ -26,9 +26,10 @@ use self::http::Trace;
 mod answer;
 pub(crate) mod http;
 mod lambda;
-mod mock;
+mod transformed;
 
 /// One call.
+#[derive(Clone, Copy)]
 pub(crate) struct Call<'a> {
     pub(crate) event: &'a Event,
     pub(crate) stage: &'a Stage,
@@ -38,6 +39,8 @@ pub(crate) struct Call<'a> {
     pub(crate) query: &'a str,
     /// The message.
     pub(crate) body: &'a str,
+    /// What goes to the backend in place of `body`: made by a template. Then the client's handshake does not go along.
+    pub(crate) payload: Option<&'a [u8]>,
     /// `body` is JSON, as far as the route selection knows.
     pub(crate) is_json: bool,
     /// `X-Forwarded-For` when a trusted proxy stood before the client.
@@ -127,7 +130,7 @@ pub(crate) fn answer_at_once(
 ) -> Option<Result<Answer, Failure>> {
     let result = match &integration.kind {
         IntegrationKind::Echo => Ok(Answer::new(200, Bytes::from(call.body.to_owned()))),
-        IntegrationKind::Mock(mock) => mock::call(mock, call),
+        IntegrationKind::Transformed(integration) => transformed::at_once(integration, call)?,
         IntegrationKind::Broken(reason) => {
             Err(Failure::new(ErrorCode::Misconfigured, Diagnosis::INTEGRATION_MISSING, reason.clone()))
         }
@@ -146,6 +149,15 @@ pub(crate) async fn call(
     let started = Instant::now();
     let backend = match &integration.kind {
         IntegrationKind::Http(backend) => backend,
+        IntegrationKind::Transformed(transformed) => {
+            let mut trace = Trace::default();
+            // Boxed: larger than the others.
+            let answering = Box::pin(transformed::call(gateway, transformed, call, started, &mut trace));
+            let result = tokio::time::timeout(integration.timeout, answering).await;
+            let result = result.unwrap_or_else(|_| Err(trace.timed_out(integration.timeout)));
+            note(gateway, call, &result, started.elapsed(), Some(&trace));
+            return result;
+        }
         IntegrationKind::App(name) => {
             let result = call_app(gateway, name, call).await;
             note(gateway, call, &result, started.elapsed(), None);
@@ -389,6 +401,7 @@ pub(crate) async fn try_disconnect(gateway: &Gateway, ended: &Ended<'_>) -> Resu
         headers: ended.kept_headers,
         query: "",
         body: "",
+        payload: None,
         is_json: false,
         forwarded_for: None,
         client_ref: ended.client_ref,

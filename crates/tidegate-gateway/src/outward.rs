@@ -111,6 +111,7 @@ impl Gateway {
             headers: Some(&headers),
             query: "",
             body,
+            payload: None,
             is_json: true,
             forwarded_for: None,
             client_ref: None,

@@ -49,7 +49,7 @@ impl Machine<'_> {
                 self.heap.text(body).map(Some)
             }
             ("json", [path]) => {
-                let path = self.heap.to_text(path)?;
+                let path = self.heap.text_of(path)?;
                 let mut out = String::new();
                 let is_written = match self.find(&path)? {
                     None => {
@@ -64,7 +64,7 @@ impl Machine<'_> {
                 self.heap.text(out).map(Some)
             }
             ("path", [path]) => {
-                let path = self.heap.to_text(path)?;
+                let path = self.heap.text_of(path)?;
                 let Some(found) = self.find(&path)? else { return Ok(Some(Value::Absent)) };
                 Ok(Some(match self.heap.import(&found)? {
                     Value::Null => Value::Absent,
@@ -73,7 +73,7 @@ impl Machine<'_> {
             }
             ("params", []) => self.all_parameters().map(Some),
             ("params", [wanted]) => {
-                let wanted = self.heap.to_text(wanted)?;
+                let wanted = self.heap.text_of(wanted)?;
                 // In the order that the service documents.
                 for place in ["path", "querystring", "header"] {
                     let all = self.all_parameters()?;
@@ -182,7 +182,7 @@ impl Machine<'_> {
         if *argument == Value::Null {
             return Ok(None);
         }
-        let text = self.heap.to_text(argument)?;
+        let text = self.heap.text_of(argument)?;
         // Each of them may make the text six times as long.
         self.heap.spend_bytes(text.len() * 2)?;
         let bad = |method, reason| RenderError::Method { method, reason };

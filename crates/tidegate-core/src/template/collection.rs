@@ -111,15 +111,15 @@ impl Machine<'_> {
             ("size", []) => Value::Int(length as i64),
             ("isEmpty", []) => Value::Bool(length == 0),
             ("get", [key]) => {
-                let key = self.heap.to_text(key)?;
+                let key = self.heap.text_of(key)?;
                 self.heap.get(id, &key)?.unwrap_or(Value::Null)
             }
             ("getOrDefault", [key, other]) => {
-                let key = self.heap.to_text(key)?;
+                let key = self.heap.text_of(key)?;
                 self.heap.get(id, &key)?.unwrap_or_else(|| other.clone())
             }
             ("containsKey", [key]) => {
-                let key = self.heap.to_text(key)?;
+                let key = self.heap.text_of(key)?;
                 Value::Bool(self.heap.get(id, &key)?.is_some())
             }
             ("containsValue", [wanted]) => {
@@ -130,7 +130,7 @@ impl Machine<'_> {
                 Value::Bool(has_it)
             }
             ("put", [key, value]) => {
-                let key = self.heap.to_text(key)?;
+                let key = self.heap.text_of(key)?;
                 // Printed where nobody sets a variable from it: nothing.
                 self.heap.put(id, key, value.clone())?.unwrap_or(Value::Absent)
             }
@@ -141,7 +141,7 @@ impl Machine<'_> {
                 Value::Absent
             }
             ("remove", [key]) => {
-                let key = self.heap.to_text(key)?;
+                let key = self.heap.text_of(key)?;
                 self.heap.remove(id, &key)?.unwrap_or(Value::Absent)
             }
             ("keySet", []) => {

@@ -183,7 +183,7 @@ impl Machine<'_> {
                         }
                     }
                     (Value::Map(id), key) => {
-                        let key = self.heap.to_text(&key)?;
+                        let key = self.heap.text_of(&key)?;
                         self.heap.put(id, key, value)?;
                     }
                     _ => {}
@@ -366,7 +366,7 @@ impl Machine<'_> {
             }
             (Value::List(_), _) => Value::Null,
             (owner, key) => {
-                let key = self.heap.to_text(key)?;
+                let key = self.heap.text_of(key)?;
                 self.property(owner, &key)?
             }
         })
@@ -382,7 +382,7 @@ impl Machine<'_> {
         self.heap.spend(1 + arguments.len() as u64)?;
         match (owner, name, arguments) {
             (_, "toString", []) => {
-                let text = self.heap.to_text(owner)?;
+                let text = self.heap.text_of(owner)?;
                 return self.heap.text(text).map(Some);
             }
             (_, "equals", [other]) => return self.heap.equal(owner, other).map(Value::Bool).map(Some),
@@ -402,7 +402,7 @@ impl Machine<'_> {
             Value::Util => self.util_method(name, arguments),
             Value::Context(section) => match (name, arguments) {
                 ("get", [key]) => {
-                    let key = self.heap.to_text(key)?;
+                    let key = self.heap.text_of(key)?;
                     self.context(section, &key).map(Some)
                 }
                 _ => Ok(None),
@@ -469,7 +469,7 @@ impl Machine<'_> {
                 let map = machine.heap.new_map(Members::default())?;
                 for (key, value) in entries {
                     let key = machine.evaluate(key)?;
-                    let key = machine.heap.to_text(&key)?;
+                    let key = machine.heap.text_of(&key)?;
                     let value = machine.evaluate(value)?;
                     if let Value::Map(id) = map {
                         machine.heap.put(id, key, value)?;

@@ -59,11 +59,11 @@ impl Machine<'_> {
                 self.heap.text(found.to_string())?
             }
             ("parseInt", [digits]) => {
-                let digits = self.heap.to_text(digits)?;
+                let digits = self.heap.text_of(digits)?;
                 Value::Int(digits.parse().map_err(|_| bad("parseInt", "the text is no number"))?)
             }
             ("replace" | "replaceAll" | "replaceFirst", [wanted, by]) => {
-                let (wanted, by) = (self.heap.to_text(wanted)?, self.heap.to_text(by)?);
+                let (wanted, by) = (self.heap.text_of(wanted)?, self.heap.text_of(by)?);
                 match name {
                     "replace" => {
                         let n_found = text.matches(&*wanted).count();
@@ -76,7 +76,7 @@ impl Machine<'_> {
                 }
             }
             ("matches", [pattern]) => {
-                let pattern = self.heap.to_text(pattern)?;
+                let pattern = self.heap.text_of(pattern)?;
                 let pattern = self.pattern(&pattern)?;
                 self.heap.spend(pattern.cost(text))?;
                 Value::Bool(pattern.fits(text))
@@ -85,7 +85,7 @@ impl Machine<'_> {
             ("split", [pattern, Value::Int(limit)]) => self.split(text, pattern, *limit)?,
             (_, [other]) => return self.text_with_other(text, name, other),
             ("indexOf", [other, Value::Int(from)]) => {
-                let other = self.heap.to_text(other)?;
+                let other = self.heap.text_of(other)?;
                 let from = byte_place(text, usize::try_from(*from).unwrap_or(0)).unwrap_or(text.len());
                 let found = text[from..].find(&*other).map(|at| units(&text[..from + at]));
                 Value::Int(found.unwrap_or(-1))
@@ -114,7 +114,7 @@ impl Machine<'_> {
         if !is_known {
             return Ok(None);
         }
-        let other = self.heap.to_text(other)?;
+        let other = self.heap.text_of(other)?;
         let place = |at: Option<usize>| Value::Int(at.map_or(-1, |at| units(&text[..at])));
         Ok(Some(match name {
             "indexOf" => place(text.find(&*other)),
@@ -193,7 +193,7 @@ impl Machine<'_> {
 
     /// As `String.split`: empty texts at the end are left out.
     fn split(&mut self, text: &str, pattern: &Value, limit: i64) -> Result<Value, RenderError> {
-        let pattern = self.heap.to_text(pattern)?;
+        let pattern = self.heap.text_of(pattern)?;
         let pattern = self.pattern(&pattern)?;
         self.heap.spend(pattern.cost(text))?;
         let mut parts = Vec::new();
@@ -228,11 +228,11 @@ impl Machine<'_> {
     ) -> Result<Option<Value>, RenderError> {
         Ok(Some(match (name, arguments) {
             ("parseInt" | "parseLong" | "valueOf", [digits]) => {
-                let digits = self.heap.to_text(digits)?;
+                let digits = self.heap.text_of(digits)?;
                 Value::Int(digits.parse().map_err(|_| bad("parseInt", "the text is no number"))?)
             }
             ("parseDouble", [digits]) => {
-                let digits = self.heap.to_text(digits)?;
+                let digits = self.heap.text_of(digits)?;
                 Value::Float(digits.parse().map_err(|_| bad("parseDouble", "the text is no number"))?)
             }
             ("intValue" | "longValue", []) => match number {

@@ -287,7 +287,7 @@ impl Heap {
     }
 
     /// The text form as a text of its own.
-    pub(super) fn to_text(&mut self, value: &Value) -> Result<Arc<str>, RenderError> {
+    pub(super) fn text_of(&mut self, value: &Value) -> Result<Arc<str>, RenderError> {
         if let Value::Text(text) | Value::Digits(text) = value {
             return Ok(Arc::clone(text));
         }
@@ -310,7 +310,7 @@ impl Heap {
             }
             _ => match (left.as_f64(), right.as_f64()) {
                 (Some(left), Some(right)) => left == right,
-                _ => self.to_text(left)? == self.to_text(right)?,
+                _ => self.text_of(left)? == self.text_of(right)?,
             },
         })
     }

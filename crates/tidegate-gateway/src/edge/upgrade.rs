@@ -330,6 +330,7 @@ impl Admitted {
                     headers: Some(&self.request.headers),
                     query: &self.request.query,
                     body: "",
+                    payload: None,
                     is_json: false,
                     forwarded_for: self.request.client.forwarded_for.as_deref(),
                     client_ref: self.handle.client_ref.as_ref(),

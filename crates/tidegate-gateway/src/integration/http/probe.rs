@@ -168,6 +168,7 @@ impl Gateway {
             headers: probe.is_connect.then_some(probe.headers),
             query: "",
             body: if probe.is_connect { "" } else { "{}" },
+            payload: None,
             is_json: true,
             forwarded_for: None,
             client_ref: None,
