@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::channel::ChannelRules;
 use crate::definition::{self, ApiDefinition, Live, LiveApi, LiveStage};
+use crate::log::StageLogs;
 use crate::mapping::Mapping;
 use crate::origin::OriginList;
 use crate::policy::Policy;
@@ -114,6 +115,7 @@ fn compile_api(live: &LiveApi, settings: Arc<Settings>, cache: &mut Cache, used:
                 deployment: deployment.as_ref().map(|definition| cache.deployment(definition)),
                 settings: Arc::clone(&settings),
                 policy: policy.as_ref().map(|policy| cache.policy(policy)),
+                logs: StageLogs::compile(stage),
             };
             (name, Arc::new(compiled))
         })

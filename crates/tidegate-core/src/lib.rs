@@ -4,6 +4,7 @@
 //! Start with [`snapshot`] (what the data plane runs on), [`select`] (which route a message takes) and
 //! [`mapping`] (what a backend is told).
 
+pub mod access_log;
 pub mod app;
 pub mod channel;
 pub mod compile;
@@ -17,6 +18,7 @@ pub mod identity;
 pub mod journal;
 pub mod json_path;
 pub mod limits;
+pub mod log;
 pub mod mapping;
 pub mod nearest;
 pub mod network;
