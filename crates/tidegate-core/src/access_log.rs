@@ -263,8 +263,6 @@ pub struct Record<'a> {
     pub message_id: Option<RequestId>,
     /// Also `extendedRequestId`.
     pub request_id: Option<RequestId>,
-    /// `requestId` where it is another one than the extended one: that of management calls.
-    pub uuid: Option<&'a str>,
     /// Milliseconds since 1970.
     pub request_time: u64,
     /// What was answered.
@@ -310,11 +308,7 @@ impl Record<'_> {
             "routeKey" => text(self.route_key?),
             "messageId" => number(self.message_id?),
             "messageDirection" => text("IN"),
-            "requestId" => match self.uuid {
-                Some(uuid) => text(uuid),
-                None => number(self.request_id?),
-            },
-            "extendedRequestId" => number(self.request_id?),
+            "requestId" | "extendedRequestId" => number(self.request_id?),
             "requestTime" => Some(Cow::Owned(clf_time(self.request_time))),
             "requestTimeEpoch" => number(self.request_time),
             "status" => number(self.status?),

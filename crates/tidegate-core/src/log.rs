@@ -10,6 +10,9 @@ use crate::access_log::{Format, target_name};
 use crate::definition;
 use crate::id::ConnectionId;
 
+/// Form of the log of requests that lead to no stage.
+const UNMATCHED: &str = r#"{"requestId":"$context.requestId","ip":"$context.identity.sourceIp","time":"$context.requestTime","event":"$context.eventType","route":"$context.routeKey","domain":"$context.domainName","userAgent":"$context.identity.userAgent","status":"$context.status","error":$context.error.messageString,"responseType":"$context.error.responseType"}"#;
+
 /// What a stage logs.
 #[derive(Debug, PartialEq, Eq)]
 pub struct StageLogs {
@@ -88,6 +91,12 @@ impl StageLogs {
             .collect();
         let is_silent = default.level == Level::Off && routes.values().all(|route| route.level == Level::Off);
         (access.is_some() || !is_silent).then(|| Arc::new(Self { access, default, routes }))
+    }
+
+    /// The log of requests that lead to no stage: an access log in JSON, whose form is Tidegate's own.
+    pub fn of_unmatched(target: &str) -> Arc<Self> {
+        let access = Format::parse(UNMATCHED).ok().map(|format| AccessLog { target: target.into(), format });
+        Arc::new(Self { access, default: Execution::default(), routes: HashMap::new() })
     }
 
     /// What a route writes; without one the stage's default.
