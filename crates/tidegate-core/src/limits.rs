@@ -15,6 +15,9 @@ pub const MAX_URL_LENGTH: usize = 4096;
 /// many cookies exceed that behind a custom domain, so this is the decision of this project.
 pub const MAX_HEAD_BYTES: usize = 16 * 1024;
 
+/// Header values of one handshake, in bytes, with the profile of the real service. Source: API Gateway quotas of REST APIs.
+pub const AWS_HEADER_VALUE_BYTES: usize = 10_240;
+
 /// Header lines of one request head.
 pub const MAX_HEADERS: usize = 100;
 

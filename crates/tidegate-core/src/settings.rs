@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::limits;
+use crate::snapshot::Throttle;
 
 /// All settings of one API.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -29,6 +30,10 @@ pub struct Settings {
     pub context: Context,
     /// Access and execution logs.
     pub logs: Logs,
+    /// Quotas of the whole node; those of single APIs do not count.
+    pub limits: Limits,
+    /// What definitions may say; of the whole node.
+    pub control_plane: ControlPlane,
 }
 
 /// `[data_plane]`.
@@ -66,6 +71,9 @@ pub struct DataPlane {
     pub outbound_buffer_bytes: usize,
     /// Further attempts of a `$disconnect` that failed.
     pub disconnect_retries: u32,
+    /// By how much [`Self::idle_timeout`] and [`Self::max_duration`] pass faster, so that a test sees their end in
+    /// seconds; 1 = as written.
+    pub time_scale: u32,
 }
 
 impl Default for DataPlane {
@@ -86,6 +94,7 @@ impl Default for DataPlane {
             per_connection_concurrency: 1,
             outbound_buffer_bytes: 1_048_576,
             disconnect_retries: 0,
+            time_scale: 1,
         }
     }
 }
@@ -355,23 +364,128 @@ impl Default for Logs {
     }
 }
 
+/// `[limits]`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Whose quotas are in force.
+    pub profile: Profile,
+    /// Handshakes, messages and management calls a second, of all APIs together; 0 = any number.
+    pub requests_per_second: u32,
+    /// How many of them may come at once; 0 = as many as in a second.
+    pub requests_burst: u32,
+    /// Handshakes a second, of all APIs together; 0 = any number.
+    pub connects_per_second: u32,
+}
+
+/// `limits.profile`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Profile {
+    /// Tidegate's own, which are wide.
+    #[default]
+    Tidegate,
+    /// Those of the real service, as they are before a customer asks for more.
+    Aws,
+}
+
+impl Limits {
+    /// What is in force where nothing else is written. Source: "Quotas for configuring and running a WebSocket API".
+    pub const AWS: Self = Self {
+        profile: Profile::Aws,
+        requests_per_second: 10_000,
+        requests_burst: 5000,
+        connects_per_second: 500,
+    };
+
+    /// The bucket of all requests, if there is one.
+    pub fn requests(&self) -> Option<Throttle> {
+        let burst = if self.requests_burst > 0 { self.requests_burst } else { self.requests_per_second };
+        throttle(self.requests_per_second, burst)
+    }
+
+    /// The bucket of all handshakes, if there is one. It holds one second's worth.
+    pub fn connects(&self) -> Option<Throttle> {
+        throttle(self.connects_per_second, self.connects_per_second)
+    }
+
+    /// Most bytes that the header values of a handshake may have together, where they are counted apart from the rest of
+    /// its head.
+    pub fn header_value_bytes(&self) -> Option<usize> {
+        (self.profile == Profile::Aws).then_some(limits::AWS_HEADER_VALUE_BYTES)
+    }
+}
+
+fn throttle(rate: u32, burst: u32) -> Option<Throttle> {
+    (rate > 0).then(|| Throttle { rate: f64::from(rate), burst: f64::from(burst) })
+}
+
+/// `[control_plane]`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ControlPlane {
+    /// Authorizers of type `JWT`, and routes `$connect` that use them.
+    pub allow_jwt_authorizer: bool,
+}
+
 impl DataPlane {
     /// Idle limit, if there is one.
     pub fn idle(&self) -> Option<Duration> {
-        seconds(self.idle_timeout)
+        self.scaled(self.idle_timeout)
     }
 
     /// Age limit, if there is one.
     pub fn age(&self) -> Option<Duration> {
-        seconds(self.max_duration)
+        self.scaled(self.max_duration)
+    }
+
+    /// Most that may be taken off [`Self::age`], if anything.
+    pub fn jitter(&self) -> Option<Duration> {
+        self.scaled(self.duration_jitter)
     }
 
     /// Ping interval, if the gateway pings.
     pub fn ping(&self) -> Option<Duration> {
         seconds(self.server_ping_interval)
     }
+
+    fn scaled(&self, value: u64) -> Option<Duration> {
+        let millis = Duration::from_millis(1);
+        seconds(value).map(|time| (time / self.time_scale.max(1)).max(millis))
+    }
 }
 
 fn seconds(value: u64) -> Option<Duration> {
     (value > 0).then(|| Duration::from_secs(value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fixed_times_pass_faster_and_others_do_not() {
+        let mut plane = DataPlane { server_ping_interval: 60, duration_jitter: 60, ..DataPlane::default() };
+        let told = |plane: &DataPlane| [plane.idle(), plane.age(), plane.jitter(), plane.ping()];
+        let millis = |millis: u64| Some(Duration::from_millis(millis));
+        assert_eq!(told(&plane), [millis(600_000), millis(7_200_000), millis(60_000), millis(60_000)]);
+        plane.time_scale = 1000;
+        assert_eq!(told(&plane), [millis(600), millis(7200), millis(60), millis(60_000)]);
+        plane.idle_timeout = 0;
+        assert_eq!(plane.idle(), None);
+        (plane.idle_timeout, plane.time_scale) = (1, u32::MAX);
+        assert_eq!(plane.idle(), millis(1));
+    }
+
+    #[test]
+    fn no_account_has_a_limit_unless_it_is_given_one() {
+        let off = Limits::default();
+        assert_eq!((off.requests(), off.connects(), off.header_value_bytes()), (None, None, None));
+        let some = Limits { requests_per_second: 7, connects_per_second: 3, ..Limits::default() };
+        assert_eq!(some.requests(), Some(Throttle { rate: 7.0, burst: 7.0 }));
+        assert_eq!(some.connects(), Some(Throttle { rate: 3.0, burst: 3.0 }));
+        assert_eq!(Limits::AWS.requests(), Some(Throttle { rate: 10_000.0, burst: 5000.0 }));
+        assert_eq!(Limits::AWS.connects(), Some(Throttle { rate: 500.0, burst: 500.0 }));
+        assert_eq!(Limits::AWS.header_value_bytes(), Some(10_240));
+    }
 }

@@ -43,7 +43,7 @@ use crate::integration::http::Backends;
 use crate::lateness::{LastOverload, Lateness};
 use crate::push::idempotency::Idempotency;
 use crate::registry::Registry;
-use crate::throttle::Throttles;
+use crate::throttle::{AccountLimits, Throttles};
 use crate::timer_wheel::{Kind, TICK, TimerWheel};
 use crate::tokens::Tokens;
 
@@ -141,6 +141,7 @@ pub struct Gateway {
     pub(crate) wheel: Arc<TimerWheel>,
     pub(crate) backends: Backends,
     pub(crate) throttles: Throttles,
+    pub(crate) account: AccountLimits,
     pub(crate) verifier: Verifier,
     /// Pending posts that wait for a handshake to end look again when this is notified.
     pub(crate) handshake_over: tokio::sync::Notify,
@@ -211,6 +212,7 @@ impl Gateway {
             wheel: TimerWheel::new(now_millis()),
             backends: Backends::new(config.backend_tls.clone(), idle),
             throttles: Throttles::default(),
+            account: AccountLimits::new(&config.settings.all.limits, now_millis()),
             verifier,
             handshake_over: tokio::sync::Notify::new(),
             tasks: TaskTracker::new(),
@@ -459,7 +461,7 @@ impl Gateway {
         }
         if now >= handle.age_deadline {
             let mut cause = going_away(close_reason::GOING_AWAY, Diagnosis::CLOSE_MAX_DURATION)
-                .with("limit", settings.max_duration);
+                .with("limit", in_seconds(settings.age().unwrap_or_default()));
             cause.gone = Diagnosis::GONE_MAX_AGE;
             handle.close(cause);
             return;
@@ -478,7 +480,7 @@ impl Gateway {
             let deadline = handle.last_active() + idle.as_millis() as u64;
             if now >= deadline {
                 let mut cause = going_away(close_reason::GOING_AWAY, Diagnosis::CLOSE_IDLE_TIMEOUT)
-                    .with("limit", settings.idle_timeout);
+                    .with("limit", in_seconds(idle));
                 cause.gone = Diagnosis::GONE_IDLE;
                 handle.close(cause);
                 return;
@@ -514,6 +516,11 @@ impl Gateway {
             .chain(expires_at)
             .fold(handle.age_deadline, u64::min)
     }
+}
+
+/// Whole seconds where there are no parts of one.
+fn in_seconds(time: Duration) -> serde_json::Value {
+    if time.subsec_nanos() == 0 { time.as_secs().into() } else { time.as_secs_f64().into() }
 }
 
 /// What tells ids of this installation from those of others; the same for all its processes.

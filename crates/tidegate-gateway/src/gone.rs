@@ -123,7 +123,8 @@ impl Gateway {
                 ..WhyGone::new(diagnosis, if gone.code == 0 { "refused" } else { "closed" })
             };
         }
-        let longest = self.config.settings.all.data_plane.max_duration.saturating_mul(1000);
+        let longest = self.config.settings.all.data_plane.age().unwrap_or_default();
+        let longest = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
         let (diagnosis, state) = match self.registry.origin(id) {
             Origin::Elsewhere => return WhyGone::new(Diagnosis::GONE_UNKNOWN_ID, "unknown"),
             // So many have ended since that its end was forgotten.
@@ -131,7 +132,8 @@ impl Gateway {
             // It had reached its age, and an hour more had passed, before this process began.
             Origin::Earlier
                 if longest > 0
-                    && id.made_at().saturating_add(longest + STALE_AFTER) < self.registry.started_at() =>
+                    && id.made_at().saturating_add(longest).saturating_add(STALE_AFTER)
+                        < self.registry.started_at() =>
             {
                 (Diagnosis::CONNECTIONS_STALE_RECORD, "closed")
             }

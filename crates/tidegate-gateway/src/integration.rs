@@ -1,6 +1,7 @@
 //! Calling what a route names: an HTTP backend, a mock, the gateway's own echo.
 //!
-//! A call that has begun runs to its end or to its timeout, whatever the client does. Nothing is repeated.
+//! A call that has begun runs to its end or to its timeout, whatever the client does. Nothing is repeated, unless
+//! `integration.retries` asks for it.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -164,7 +165,7 @@ pub(crate) async fn call(
     };
     let mut trace = Trace::default();
     // The timeout drops the request and its connection: the answer would be nobody's.
-    let answering = http::call(gateway, backend, call, started, &mut trace);
+    let answering = http::call_again(gateway, backend, call, started, &mut trace);
     let result = tokio::time::timeout(integration.timeout, answering).await;
     let result = result.unwrap_or_else(|_| Err(trace.timed_out(integration.timeout)));
     note(gateway, call, &result, started.elapsed(), Some(&trace));

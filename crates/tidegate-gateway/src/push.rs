@@ -324,6 +324,15 @@ async fn handle(
     if gateway.is_draining() && head.method == Method::POST {
         return Err(Refusal::new(ErrorCode::Draining, Diagnosis::NODE_DRAINING));
     }
+    // After the signature: strangers cannot use up what callers have.
+    if let Err(reached) = gateway.account.admit_request(now_millis()) {
+        let mut refusal = Refusal::new(ErrorCode::PushThrottled, Diagnosis::RATELIMIT_ACCOUNT)
+            .with("of", "account")
+            .with("limit", reached.rate)
+            .with("burst", reached.burst);
+        refusal.reply.headers_mut().insert("x-tidegate-limit", HeaderValue::from_static("rate"));
+        return Err(refusal);
+    }
     let query = head.uri.query().unwrap_or_default();
     let call = Call {
         gateway,

@@ -1,6 +1,14 @@
 //! Causes that only Tidegate knows: its own API, its own session layer.
 
 causes! {
+    RATELIMIT_ACCOUNT "ratelimit.account" 0 "" "G"
+        title "The limit of all APIs together was reached."
+        cause "More handshakes, messages or management calls arrive than `limits.requests_per_second` or \
+            `limits.connects_per_second` allow; with `limits.profile = \"aws\"` these have the service's quotas."
+        proof "The bucket of the account was empty, with its rate and size (`limit`, `burst`)."
+        client "HTTP 429 for a handshake and for a push; on messages the error `Too Many Requests`."
+        fix "Raise the limit, as one would ask AWS for a higher quota, or send fewer messages: one push to a \
+            channel is one request, however many it reaches.";
     USER_BANNED "user.banned" 0 "" "G"
         title "The user, session or token is banned."
         cause "An operator banned it for a time."

@@ -49,6 +49,7 @@ const SINGLE: &[(&str, Said)] = &[
     ("close.access-revoked", ACCESS),
     ("chat.auth-hidden", ACCESS),
     ("ratelimit.stage", LATER),
+    ("ratelimit.account", LATER),
 ];
 
 /// Groups of causes, by the first word of their ids.

@@ -332,6 +332,13 @@ fn choose(
     queued: &Queued,
     now: u64,
 ) -> Result<Chosen, Failure> {
+    if let Err(reached) = gateway.account.admit_request(now) {
+        let detail = "the limit of the account is reached";
+        return Err(Failure::new(ErrorCode::Throttled, Diagnosis::RATELIMIT_ACCOUNT, detail)
+            .with("of", "account")
+            .with("limit", reached.rate)
+            .with("burst", reached.burst));
+    }
     let Some(deployment) = &stage.deployment else {
         return Err(Failure::new(
             ErrorCode::NoRoute,

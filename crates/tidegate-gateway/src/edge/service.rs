@@ -230,6 +230,13 @@ async fn handshake(
         return refuse(gateway, attempt, ErrorCode::UrlTooLong, None, "");
     }
     let headers = request.headers();
+    if let Some(limit) = gateway.config.settings.all.limits.header_value_bytes()
+        && headers.values().map(HeaderValue::len).sum::<usize>() > limit
+    {
+        attempt.note("limit", limit);
+        let detail = "the header values are too large together";
+        return refuse(gateway, attempt, ErrorCode::HeadTooLarge, None, detail);
+    }
     let policy = address.stage.policy.clone();
     let origin = headers.get(ORIGIN).cloned();
     let wants_check = has_item(headers, &ACCESS_CONTROL_REQUEST_HEADERS, CHECK);

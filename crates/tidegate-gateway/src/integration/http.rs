@@ -1,7 +1,7 @@
 //! `HTTP_PROXY`: one event is one HTTP request.
 //!
 //! What is sent and why is in the header tables of the documentation. Redirects are not followed, bodies are
-//! not touched, and no request is repeated after its first byte has left.
+//! not touched, and no request is repeated after its first byte has left, except messages with `integration.retries`.
 
 use std::borrow::Cow;
 use std::io::Write as _;
@@ -36,6 +36,9 @@ mod lane;
 mod pool;
 pub(crate) mod probe;
 mod request;
+mod retry;
+
+pub(super) use self::retry::call_again;
 
 /// Room for the head of a usual request, in bytes.
 const USUAL_HEAD: usize = 768;

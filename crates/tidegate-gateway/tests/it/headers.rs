@@ -70,3 +70,26 @@ async fn a_request_line_always_has_a_path() {
     }
     plane.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_name_the_host_of_the_client_or_the_one_that_is_set() {
+    // 0.4, `context.domain_name`
+    for (set, told) in
+        [(None, "localhost/_aws/execute-api/tide000001"), (Some("ws.example.com"), "ws.example.com")]
+    {
+        let plane = Plane::start_with(|settings| settings.context.domain_name = set.map(str::to_owned)).await;
+        plane.deploy(&crate::harness::Deployed {
+            headers: vec![("x-domain".to_owned(), "context.domainName".to_owned())],
+            ..crate::harness::Deployed::default()
+        });
+        let mut client = plane.connect().await;
+        client.send("hello").await;
+        plane.backend.events("MESSAGE", 1).await;
+        client.close(1000, "").await;
+        plane.backend.events("DISCONNECT", 1).await;
+        let domains: Vec<String> =
+            plane.backend.requests.all().iter().map(|request| request.value("x-domain").to_owned()).collect();
+        assert_eq!(domains, [told; 3]);
+        plane.end().await;
+    }
+}

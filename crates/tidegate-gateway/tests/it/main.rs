@@ -15,6 +15,7 @@ mod seen;
 mod session_layer;
 mod told;
 
+mod account_limits;
 mod admission_order;
 mod apps;
 mod asked_by_clients;
@@ -51,6 +52,7 @@ mod push_to_many;
 mod refused_at_the_edge;
 mod reject_as_close;
 mod remarks;
+mod retries;
 mod slow_reader;
 mod thousand_at_once;
 mod timers;

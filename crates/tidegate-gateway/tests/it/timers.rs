@@ -81,3 +81,17 @@ async fn a_peer_that_answers_pings_stays() {
     assert_eq!(diagnosis(&plane).await, Diagnosis::GONE_CLIENT_CLOSED);
     plane.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fixed_times_pass_faster_on_request() {
+    // AG-16: the service's own limits, ten minutes and two hours, a thousand times as fast.
+    let plane = Plane::start_with(|settings| settings.data_plane.time_scale = 1000).await;
+    let mut client = plane.connect().await;
+    let id = plane.id_of(&client).await;
+    let started = Instant::now();
+    assert_eq!(client.closed().await.expect("a close frame").code.as_u16(), 1001);
+    assert!(started.elapsed() > Duration::from_millis(550), "{:?}", started.elapsed());
+    assert_eq!(plane.disconnect_of(&id).await, (1001, "Going away".to_owned()));
+    assert_eq!(diagnosis(&plane).await, Diagnosis::CLOSE_IDLE_TIMEOUT);
+    plane.end().await;
+}
