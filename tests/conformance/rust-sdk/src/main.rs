@@ -93,11 +93,13 @@ async fn talk(
         tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
     }
     let fill = |pattern: &str| pattern.replace("{api}", api_id).replace("{stage}", "prod").replace("{endpoint}", endpoint);
+    let address = fill(text(given, "management"));
+    let management_url = address.strip_prefix("ws").map_or(address.clone(), |rest| format!("http{rest}"));
     let push = management::Client::from_conf(
         management::Config::builder()
             .region(management::config::Region::new(region))
             .credentials_provider(credentials)
-            .endpoint_url(fill(text(given, "management")))
+            .endpoint_url(management_url)
             .build(),
     );
 
