@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::authorizer::Authorizer;
 use crate::channel::ChannelRules;
 use crate::definition::{self, ApiDefinition, Live, LiveApi, LiveStage};
 use crate::mapping::Mapping;
@@ -15,9 +16,9 @@ use crate::policy::Policy;
 use crate::select::Expression;
 use crate::settings::Settings;
 use crate::snapshot::{
-    Api, Authorization, Deployment, Domain, FunctionUri, HttpIntegration, Integration, IntegrationKind,
-    LambdaIntegration, MockIntegration, Passthrough, ResponseKey, Route, RouteSeen, Snapshot, Stage,
-    StagePolicy, Throttle, UriTemplate,
+    Api, ApiKeySource, Authorization, Deployment, Domain, FunctionUri, HttpIntegration, Integration,
+    IntegrationKind, LambdaIntegration, MockIntegration, Passthrough, ResponseKey, Route, RouteSeen,
+    Snapshot, Stage, StagePolicy, Throttle, UriTemplate,
 };
 use crate::template::Template;
 
@@ -237,14 +238,32 @@ fn compile_route(
         integration,
         is_two_way: selects_response && has_response,
         lacks_route_response: selects_response != has_response,
-        authorization: match route.authorization_type.as_str() {
-            "" | "NONE" if route.api_key_required => Authorization::ApiKey,
-            "" | "NONE" => Authorization::None,
-            _ => Authorization::Unsupported,
-        },
+        authorization: compile_authorization(route, definition),
+        api_key: route.api_key_required.then(|| match definition.api.api_key_selection_expression.as_str() {
+            "$context.authorizer.usageIdentifierKey" => ApiKeySource::Authorizer,
+            _ => ApiKeySource::Header,
+        }),
         required_headers: required("route.request.header."),
         required_query: required("route.request.querystring."),
         seen: RouteSeen::default(),
+    }
+}
+
+/// A check that does not exist refuses everybody instead of letting everybody in.
+fn compile_authorization(route: &definition::Route, definition: &ApiDefinition) -> Authorization {
+    let authorizer = || {
+        let id = route.authorizer_id.as_deref().unwrap_or_default();
+        let known = definition.authorizers.iter().find(|known| known.authorizer_id == id);
+        known.ok_or_else(|| format!("there is no authorizer `{id}`"))
+    };
+    match route.authorization_type.as_str() {
+        "" | "NONE" => Authorization::None,
+        "AWS_IAM" => Authorization::Iam,
+        "CUSTOM" => match authorizer() {
+            Ok(authorizer) => Authorization::Custom(Arc::new(Authorizer::compile(authorizer))),
+            Err(reason) => Authorization::Broken(reason),
+        },
+        other => Authorization::Broken(format!("authorization of type {other} is not supported")),
     }
 }
 

@@ -5,6 +5,7 @@
 //! [`mapping`] (what a backend is told).
 
 pub mod app;
+pub mod authorizer;
 pub mod channel;
 pub mod compile;
 pub mod context;
@@ -17,6 +18,7 @@ pub mod id;
 pub mod identity;
 pub mod journal;
 pub mod json_path;
+pub mod lambda_event;
 pub mod limits;
 pub mod mapping;
 pub mod nearest;
@@ -26,6 +28,7 @@ pub mod origin;
 pub mod policy;
 pub mod port;
 pub mod push;
+pub mod quota;
 pub mod select;
 pub mod settings;
 pub mod signature;

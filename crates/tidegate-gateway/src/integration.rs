@@ -14,6 +14,7 @@ use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::ErrorCode;
 use tidegate_core::id::RequestId;
 use tidegate_core::journal::{Facts, Kind};
+use tidegate_core::lambda_event::Spelling;
 use tidegate_core::notice::{Notice, Place};
 use tidegate_core::snapshot::{Integration, IntegrationKind, Stage};
 
@@ -24,6 +25,7 @@ use crate::gateway::Gateway;
 use self::http::Trace;
 
 mod answer;
+pub(crate) mod aws;
 pub(crate) mod http;
 mod lambda;
 mod mock;
@@ -34,10 +36,14 @@ pub(crate) struct Call<'a> {
     pub(crate) stage: &'a Stage,
     /// Handshake headers: all of them on `$connect`, those kept by a setting later.
     pub(crate) headers: Option<&'a ::http::HeaderMap>,
+    /// How the client wrote the names of the headers; `$connect` only.
+    pub(crate) spelling: Option<&'a Spelling>,
     /// Raw query string of the handshake; `$connect` only.
     pub(crate) query: &'a str,
     /// The message.
     pub(crate) body: &'a str,
+    /// `body` is a binary message as base64.
+    pub(crate) is_base64: bool,
     /// `body` is JSON, as far as the route selection knows.
     pub(crate) is_json: bool,
     /// `X-Forwarded-For` when a trusted proxy stood before the client.
@@ -152,9 +158,7 @@ pub(crate) async fn call(
             return result;
         }
         IntegrationKind::Lambda(function) => {
-            let result =
-                tokio::time::timeout(integration.timeout, lambda::call(gateway, function, call)).await;
-            let result = result.unwrap_or_else(|_| Err(Trace::default().timed_out(integration.timeout)));
+            let result = lambda::call(gateway, function, integration.timeout, call).await;
             note(gateway, call, &result, started.elapsed(), None);
             return result;
         }
@@ -170,6 +174,11 @@ pub(crate) async fn call(
     let result = result.unwrap_or_else(|_| Err(trace.timed_out(integration.timeout)));
     note(gateway, call, &result, started.elapsed(), Some(&trace));
     result
+}
+
+/// The failure of a call that has not ended within its limit.
+pub(crate) fn timed_out(limit: Duration) -> Failure {
+    Trace::default().timed_out(limit)
 }
 
 /// The failure of a route whose application is not switched on.
@@ -387,8 +396,10 @@ pub(crate) async fn try_disconnect(gateway: &Gateway, ended: &Ended<'_>) -> Resu
         event: &event,
         stage: &stage,
         headers: ended.kept_headers,
+        spelling: None,
         query: "",
         body: "",
+        is_base64: false,
         is_json: false,
         forwarded_for: None,
         client_ref: ended.client_ref,

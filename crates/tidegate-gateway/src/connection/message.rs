@@ -95,7 +95,8 @@ pub(crate) fn begin(gateway: &Arc<Gateway>, handle: &Arc<Handle>, queued: Queued
             conclude_app(&gateway, &handle, reply, place, size);
         }));
     }
-    let message = Message { stage, route, place, event, is_json, remark, text: queued.text };
+    let Queued { text, is_base64, .. } = queued;
+    let message = Message { stage, route, place, event, is_json, remark, text, is_base64 };
     if let Some(result) =
         integration::answer_at_once(gateway, &message.route.integration, &message.call(handle))
     {
@@ -153,6 +154,8 @@ struct Message {
     is_json: bool,
     remark: Option<Box<Remark>>,
     text: String,
+    /// `text` is a binary message.
+    is_base64: bool,
 }
 
 /// Where a message goes.
@@ -168,8 +171,10 @@ impl Message {
             event: &self.event,
             stage: &self.stage,
             headers: handle.kept_headers.as_deref(),
+            spelling: None,
             query: "",
             body: &self.text,
+            is_base64: self.is_base64,
             is_json: self.is_json,
             forwarded_for: None,
             client_ref: handle.client_ref.as_ref(),
@@ -302,8 +307,10 @@ pub(super) async fn tell(
         event: &event,
         stage,
         headers: handle.kept_headers.as_deref(),
+        spelling: None,
         query: "",
         body,
+        is_base64: false,
         is_json: true,
         forwarded_for: None,
         client_ref: handle.client_ref.as_ref(),
