@@ -21,12 +21,12 @@ if OWN:
     os.environ["AWS_CONFIG_FILE"] = os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
 
 from harness.backend import Backend  # noqa: E402
-from harness.gateway import Gateway  # noqa: E402
+from harness.gateway import Gateway, unused_tcp_port  # noqa: E402
 from suite import report as reports  # noqa: E402
 from suite import target as targets  # noqa: E402
 from suite.api import Api  # noqa: E402
 from suite.checks import FEATURES  # noqa: E402
-from suite.functions import Functions  # noqa: E402
+from suite.functions import DynamoDb, Functions  # noqa: E402
 
 
 # -- the target ---------------------------------------------------------------------------
@@ -53,11 +53,13 @@ def shared_target(tmp_path_factory):
     if given:
         yield given
         return
-    directory = tmp_path_factory.mktemp("gateway")
-    gateway = start(directory, Functions.settings(directory))
+    dynamodb = DynamoDb(unused_tcp_port())
+    gateway = start(tmp_path_factory.mktemp("gateway"), Functions.settings(dynamodb.port))
     target = targets.of_gateway(gateway)
+    target.extra["dynamodb"] = dynamodb
     yield target
     stop(gateway)
+    dynamodb.stop()
 
 
 @pytest.fixture
@@ -132,9 +134,9 @@ def control(target):
 
 
 @pytest.fixture(scope="session")
-def functions(shared_target, tmp_path_factory):
+def functions(shared_target):
     """The suite's Lambda functions, by name."""
-    deployed = Functions(shared_target, tmp_path_factory)
+    deployed = Functions(shared_target)
     yield deployed
     deployed.remove()
 

@@ -50,8 +50,11 @@ class Target:
         with _creating:  # creating clients is not safe for threads
             return boto3.client(service, endpoint_url=endpoint, region_name=self.region, config=Config(**config), verify=self.ca, **given)
 
-    def control_client(self, **options):
-        return self.client("apigatewayv2", self.control, **options)
+    def control_client(self):
+        """One for all: making a client takes longer than most calls."""
+        if "control" not in self.extra:
+            self.extra["control"] = self.client("apigatewayv2", self.control)
+        return self.extra["control"]
 
     def keys(self):
         """Access key, secret and session token, for what no SDK would send."""
