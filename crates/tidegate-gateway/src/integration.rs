@@ -1,4 +1,4 @@
-//! Calling what a route names: an HTTP backend, a mock, the gateway's own echo.
+//! Calling what a route names: an HTTP backend, a function, the gateway's own echo, with templates or without.
 //!
 //! A call that has begun runs to its end or to its timeout, whatever the client does. Nothing is repeated, unless
 //! `integration.retries` asks for it.
@@ -28,9 +28,10 @@ mod answer;
 pub(crate) mod aws;
 pub(crate) mod http;
 mod lambda;
-mod mock;
+mod transformed;
 
 /// One call.
+#[derive(Clone, Copy)]
 pub(crate) struct Call<'a> {
     pub(crate) event: &'a Event,
     pub(crate) stage: &'a Stage,
@@ -44,6 +45,8 @@ pub(crate) struct Call<'a> {
     pub(crate) body: &'a str,
     /// `body` is a binary message as base64.
     pub(crate) is_base64: bool,
+    /// What goes to the backend in place of `body`: made by a template. Then the client's handshake does not go along.
+    pub(crate) payload: Option<&'a [u8]>,
     /// `body` is JSON, as far as the route selection knows.
     pub(crate) is_json: bool,
     /// `X-Forwarded-For` when a trusted proxy stood before the client.
@@ -133,7 +136,7 @@ pub(crate) fn answer_at_once(
 ) -> Option<Result<Answer, Failure>> {
     let result = match &integration.kind {
         IntegrationKind::Echo => Ok(Answer::new(200, Bytes::from(call.body.to_owned()))),
-        IntegrationKind::Mock(mock) => mock::call(mock, call),
+        IntegrationKind::Transformed(integration) => transformed::at_once(integration, call)?,
         IntegrationKind::Broken(reason) => {
             Err(Failure::new(ErrorCode::Misconfigured, Diagnosis::INTEGRATION_MISSING, reason.clone()))
         }
@@ -152,6 +155,15 @@ pub(crate) async fn call(
     let started = Instant::now();
     let backend = match &integration.kind {
         IntegrationKind::Http(backend) => backend,
+        IntegrationKind::Transformed(transformed) => {
+            let mut trace = Trace::default();
+            // Boxed: larger than the others.
+            let answering = Box::pin(transformed::call(gateway, transformed, call, started, &mut trace));
+            let result = tokio::time::timeout(integration.timeout, answering).await;
+            let result = result.unwrap_or_else(|_| Err(trace.timed_out(integration.timeout)));
+            note(gateway, call, &result, started.elapsed(), Some(&trace));
+            return result;
+        }
         IntegrationKind::App(name) => {
             let result = call_app(gateway, name, call).await;
             note(gateway, call, &result, started.elapsed(), None);
@@ -400,6 +412,7 @@ pub(crate) async fn try_disconnect(gateway: &Gateway, ended: &Ended<'_>) -> Resu
         query: "",
         body: "",
         is_base64: false,
+        payload: None,
         is_json: false,
         forwarded_for: None,
         client_ref: ended.client_ref,

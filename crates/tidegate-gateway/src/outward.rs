@@ -113,6 +113,7 @@ impl Gateway {
             query: "",
             body,
             is_base64: false,
+            payload: None,
             is_json: true,
             forwarded_for: None,
             client_ref: None,

@@ -170,6 +170,7 @@ impl Gateway {
             query: "",
             body: if probe.is_connect { "" } else { "{}" },
             is_base64: false,
+            payload: None,
             is_json: true,
             forwarded_for: None,
             client_ref: None,
