@@ -5,25 +5,15 @@ import json
 import re
 
 import pytest
+from harness.backend import Reply
 from suite.api import DEFAULT, refused
 from suite.checks import check
 
 RAW = "boto3, raw WebSocket client, MOCK integrations"
-ECHO = '{"statusCode": 200}'
 MESSAGE = '{"action":"t","name":"Ann","n":7,"pi":3.5,"yes":true,"no":null,"list":[3,1,2],"tags":["a","b"],"o":{"k":"v","x":{"y":"deep"}},"quote":"it\'s \\"so\\"","price":"$5"}'
 
 
-def render(new_api, template, message=MESSAGE, **stage):
-    """What a template makes of a message: it is a response template of a MOCK integration whose request passes the message on."""
-    api = new_api()
-    # The body that the response template sees is the message: the request template is evaluated for the status only.
-    api.mock("$default", template).deploy(**stage)
-    with api.connect() as ws:
-        ws.text(message)
-        return ws.message()
-
-
-# (name, request template that yields {"statusCode": N}, whether it must be 200): a MOCK integration's request template sees the message.
+# (what, template, what it must make of the message)
 REFERENCES = [
     ("plain", "$n", "7"), ("braces", "${n}x", "7x"), ("silent and unknown", "[$!nothing]", "[]"), ("unknown prints itself", "[$nothing]", "[$nothing]"),
     ("braces and unknown", "[${nothing}]", "[${nothing}]"), ("property", "$o.k", "v"), ("properties", "$o.x.y", "deep"), ("index", "$list[0]", "3"),
@@ -68,71 +58,78 @@ INPUT = [
 PRELUDE = "".join(f"#set(${name} = $input.path('$.{name}'))" for name in ("name", "n", "list", "tags", "o", "quote", "price"))
 
 
-def http_render(new_api, template, **stage):
-    """What a request template makes of the message, as the HTTP backend gets it."""
+def rendered(new_api, cases, **stage):
+    """What request templates make of the message: a route for each, whose HTTP backend echoes what it gets."""
     api = new_api()
-    api.http("$default", kind="HTTP", parameters={}, RequestTemplates={"$default": template}, TemplateSelectionExpression=DEFAULT)
-    api.response("$default")
+    for index, (_, template, _) in enumerate(cases):
+        api.http(
+            f"t{index}", path="/echo", kind="HTTP", parameters={}, two_way=True, RequestTemplates={"$default": PRELUDE + template}, TemplateSelectionExpression=DEFAULT
+        )
+        api.response(f"t{index}")
     api.deploy(**stage)
+    api.backend.on("/echo", hook=lambda request: Reply(body=request.body))
     with api.connect() as ws:
-        ws.text(MESSAGE)
-        return api.backend.wait(1)[0].text
+        for index, (what, template, wanted) in enumerate(cases):
+            ws.text(MESSAGE.replace('"t"', f'"t{index}"', 1))
+            yield what, template, ws.message().replace(f'"t{index}"', '"t"', 1), wanted
 
 
-def cases(group):
-    return pytest.mark.parametrize("template,wanted", [case[1:] for case in group], ids=[case[0] for case in group])
+def all_right(results):
+    wrong = [f"{what}: {template!r} gave {have!r}, not {wanted!r}" for what, template, have, wanted in results if have != wanted]
+    assert not wrong, "\n" + "\n".join(wrong)
 
 
-HOW = "boto3, raw WebSocket client, recording HTTP server behind an `HTTP` integration"
+HOW = "boto3, raw WebSocket client, recording HTTP server behind `HTTP` integrations"
 
 
-@check(20, feature="templates", needs=["backend"], how=HOW, what="References: `$x`, `${x}`, `$!x`, properties, indexes, keys, method calls; an unknown one prints itself, a quiet one nothing")
-@cases(REFERENCES)
-def test_references(new_api, template, wanted):
+@check(20, feature="templates", needs=["backend"], how=HOW, what=f"References, {len(REFERENCES)} forms: `$x`, `${{x}}`, `$!x`, properties, indexes, keys, method calls; an unknown one prints itself, a quiet one nothing")
+def test_references(new_api):
     # AG-20
-    assert http_render(new_api, PRELUDE + template) == wanted
+    all_right(rendered(new_api, REFERENCES))
 
 
-@check(20, feature="templates", needs=["backend"], how=HOW, what="Directives: `#set`, `#if`, `#elseif`, `#else`, `#foreach` with its variables, `#break`, `#stop`, comments, literal blocks")
-@cases(DIRECTIVES)
-def test_directives(new_api, template, wanted):
+@check(20, feature="templates", needs=["backend"], how=HOW, what=f"Directives, {len(DIRECTIVES)} forms: `#set`, `#if`, `#elseif`, `#else`, `#foreach` with its variables, `#break`, `#stop`, comments, literal blocks")
+def test_directives(new_api):
     # AG-20
-    assert http_render(new_api, PRELUDE + template) == wanted
+    all_right(rendered(new_api, DIRECTIVES))
 
 
-@check(20, feature="templates", needs=["backend"], how=HOW, what="Operators: comparisons, logic, arithmetic, ranges, lists, maps, texts with and without interpolation")
-@cases(OPERATORS)
-def test_operators(new_api, template, wanted):
+@check(20, feature="templates", needs=["backend"], how=HOW, what=f"Operators, {len(OPERATORS)} forms: comparisons, logic, arithmetic, ranges, lists, maps, texts with and without interpolation")
+def test_operators(new_api):
     # AG-20
-    assert http_render(new_api, PRELUDE + template) == wanted
+    all_right(rendered(new_api, OPERATORS))
 
 
-@check(20, feature="templates", needs=["backend"], how=HOW, what="Methods of texts, lists and maps")
-@cases(METHODS)
-def test_methods(new_api, template, wanted):
+@check(20, feature="templates", needs=["backend"], how=HOW, what=f"Methods of texts, lists and maps, {len(METHODS)} forms")
+def test_methods(new_api):
     # AG-20
-    assert http_render(new_api, PRELUDE + template) == wanted
+    all_right(rendered(new_api, METHODS))
 
 
-@check(20, feature="templates", needs=["backend"], how=HOW, what="`$input.json`, `.path`, `.body`; `$util.escapeJavaScript`, `.parseJson`, `.urlEncode`, `.urlDecode`, `.base64Encode`, `.base64Decode`")
-@cases(INPUT)
-def test_input_and_util(new_api, template, wanted):
+@check(
+    20, feature="templates", needs=["backend"], how=HOW,
+    what=f"`$input` and `$util`, {len(INPUT)} forms: `.json`, `.path`, `.body`; `.escapeJavaScript`, `.parseJson`, `.urlEncode`, `.urlDecode`, `.base64Encode`, `.base64Decode`",
+)
+def test_input_and_util(new_api):
     # AG-20
-    assert http_render(new_api, PRELUDE + template) == wanted
+    all_right(rendered(new_api, INPUT))
 
 
 @check(20, feature="templates", needs=["backend"], how=HOW, what="`$context` and `$stageVariables` in all their spellings")
 def test_context_and_stage_variables(new_api):
     # AG-20
     template = "$context.routeKey|$context.eventType|$context.stage|$stageVariables.tier|$stageVariables['tier']|${stageVariables['tier']}|[$!context.nope]"
-    assert http_render(new_api, template, StageVariables={"tier": "gold"}) == "$default|MESSAGE|prod|gold|gold|gold|[]"
+    all_right(rendered(new_api, [("all", template, "t0|MESSAGE|prod|gold|gold|gold|[]")], StageVariables={"tier": "gold"}))
 
 
 @check(20, feature="templates", how=RAW, what="The heartbeat: a route without backend whose response template answers with `$context` and `$stageVariables`")
 def test_heartbeat(new_api):
     # AG-20
-    text = render(new_api, '{"pong": $context.requestTimeEpoch, "tier": "$stageVariables.tier", "route": "$context.routeKey"}', StageVariables={"tier": "gold"})
-    pong = json.loads(text)
+    api = new_api().mock("$default", '{"pong": $context.requestTimeEpoch, "tier": "$stageVariables.tier", "route": "$context.routeKey"}')
+    api.deploy(StageVariables={"tier": "gold"})
+    with api.connect() as ws:
+        ws.text("ping")
+        pong = ws.json()
     assert re.fullmatch(r"\d{13}", str(pong["pong"])) and (pong["tier"], pong["route"]) == ("gold", "$default")
 
 
