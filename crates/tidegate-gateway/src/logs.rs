@@ -13,7 +13,7 @@ use std::time::Duration;
 use http::Request;
 use parking_lot::Mutex;
 use tidegate_core::access_log::{AuthorizerCall, Called, Failed, Phase, Record};
-use tidegate_core::context::{Authorized, Caller, Event, EventKind, SessionFacts};
+use tidegate_core::context::{Authorized, Caller, Event, EventKind, SessionFacts, error_body};
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::ErrorCode;
 use tidegate_core::id::RequestId;
@@ -257,7 +257,7 @@ pub(crate) fn failed(gateway: &Gateway, log: &Log, event: &Event, failure: &Fail
     writer.begin(event);
     writer.failed(failure.code, &failure.detail);
     writer.gateway_response(failure.code, status, || {
-        frame(message, event.connection.connection_id, event.request_id)
+        error_body(message, event.connection.connection_id, "requestId", event.request_id)
     });
     writer.message_sent(event, status);
     let told = Failed::of(failure.code).map(|failed| Failed { message, ..failed });
@@ -452,8 +452,9 @@ pub(crate) fn handshake_refused(
     let request_id = attempt.request_id();
     let called = log.called.lock().clone();
     let (authorized, session) = (log.authorized.lock().clone(), log.session.lock().clone());
-    let told = reply.and_then(message_of);
     let row = code.row();
+    // The texts of other refusals may repeat what the client sent: signatures, for one.
+    let told = reply.filter(|_| code == ErrorCode::MissingParameters).and_then(message_of);
     let message = told.as_deref().unwrap_or(row.message);
 
     let writer = Writer::new(gateway, &log, Some("$connect"), connection_id, request_id);
@@ -463,9 +464,9 @@ pub(crate) fn handshake_refused(
         ErrorCode::BackendRefused => writer.completed(status, reply.and_then(body_of).as_ref()),
         _ => {
             writer.failed(code, detail);
-            writer.gateway_response(code, status, || match reply.and_then(body_of) {
-                Some(body) => String::from_utf8_lossy(&body).into_owned(),
-                None => format!(r#"{{"message":{}}}"#, serde_json::Value::from(message)),
+            writer.gateway_response(code, status, || match connection_id {
+                Some(id) => error_body(message, id, "requestId", request_id),
+                None => body_with(message),
             });
         }
     }
@@ -523,14 +524,12 @@ pub(crate) fn managed(gateway: &Gateway, log: &Log, call: &Management<'_>) {
     let route_key = log.asked.route_key.as_deref();
     let writer = Writer::new(gateway, log, route_key, place.connection_id, request_id);
     writer.begin_request();
-    let message = refused.map(|(code, _)| message_of(reply).unwrap_or_else(|| code.row().message.to_owned()));
     match refused {
         None => writer.completed(status, None),
         Some((code, diagnosis)) => {
             writer.failed(*code, diagnosis.as_str());
-            writer.gateway_response(*code, status, || {
-                body_of(reply).map(|body| String::from_utf8_lossy(&body).into_owned()).unwrap_or_default()
-            });
+            // The text of the table: that of the answer may repeat headers and what should have been signed.
+            writer.gateway_response(*code, status, || body_with(code.row().message));
         }
     }
     let account = &gateway.config.account_id;
@@ -544,7 +543,6 @@ pub(crate) fn managed(gateway: &Gateway, log: &Log, call: &Management<'_>) {
         }),
         ..Authorized::default()
     });
-    let failed = refused.and_then(|(code, _)| Failed::of(code));
     let record = Record {
         connection_id: place.connection_id,
         event_type: CONNECTION_API,
@@ -552,7 +550,7 @@ pub(crate) fn managed(gateway: &Gateway, log: &Log, call: &Management<'_>) {
         request_id: Some(request_id),
         status: Some(status),
         authorized: authorized.as_ref(),
-        failed: failed.map(|failed| Failed { message: message.as_deref().unwrap_or_default(), ..failed }),
+        failed: refused.and_then(|(code, _)| Failed::of(code)),
         ..log.record()
     };
     log.write(gateway, &record);
@@ -591,10 +589,13 @@ fn body_of(reply: &Reply) -> Option<bytes::Bytes> {
 /// The text that the client reads.
 fn message_of(reply: &Reply) -> Option<String> {
     let body: serde_json::Value = serde_json::from_slice(&body_of(reply)?).ok()?;
-    let message = body.get("message").or_else(|| body.get("Message"))?;
-    Some(message.as_str()?.to_owned())
+    Some(body.get("message")?.as_str()?.to_owned())
 }
 
-fn frame(message: &str, connection_id: tidegate_core::id::ConnectionId, request_id: RequestId) -> String {
-    tidegate_core::context::error_body(message, connection_id, "requestId", request_id)
+/// The body of an answer with this text; empty ones have none.
+fn body_with(message: &str) -> String {
+    match message {
+        "" => String::new(),
+        message => format!(r#"{{"message":{}}}"#, serde_json::Value::from(message)),
+    }
 }
