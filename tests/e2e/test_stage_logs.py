@@ -110,6 +110,8 @@ def test_refusals_and_management_calls_have_lines(gateway, backend):
     connection = backend.wait(1)[0].connection_id
     for message in ('{"action":"join"}', '{"action":"join"}', '{"action":"none"}'):
         ws.text(message)
+    # The frames of two refusals.
+    assert [json.loads(ws.message())["message"] for _ in range(2)] == ["Too Many Requests", "Forbidden"]
     assert api.post(connection, b"x" * 131073).status == 413
     management = api.management(retries=False)
     with refused("GoneException", 410):
