@@ -3,12 +3,18 @@
 SHELL := /bin/bash
 CARGO ?= cargo
 
-.PHONY: dev test format lint unit client end-to-end screenshots conformance conformance-short manual bench fuzz
+.PHONY: dev test set-up format lint unit client end-to-end screenshots conformance conformance-short manual bench fuzz
 
 dev:
 	$(CARGO) run --quiet -p tidegate -- dev $(ARGS)
 
-test: format lint unit client conformance-short end-to-end
+# What the end-to-end tests need is fetched while the compiler works.
+test: format
+	$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint set-up
+	$(MAKE) --no-print-directory unit client conformance-short end-to-end
+
+set-up:
+	tests/e2e/setup.sh
 
 format:
 	$(CARGO) fmt --all --check
@@ -28,13 +34,11 @@ client:
 end-to-end:
 	$(CARGO) build --quiet -p tidegate
 	$(CARGO) build --quiet -p tidegate-backend --examples
-	tests/e2e/run.sh -q -n 2 --dist loadfile $(SIDE_BY_SIDE)
-	tests/e2e/run.sh -q $(SIDE_BY_SIDE:%=--ignore=%)
+	tests/e2e/run.sh -q -n 3 --dist loadfile $(MEASURING:%=--ignore=%)
+	tests/e2e/run.sh -q -n 2 --dist loadfile $(MEASURING)
 
-# Files whose tests wait for others most of the time and measure nothing: two at a time.
-SIDE_BY_SIDE := $(addprefix test_,$(addsuffix .py,admin backends browser chat chat_browser chat_reference control django doctor_api \
-	doctor_domain doctor_statistics domains example_pages first_time frames handshake js login mapping readme routing sdk sign why_chat \
-	why_connecting why_control why_django why_messages why_proxy why_pushes why_requests stage_logs))
+# Files whose tests measure time or load the machine; in all others tests wait for others most of the time.
+MEASURING := $(addprefix test_,$(addsuffix .py,alerts false_alarms faults why_node))
 
 # The pictures of the example pages in the manual.
 screenshots:

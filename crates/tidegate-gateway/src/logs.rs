@@ -7,7 +7,7 @@ mod execution;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use http::Request;
@@ -16,11 +16,12 @@ use tidegate_core::access_log::{AuthorizerCall, Called, Failed, Phase, Record};
 use tidegate_core::context::{Authorized, Caller, Event, EventKind, SessionFacts, error_body};
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::ErrorCode;
+use tidegate_core::function::Invoked;
 use tidegate_core::id::RequestId;
 use tidegate_core::log::StageLogs;
 use tidegate_core::notice::Place;
 use tidegate_core::settings::Settings;
-use tidegate_core::snapshot::Stage;
+use tidegate_core::snapshot::{FunctionName, Stage};
 
 use self::execution::Writer;
 use crate::clock::now_millis;
@@ -46,8 +47,6 @@ pub(crate) struct EventLog {
     asked: Asked,
     /// The first lines have been written.
     is_begun: AtomicBool,
-    /// The call goes to somebody outside, and has been told as such.
-    has_endpoint: AtomicBool,
     called: Mutex<Option<Called>>,
     authorized: Mutex<Option<Arc<Authorized>>>,
     session: Mutex<Option<SessionFacts>>,
@@ -97,7 +96,6 @@ impl EventLog {
             began: now_millis(),
             asked,
             is_begun: AtomicBool::new(false),
-            has_endpoint: AtomicBool::new(false),
             called: Mutex::new(None),
             authorized: Mutex::new(None),
             session: Mutex::new(None),
@@ -206,7 +204,6 @@ pub(crate) fn sending_http(gateway: &Gateway, call: &Call<'_>, uri: &http::Uri, 
 fn sending(gateway: &Gateway, log: &EventLog, event: &Event, uri: &str, head: &[u8], body: &str) {
     let writer = Writer::of_event(gateway, log, event);
     writer.begin(event);
-    log.has_endpoint.store(true, Ordering::Relaxed);
     writer.sending(uri, head, body);
 }
 
@@ -219,23 +216,44 @@ pub(crate) fn called(
 ) {
     let Some(log) = call.log else { return };
     let latency_ms = Some(duration.as_millis() as u64);
+    // What the service in between has said, where there is one.
+    let of_service = log.called.lock().take().filter(|called| called.latency_ms.is_none()).unwrap_or_default();
     let called = match result {
-        Ok(answer) => Called { status: Some(answer.status), latency_ms, ..Called::default() },
+        Ok(answer) => Called { status: Some(answer.status), latency_ms, ..of_service },
         Err(failure) => {
             let error = Some(failure.detail.clone().into_owned()).filter(|detail| !detail.is_empty());
-            Called { latency_ms, error, ..Called::default() }
+            Called { latency_ms, error, ..of_service }
         }
     };
     *log.called.lock() = Some(called);
     log.authorized.lock().clone_from(&call.event.authorized);
     log.session.lock().clone_from(&call.event.session);
+    Writer::of_event(gateway, log, call.event).begin(call.event);
+}
+
+/// A backend has answered; templates have not been asked yet.
+pub(crate) fn received(gateway: &Gateway, call: &Call<'_>, answer: &Answer, duration: Duration) {
+    let Some(log) = call.log else { return };
+    Writer::of_event(gateway, log, call.event).received(answer.status, &answer.headers, &answer.body, duration);
+}
+
+/// A function is about to be called.
+pub(crate) fn sending_function(gateway: &Gateway, call: &Call<'_>, function: &FunctionName, payload: &[u8]) {
+    let Some(log) = call.log else { return };
+    sending(gateway, log, call.event, &function.arn, b"", &String::from_utf8_lossy(payload));
+}
+
+/// A function has answered, or failed on its own.
+pub(crate) fn invoked(gateway: &Gateway, call: &Call<'_>, invoked: &Invoked, duration: Duration) {
+    let Some(log) = call.log else { return };
+    *log.called.lock() = Some(Called {
+        service_status: Some(invoked.status),
+        request_id: invoked.request_id.clone(),
+        ..Called::default()
+    });
     let writer = Writer::of_event(gateway, log, call.event);
-    writer.begin(call.event);
-    if let Ok(answer) = result
-        && log.has_endpoint.swap(false, Ordering::Relaxed)
-    {
-        writer.received(answer, duration);
-    }
+    writer.received(invoked.status, &http::HeaderMap::new(), &invoked.payload, duration);
+    writer.invoked(invoked);
 }
 
 /// A message was handled, whatever its integration answered.
@@ -419,9 +437,12 @@ enum PhaseName {
     Authenticate,
 }
 
+fn area_of(diagnosis: Diagnosis) -> &'static str {
+    diagnosis.as_str().split('.').next().unwrap_or_default()
+}
+
 fn phase_of(code: ErrorCode, diagnosis: Diagnosis) -> Option<PhaseName> {
-    let area = diagnosis.as_str().split('.').next().unwrap_or_default();
-    match area {
+    match area_of(diagnosis) {
         "authorizer" => Some(PhaseName::Authorizer),
         "apikey" | "management" | "iam" => Some(PhaseName::Authorize),
         "jwt" | "token" | "session" | "cookie" => Some(PhaseName::Authenticate),
@@ -454,7 +475,9 @@ pub(crate) fn handshake_refused(
     let (authorized, session) = (log.authorized.lock().clone(), log.session.lock().clone());
     let row = code.row();
     // The texts of other refusals may repeat what the client sent: signatures, for one.
-    let told = reply.filter(|_| code == ErrorCode::MissingParameters).and_then(message_of);
+    let area = area_of(diagnosis);
+    let is_own = code == ErrorCode::MissingParameters || matches!(area, "authorizer" | "apikey");
+    let told = reply.filter(|_| is_own).and_then(message_of);
     let message = told.as_deref().unwrap_or(row.message);
 
     let writer = Writer::new(gateway, &log, Some("$connect"), connection_id, request_id);

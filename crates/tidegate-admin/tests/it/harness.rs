@@ -125,6 +125,9 @@ impl Node {
             probe: true,
             logs: Arc::new(tidegate_core::log::NoLogs),
             functions: None,
+            aws: tidegate_gateway::AwsConfig::default(),
+            usage_plans: tidegate_gateway::UsagePlans::default(),
+            signature_clock: tidegate_gateway::SignatureClock::default(),
             mounts: Vec::new(),
             drain_spread: Duration::ZERO,
         };

@@ -106,7 +106,8 @@ pub(crate) fn begin(gateway: &Arc<Gateway>, handle: &Arc<Handle>, queued: Queued
             conclude_app(&gateway, &handle, reply, place, size);
         }));
     }
-    let message = Message { stage, route, place, event, is_json, remark, text: queued.text, log };
+    let Queued { text, is_base64, .. } = queued;
+    let message = Message { stage, route, place, event, is_json, remark, text, is_base64, log };
     if let Some(result) =
         integration::answer_at_once(gateway, &message.route.integration, &message.call(handle))
     {
@@ -165,6 +166,8 @@ struct Message {
     remark: Option<Box<Remark>>,
     text: String,
     log: Log,
+    /// `text` is a binary message.
+    is_base64: bool,
 }
 
 /// Where a message goes.
@@ -180,8 +183,11 @@ impl Message {
             event: &self.event,
             stage: &self.stage,
             headers: handle.kept_headers.as_deref(),
+            spelling: None,
             query: "",
             body: &self.text,
+            is_base64: self.is_base64,
+            payload: None,
             is_json: self.is_json,
             forwarded_for: None,
             client_ref: handle.client_ref.as_ref(),
@@ -318,8 +324,11 @@ pub(super) async fn tell(
         event: &event,
         stage,
         headers: handle.kept_headers.as_deref(),
+        spelling: None,
         query: "",
         body,
+        is_base64: false,
+        payload: None,
         is_json: true,
         forwarded_for: None,
         client_ref: handle.client_ref.as_ref(),

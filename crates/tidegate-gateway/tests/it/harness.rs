@@ -72,6 +72,9 @@ pub(crate) struct Setup {
     pub(crate) debug_clients: Vec<Network>,
     pub(crate) functions: Option<Arc<dyn tidegate_core::function::FunctionRunner>>,
     pub(crate) logs: Arc<dyn LogSink>,
+    pub(crate) aws: tidegate_gateway::AwsConfig,
+    pub(crate) usage_plans: tidegate_gateway::UsagePlans,
+    pub(crate) signature_clock: tidegate_gateway::SignatureClock,
     pub(crate) mounts: Vec<tidegate_core::app::Mount>,
     pub(crate) drain_spread: Duration,
 }
@@ -87,6 +90,9 @@ impl Default for Setup {
             debug_clients: Vec::new(),
             functions: None,
             logs: Arc::new(NoLogs),
+            aws: tidegate_gateway::AwsConfig::default(),
+            usage_plans: tidegate_gateway::UsagePlans::default(),
+            signature_clock: tidegate_gateway::SignatureClock::default(),
             mounts: Vec::new(),
             drain_spread: Duration::from_secs(5),
         }
@@ -205,6 +211,9 @@ impl Plane {
             debug_clients,
             functions,
             logs,
+            aws,
+            usage_plans,
+            signature_clock,
             mounts,
             drain_spread,
         } = setup;
@@ -233,6 +242,9 @@ impl Plane {
             probe: true,
             logs,
             functions,
+            aws,
+            usage_plans,
+            signature_clock,
             mounts,
             drain_spread,
         };
