@@ -17,6 +17,7 @@ mod cli;
 mod command;
 mod config;
 mod demo;
+mod functions;
 mod metrics;
 mod observe;
 mod output;
