@@ -2,10 +2,13 @@
 
 import json
 import os
+import sys
+from pathlib import Path
 
 import pytest
 from websockets.sync.client import connect as ws_connect
 
+from harness import aws
 from harness.functions import Functions, InvokeApi, make_api
 from harness.gateway import REGION
 from harness.wait import until
@@ -274,3 +277,61 @@ def test_a_function_that_nobody_has(start_gateway):
     nobody = make_api(gateway, function="nobody").open()
     assert (nobody.status, nobody.reply.json["message"]) == (502, "Internal server error")
     gateway.wait_log("there is no function nobody here")
+
+
+def test_invoke_api(start_gateway, functions):
+    """boto3's Lambda client against the functions of this machine: result, error, event, dry run, refusals."""
+    gateway = start_gateway(functions.config())
+    client = aws.client("lambda", gateway.admin_url, retries=False)
+    event = {"requestContext": {"eventType": "MESSAGE"}, "body": '{"do": "echo"}'}
+
+    def invoke(function="chat", payload=event, **options):
+        return client.invoke(FunctionName=function, Payload=json.dumps(payload), **options)
+
+    answer = invoke()
+    assert (answer["StatusCode"], json.loads(answer["Payload"].read())["body"]) == (200, '{"do": "echo"}')
+    assert answer["ExecutedVersion"] == "$LATEST" and "FunctionError" not in answer
+    arn = f"arn:aws:lambda:{REGION}:000000000000:function:chat"
+    raised = invoke(arn, {**event, "body": '{"do": "raise"}'})
+    assert (raised["FunctionError"], json.loads(raised["Payload"].read())["errorType"]) == ("Unhandled", "ValueError")
+    assert invoke(InvocationType="DryRun")["StatusCode"] == 204
+    n_before = len(functions.notes())
+    assert invoke(InvocationType="Event")["StatusCode"] == 202
+    until(lambda: len(functions.notes()) == n_before + 1, "the event ran")
+    with aws.refused("ResourceNotFoundException", 404, f"Function not found: {arn.replace('chat', 'nobody')}"):
+        invoke("nobody")
+    with aws.refused("UnrecognizedClientException", 403):
+        stranger = aws.client("lambda", gateway.admin_url, access_key="AKIASTRANGER", secret="x")
+        stranger.invoke(FunctionName="chat", Payload=b"{}")
+
+
+def test_dev_with_a_handler(start_gateway, tmp_path, monkeypatch):
+    """`tidegate dev --lambda app.handler`: the function behind all three routes, its answers to the client."""
+    monkeypatch.setenv("PATH", f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}")
+    folder = tmp_path / "gateway0"
+    folder.mkdir()
+    (folder / "app.py").write_text("def handler(event, context):\n    return {'statusCode': 200, 'body': 'hi ' + event.get('body', '')}\n")
+    gateway = start_gateway(command="dev", args=["--lambda", "app.handler"])
+    with ws_connect(gateway.address["url"]) as ws:
+        ws.send("you")
+        assert ws.recv(10) == "hi you"
+    until(lambda: "[dev] REPORT RequestId" in (folder / "stdout").read_text(), "the function's lines in the terminal")
+
+
+def test_a_runtime_in_node(start_gateway, functions):
+    """The bootstrap of the examples: a handler in JavaScript, its answer and its error."""
+    bootstrap = Path(__file__).resolve().parents[2] / "examples/lambda/bootstrap.mjs"
+    (functions.folder / "app.mjs").write_text(
+        "export const handler = async (event, context) => {\n"
+        "  if (event.body?.includes('raise')) throw new TypeError('no');\n"
+        "  return { statusCode: 200, body: `${context.functionName} ${event.requestContext.eventType}` };\n"
+        "};\n"
+    )
+    gateway = start_gateway(functions.config(command=["node", str(bootstrap), "app.handler"]))
+    gateway.allow(FAILED)
+    api = make_api(gateway)
+    with api.connect() as ws:
+        talk(ws)
+        assert ws.message() == "chat MESSAGE"
+        talk(ws, do="raise")
+        assert frame_text(ws) == "Internal server error"

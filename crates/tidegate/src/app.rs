@@ -29,6 +29,7 @@ use crate::certs;
 use crate::config::Config;
 use crate::demo::Demo;
 use crate::functions::Functions;
+use crate::invoke_api::InvokeApi;
 use crate::metrics::Metrics;
 use crate::observe::Observer;
 use crate::stores::{OpenJournal, Stores};
@@ -193,8 +194,18 @@ impl App {
         let watching =
             config.doctor_interval.map(|interval| watch(api.clone(), interval, Arc::clone(&metrics)));
         let observed = Observed { metrics, journal: journal.clone(), apps: apps.counted };
-        let admin =
-            Arc::new(Admin::new(rest, api, control.clone(), Arc::clone(&gateway), observed, config.is_dev));
+        let invoke = functions.as_ref().map(|functions| {
+            InvokeApi::new(Arc::clone(&functions.runner), &config, control_verifier(&config, is_loopback))
+        });
+        let admin = Arc::new(Admin::new(
+            rest,
+            api,
+            control.clone(),
+            Arc::clone(&gateway),
+            observed,
+            config.is_dev,
+            invoke,
+        ));
         let mut tasks = JoinSet::new();
         if let Some(journal) = &journal {
             note_unclean_end(journal.as_ref()).await;

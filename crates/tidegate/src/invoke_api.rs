@@ -9,7 +9,10 @@ use http::{HeaderValue, Method, Request, Response};
 use http_body_util::Full;
 use serde_json::{Value, json};
 use tidegate_auth::{Credential, CredentialKeys, RequestParts, Verifier};
+use tidegate_control::Because;
+use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::function::{FunctionRunner as _, Invocation, InvokeError, Invoked};
+use tidegate_core::journal::Facts;
 use tidegate_core::snapshot::FunctionName;
 use tidegate_lambda::Runner;
 
@@ -35,9 +38,23 @@ pub(crate) struct InvokeApi {
 /// A refusal: status, name and text.
 struct Refusal(u16, &'static str, String);
 
+impl Refusal {
+    /// For the journal: refusals of callers who may not, or could not prove who they are.
+    fn because(&self) -> Option<Because> {
+        let diagnosis = match (self.0, self.1) {
+            (403, "AccessDeniedException") => Diagnosis::PROVISION_DENIED,
+            (403, "MissingAuthenticationTokenException") => Diagnosis::PROVISION_NO_CREDENTIALS,
+            (403, _) => Diagnosis::MANAGEMENT_BAD_SIGNATURE,
+            _ => return None,
+        };
+        Some(Because { diagnosis, facts: Facts::none().with("action", "lambda:InvokeFunction") })
+    }
+}
+
 impl InvokeApi {
-    pub(crate) fn new(runner: Arc<Runner>, config: &Config, verifier: Verifier) -> Self {
-        let verifier = Verifier { service: "lambda".to_owned(), ..verifier };
+    /// `verifier` is that of the control plane.
+    pub(crate) fn new(runner: Arc<Runner>, config: &Config, mut verifier: Verifier) -> Self {
+        verifier.service = "lambda".to_owned();
         Self {
             runner,
             verifier,
@@ -66,11 +83,16 @@ impl InvokeApi {
                 }
                 reply
             }
-            Err(Refusal(status, name, message)) => {
+            Err(refusal) => {
+                let because = refusal.because();
+                let Refusal(status, name, message) = refusal;
                 let kind = if status < 500 { "User" } else { "Server" };
                 let body = json!({ "Type": kind, "Message": message, "message": message });
                 let mut reply = answer(status, Bytes::from(body.to_string()));
                 reply.headers_mut().insert("x-amzn-errortype", HeaderValue::from_static(name));
+                if let Some(because) = because {
+                    reply.extensions_mut().insert(because);
+                }
                 reply
             }
         };
@@ -123,7 +145,9 @@ impl InvokeApi {
         };
         self.runner.invoke(invocation).await.map_err(|error| match error {
             InvokeError::Unknown { .. } => Refusal(404, "ResourceNotFoundException", error.to_string()),
-            InvokeError::TooMany { .. } => Refusal(429, "TooManyRequestsException", "Rate Exceeded.".to_owned()),
+            InvokeError::TooMany { .. } => {
+                Refusal(429, "TooManyRequestsException", "Rate Exceeded.".to_owned())
+            }
             InvokeError::TimedOut { .. } | InvokeError::CannotStart { .. } => {
                 Refusal(500, "ServiceException", error.to_string())
             }
@@ -143,7 +167,7 @@ impl InvokeApi {
         let verified = self
             .verifier
             .verify(&parts, Some(body), &keys, SystemTime::now())
-            .map_err(|error| Refusal(403, "InvalidSignatureException", error.message()))?;
+            .map_err(|error| Refusal(403, error.error_type(), error.message()))?;
         let action = "lambda:InvokeFunction";
         if find(&verified.access_key_id).is_some_and(|caller| caller.allows(action, arn)) {
             return Ok(());

@@ -18,6 +18,7 @@ mod command;
 mod config;
 mod demo;
 mod functions;
+mod invoke_api;
 mod metrics;
 mod observe;
 mod output;
