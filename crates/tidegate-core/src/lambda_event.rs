@@ -365,7 +365,9 @@ impl Serialize for IdentityContext<'_> {
                 map.serialize_entry("accessKey", &caller.access_key)?;
             }
             if let Some(key) = &authorized.api_key {
-                map.serialize_entry("apiKey", &key.value)?;
+                if !key.value.is_empty() {
+                    map.serialize_entry("apiKey", &key.value)?;
+                }
                 map.serialize_entry("apiKeyId", &key.id)?;
             }
         }

@@ -112,7 +112,11 @@ impl Mapping {
 }
 
 impl Source {
-    fn parse(value: &str) -> Result<Self, MappingError> {
+    /// Parses the value of an entry.
+    ///
+    /// # Errors
+    /// [`MappingError`] with the text that the control plane shows.
+    pub(crate) fn parse(value: &str) -> Result<Self, MappingError> {
         let invalid = || MappingError::Value { value: value.to_owned() };
         if value.chars().count() > MAX_EXPRESSION_LENGTH {
             return Err(invalid());

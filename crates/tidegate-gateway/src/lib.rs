@@ -9,7 +9,9 @@
 
 mod administration;
 mod admission;
+mod api_keys;
 mod apps;
+mod authorizer;
 mod bans;
 mod channels;
 mod clean_up;
@@ -23,17 +25,20 @@ mod gone;
 mod groups;
 mod integration;
 mod lateness;
+mod logs;
 mod outward;
 mod publish;
 mod push;
 mod registry;
 mod sessions;
+mod signed_handshake;
 mod throttle;
 mod timer_wheel;
 mod tokens;
 
 pub use administration::{ChannelError, Ended};
 pub use admission::AttemptRecord;
+pub use api_keys::{UsageKey, UsagePlan, UsagePlans};
 pub use bans::{Ban, BanError, BanKind};
 pub use clean_up::{CleanUp, CleanedUp};
 pub use edge::probe::ProbeTicket;
@@ -43,5 +48,6 @@ pub use integration::http::probe::{BackendAnswer, BackendFailure, BackendProbe, 
 pub use outward::{Fetch, FetchError};
 pub use publish::{OnceError, Publish, PushResult, Target};
 pub use sessions::{ConnectionFilter, ConnectionInfo, Cursor, Ending, GroupInfo, Subject};
+pub use signed_handshake::SignatureClock;
 pub use tidegate_core::network::{Network, NetworkError};
 pub use tokens::{IssuedToken, TokenRefusal, TokenRequest};

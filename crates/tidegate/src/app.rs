@@ -17,7 +17,7 @@ use tidegate_core::journal::{Entry, EntryQuery, Facts, JournalStore, Kind};
 use tidegate_core::notice::{Notice, Place};
 use tidegate_core::port::DefinitionSink;
 use tidegate_doctor::journal::{ClientAddress, Journal, JournalConfig, NoJournal};
-use tidegate_gateway::{Gateway, GatewayConfig, ReadFile, SettingsOf, edge};
+use tidegate_gateway::{Gateway, GatewayConfig, ReadFile, SettingsOf, SignatureClock, edge};
 use tidegate_lambda::Runner;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -151,6 +151,8 @@ impl App {
                 .as_ref()
                 .map(|functions| Arc::clone(&functions.runner) as Arc<dyn FunctionRunner>),
             aws: config.lambda.aws.clone(),
+            usage_plans: config.usage_plans.clone(),
+            signature_clock: SignatureClock::default(),
             mounts: apps.mounts,
             drain_spread: config.drain_spread,
         };

@@ -4,6 +4,7 @@
 
 pub(crate) mod apps;
 pub(crate) mod lambda;
+mod usage_plans;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -17,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use tidegate_auth::{AdminKey, AdminKeys, ApiKey, Credential, Role, Secret};
 use tidegate_core::settings::Settings;
 use tidegate_doctor::journal::ClientAddress;
-use tidegate_gateway::Network;
+use tidegate_gateway::{Network, UsagePlans};
 use toml::{Table, Value};
 
 pub(crate) use self::apps::{Alerts, Apps};
@@ -79,6 +80,8 @@ pub(crate) struct Config {
     pub(crate) apps: Apps,
     /// Functions.
     pub(crate) lambda: Lambda,
+    /// API keys of clients, and what they are good for.
+    pub(crate) usage_plans: UsagePlans,
 }
 
 /// Paths of settings, their values and where these come from.
@@ -230,10 +233,16 @@ fn collect_secrets(value: &Value, path: &str, secrets: &mut Vec<(String, String)
         Value::Table(members) => {
             for (name, member) in members {
                 let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-                let in_file = name.strip_suffix("_file").is_some_and(|name| SECRET_MEMBERS.contains(&name));
+                let is_client_key = path.starts_with("api_keys.");
+                let in_file = name
+                    .strip_suffix("_file")
+                    .is_some_and(|name| SECRET_MEMBERS.contains(&name) || (is_client_key && name == "value"));
                 match member {
                     // `key` of [tls] is a file with a private key, which is no text to look for.
                     Value::String(_) if path == "tls.key" => {}
+                    Value::String(text) if is_client_key && name == "value" => {
+                        secrets.push((path, text.clone()));
+                    }
                     Value::String(text) if SECRET_MEMBERS.contains(&name.as_str()) => {
                         secrets.push((path, text.clone()));
                     }
@@ -294,6 +303,8 @@ const SECTIONS: &[&str] = &[
     "apps",
     "lambda",
     "aws",
+    "api_keys",
+    "usage_plans",
 ];
 
 /// Environment variables of this prefix that are no settings.
@@ -555,6 +566,7 @@ fn check_table(table: &Table, problems: &mut Vec<Problem>) -> Option<Config> {
     let journal = check.journal();
     let apps = check.apps();
     let lambda = check.lambda(&region);
+    let usage_plans = check.usage_plans();
     Some(Config {
         listen: listen?,
         admin: admin?,
@@ -583,6 +595,7 @@ fn check_table(table: &Table, problems: &mut Vec<Problem>) -> Option<Config> {
         is_dev: false,
         apps,
         lambda,
+        usage_plans,
     })
 }
 
@@ -1004,7 +1017,9 @@ fn shown(config: &Config, origins: &BTreeMap<String, (Origin, Value)>) -> Shown 
     }
     for (path, (origin, value)) in origins {
         let is_secret = path.contains("secret")
-            || path.contains("api_key")
+            || path == "api_key"
+            || path == "api_key_file"
+            || path.starts_with("api_keys.") && path.ends_with(".value")
             || path.contains("session_token")
             || path.starts_with("lambda.functions.") && path.contains(".environment.")
             || path == "credentials"
