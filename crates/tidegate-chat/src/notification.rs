@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::error::ChatError;
 use crate::event::Ctx;
 use crate::extension;
-use crate::model::UserId;
+use crate::model::{Micros, UserId};
 use crate::present;
 
 /// Kinds of notifications.
@@ -82,19 +82,31 @@ pub fn create_built_in(
         actor.clone(),
     ];
     if ctx.tx.execute(sql, &parameters)? > 0 {
-        let sql = "INSERT INTO chat_recipient (user_id, notification) \
-                   SELECT user_id, ?2 FROM chat_member WHERE room = ?1 AND user_id <> ?3";
+        let sql = "INSERT INTO chat_recipient (notification, user_id) \
+                   SELECT ?2, user_id FROM chat_member WHERE room = ?1 AND user_id <> ?3";
         let parameters = [SqlValue::from(room.into_bytes()), SqlValue::from(id.into_bytes()), actor];
         ctx.tx.execute(sql, &parameters)?;
     }
     Ok(())
 }
 
+/// How far the place from where a member's notifications are looked for stays behind: more than transactions take and
+/// clocks are set back.
+const MARGIN: Micros = 3600 * 1_000_000;
+
+/// The smallest id of a time.
+fn id_at(time: Micros) -> SqlValue {
+    let millis = u64::try_from(time / 1000).unwrap_or(0);
+    let mut id = [0; 16];
+    id[..6].copy_from_slice(&millis.to_be_bytes()[2..]);
+    SqlValue::from(id)
+}
+
 /// Takes a user off all notifications of these messages; those without recipients go.
 ///
 /// # Errors
 /// The database.
-pub fn acknowledge(tx: &mut dyn Tx, user: &UserId, messages: &[Uuid]) -> Result<(), ChatError> {
+pub fn acknowledge(tx: &mut dyn Tx, user: &UserId, messages: &[Uuid], now: Micros) -> Result<(), ChatError> {
     for message in messages {
         let message = SqlValue::from(message.into_bytes());
         let sql = "DELETE FROM chat_recipient WHERE user_id = ?1 AND notification IN \
@@ -102,7 +114,16 @@ pub fn acknowledge(tx: &mut dyn Tx, user: &UserId, messages: &[Uuid]) -> Result<
         if tx.execute(sql, &[SqlValue::Text(user.0.clone()), message.clone()])? > 0 {
             let sql = "DELETE FROM chat_notification WHERE message = ?1 AND NOT EXISTS \
                        (SELECT 1 FROM chat_recipient WHERE notification = chat_notification.id)";
-            tx.execute(sql, &[message])?;
+            tx.execute(sql, std::slice::from_ref(&message))?;
+            // Others may never acknowledge theirs: what is behind the first that waits is not looked through again. Ids grow
+            // with time.
+            let sql = "UPDATE chat_member SET heard = coalesce((SELECT n.id FROM chat_notification n \
+                       JOIN chat_recipient r ON r.notification = n.id AND r.user_id = chat_member.user_id \
+                       WHERE n.room = chat_member.room AND n.id >= chat_member.heard AND n.id < ?3 \
+                       ORDER BY n.id LIMIT 1), ?3) \
+                       WHERE user_id = ?1 AND room = (SELECT room FROM chat_message WHERE id = ?2) AND heard < ?4";
+            let user = SqlValue::Text(user.0.clone());
+            tx.execute(sql, &[user, message, id_at(now - MARGIN), id_at(now - 2 * MARGIN)])?;
         }
     }
     Ok(())
@@ -131,9 +152,10 @@ pub fn leave(tx: &mut dyn Tx, user: &UserId, room: Uuid) -> Result<(), ChatError
 /// The database.
 pub fn pending(ctx: &mut Ctx<'_>) -> Result<Value, ChatError> {
     // Ids grow with time.
-    let sql = "SELECT n.id, n.room, n.message, n.kind FROM chat_recipient r \
-               JOIN chat_notification n ON n.id = r.notification \
-               WHERE r.user_id = ?1 ORDER BY r.notification DESC LIMIT ?2";
+    let sql = "SELECT n.id, n.room, n.message, n.kind FROM chat_member p \
+               JOIN chat_notification n ON n.room = p.room AND n.id >= p.heard \
+               JOIN chat_recipient r ON r.notification = n.id AND r.user_id = p.user_id \
+               WHERE p.user_id = ?1 ORDER BY n.id DESC LIMIT ?2";
     let limit = i64::try_from(ctx.settings.max_pending).unwrap_or(i64::MAX);
     let rows = ctx.tx.query(sql, &[SqlValue::Text(ctx.actor.id.0.clone()), limit.into()])?;
     let id = |row: &SqlRow, column| row.id(column).map(Uuid::from_bytes);

@@ -109,11 +109,15 @@ impl Gateway {
             event: &event,
             stage: &stage,
             headers: Some(&headers),
+            spelling: None,
             query: "",
             body,
+            is_base64: false,
+            payload: None,
             is_json: true,
             forwarded_for: None,
             client_ref: None,
+            log: None,
         };
         match integration::call(self, &route.integration, &call).await {
             Ok(answer) if answer.status < 300 => Ok(answer.body),

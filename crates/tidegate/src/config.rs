@@ -7,6 +7,7 @@ mod keys;
 mod nearest;
 mod profile;
 mod shown;
+mod usage_plans;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -19,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use tidegate_auth::{AdminKeys, ApiKey, Credential};
 use tidegate_core::settings::{Profile, Settings};
 use tidegate_doctor::journal::ClientAddress;
-use tidegate_gateway::Network;
+use tidegate_gateway::{Network, UsagePlans};
 use toml::{Table, Value};
 
 pub(crate) use self::apps::{Alerts, Apps};
@@ -82,6 +83,8 @@ pub(crate) struct Config {
     pub(crate) is_dev: bool,
     /// Applications in the process.
     pub(crate) apps: Apps,
+    /// API keys of clients, and what they are good for.
+    pub(crate) usage_plans: UsagePlans,
 }
 
 /// Paths of settings, their values and where these come from.
@@ -219,8 +222,20 @@ const API_SECTIONS: &[&str] =
 const NODE_SECTIONS: &[&str] = &["limits", "control_plane"];
 
 /// Sections of the process.
-const SECTIONS: &[&str] =
-    &["sigv4", "tls", "proxy", "journal", "apis", "credentials", "keys", "jwt", "chat", "apps"];
+const SECTIONS: &[&str] = &[
+    "sigv4",
+    "tls",
+    "proxy",
+    "journal",
+    "apis",
+    "credentials",
+    "keys",
+    "jwt",
+    "chat",
+    "apps",
+    "api_keys",
+    "usage_plans",
+];
 
 /// Environment variables of this prefix that are no settings.
 const OTHER_VARIABLES: &[&str] = &["TIDEGATE_LOG", "TIDEGATE_ADMIN_URL", "TIDEGATE_KEY"];
@@ -501,6 +516,7 @@ fn check_table(table: &Table, problems: &mut Vec<Problem>) -> Option<Config> {
     let backend_ca: Option<String> = check.value("backend_ca");
     let journal = check.journal();
     let apps = check.apps();
+    let usage_plans = check.usage_plans();
     Some(Config {
         listen: listen?,
         admin: admin?,
@@ -528,6 +544,7 @@ fn check_table(table: &Table, problems: &mut Vec<Problem>) -> Option<Config> {
         doctor_interval: (doctor_interval > 0).then(|| Duration::from_secs(doctor_interval)),
         is_dev: false,
         apps,
+        usage_plans,
     })
 }
 

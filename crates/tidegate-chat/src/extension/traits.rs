@@ -169,7 +169,7 @@ pub trait ChatHandler: Send + Sync {
         user: &UserId,
         messages: &[Uuid],
     ) -> Result<(), ChatError> {
-        notification::acknowledge(ctx.tx, user, messages)
+        notification::acknowledge(ctx.tx, user, messages, ctx.now)
     }
 }
 

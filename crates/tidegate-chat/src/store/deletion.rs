@@ -97,12 +97,17 @@ fn hand_over(tx: &mut dyn Tx, user: &[SqlValue]) -> Result<(), ChatError> {
     Ok(())
 }
 
-/// Deletes the notifications that only the user was to have. From the others the user vanishes with the row in the directory.
+/// Takes the user off all notifications, which are of rooms that the user is in; those without recipients go.
 fn withdraw_notifications(tx: &mut dyn Tx, user: &[SqlValue]) -> Result<(), ChatError> {
-    let sql = "DELETE FROM chat_notification WHERE id IN (SELECT notification FROM chat_recipient WHERE user_id = ?1) \
-               AND NOT EXISTS (SELECT 1 FROM chat_recipient o \
-               WHERE o.notification = chat_notification.id AND o.user_id <> ?1)";
-    tx.execute(sql, user)?;
+    let own = "SELECT n.id FROM chat_member p JOIN chat_notification n ON n.room = p.room \
+               JOIN chat_recipient r ON r.notification = n.id AND r.user_id = p.user_id WHERE p.user_id = ?1";
+    let sql = format!(
+        "DELETE FROM chat_notification WHERE id IN ({own}) AND NOT EXISTS \
+         (SELECT 1 FROM chat_recipient o WHERE o.notification = chat_notification.id AND o.user_id <> ?1)"
+    );
+    tx.execute(&sql, user)?;
+    let sql = format!("DELETE FROM chat_recipient WHERE user_id = ?1 AND notification IN ({own})");
+    tx.execute(&sql, user)?;
     Ok(())
 }
 

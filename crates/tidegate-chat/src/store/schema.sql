@@ -38,6 +38,8 @@ CREATE TABLE chat_member (
     joined_at BIGINT NOT NULL,
     -- Order of joining within the room.
     position BIGINT NOT NULL,
+    -- No notification with a smaller id waits for the member in this room: where to begin looking.
+    heard BYTEA NOT NULL DEFAULT '',
     PRIMARY KEY (room, user_id)
 ) WITHOUT ROWID;
 CREATE INDEX chat_member_user ON chat_member (user_id);
@@ -110,14 +112,14 @@ CREATE TABLE chat_notification (
     created_at BIGINT NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX chat_notification_message ON chat_notification (message);
-CREATE INDEX chat_notification_room ON chat_notification (room);
+CREATE INDEX chat_notification_room ON chat_notification (room, id);
 CREATE INDEX chat_notification_reaction ON chat_notification (reaction) WHERE reaction IS NOT NULL;
+-- By notification and not by user: a message to a room is written to one place, and members find theirs through their rooms.
 CREATE TABLE chat_recipient (
-    user_id TEXT NOT NULL REFERENCES chat_user (id) ON DELETE CASCADE,
     notification BYTEA NOT NULL REFERENCES chat_notification (id) ON DELETE CASCADE,
-    PRIMARY KEY (user_id, notification)
+    user_id TEXT NOT NULL,
+    PRIMARY KEY (notification, user_id)
 ) WITHOUT ROWID;
-CREATE INDEX chat_recipient_notification ON chat_recipient (notification);
 -- Calls of hooks that are told after the commit; see `hook::delivery`.
 CREATE TABLE chat_hook_delivery (
     -- Grows with time.

@@ -1,5 +1,6 @@
 //! CreateAuthorizer, GetAuthorizer, GetAuthorizers, UpdateAuthorizer, DeleteAuthorizer.
 
+use tidegate_core::authorizer::is_http;
 use tidegate_core::definition::Authorizer;
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::journal::Facts;
@@ -146,7 +147,7 @@ fn check_uri(uri: &str, context: &Context<'_>) -> Result<(), ApiError> {
         ))
         .because(Diagnosis::PROVISION_INVALID_TARGET, facts)
     };
-    if uri.starts_with("http://") || uri.starts_with("https://") {
+    if is_http(uri) {
         return integration::uri::check("HTTP", uri, &context.settings.allow_integration_hosts);
     }
     if !uri.starts_with("arn:") {

@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use serde_json::{Map, json};
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::ErrorCode;
+use tidegate_core::lambda_event::Spelling;
 use tidegate_core::limits;
 use tidegate_core::snapshot::StagePolicy;
 
@@ -31,6 +32,7 @@ use super::{Reply, client_reference, empty, hint, remark, token_endpoint};
 use crate::apps;
 use crate::clock::now_millis;
 use crate::gateway::Gateway;
+use crate::logs;
 use crate::push;
 
 /// The path, after whatever leads to the gateway, at which clients ask what became of their attempt.
@@ -52,6 +54,8 @@ pub(crate) struct Peer {
     pub(crate) listener_port: u16,
     /// Whole request heads that have come.
     pub(crate) n_asked: AtomicUsize,
+    /// The last bytes that came.
+    pub(crate) spelling: Mutex<Spelling>,
 }
 
 /// The way by which a TCP connection came.
@@ -107,10 +111,16 @@ pub(crate) async fn serve(
     gateway: Arc<Gateway>,
     peer: Arc<Peer>,
     opened: Opened,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> Result<Reply, Infallible> {
     let started = Instant::now();
     peer.n_asked.fetch_add(1, Ordering::Relaxed);
+    if request.headers().contains_key(UPGRADE) {
+        let spelling = std::mem::take(&mut *peer.spelling.lock());
+        request.extensions_mut().insert(spelling);
+    } else {
+        peer.spelling.lock().clear();
+    }
     let path = request.uri().path();
     if path == probe::PATH && gateway.config.probe {
         return Ok(probe::serve(&gateway, &peer, &opened, &request));
@@ -188,6 +198,10 @@ pub(crate) async fn serve(
         }
         Ok(address) => {
             attempt.at(&address.stage);
+            attempt.log = match address.endpoint {
+                Endpoint::WebSocket => logs::of_handshake(&address, &request),
+                _ => None,
+            };
             match address.endpoint {
                 Endpoint::Token => {
                     token_endpoint::serve(&gateway, &client, &address.stage, &host, request, attempt).await
@@ -210,6 +224,7 @@ pub(crate) async fn serve(
                 hint::explain(&gateway.snapshot(), &host, forwarded_host, request.uri().path(), &unresolved);
             attempt.note_all(hint.facts);
             let diagnosis = socketio(&request).unwrap_or(hint.diagnosis);
+            attempt.log = logs::of_nowhere(&gateway, &host, &request);
             refuse(&gateway, attempt, ErrorCode::Forbidden, Some(diagnosis), &unresolved.detail)
         }
     })

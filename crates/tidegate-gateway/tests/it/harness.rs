@@ -10,6 +10,7 @@ use tidegate_core::definition::{
     Api, ApiDefinition, ApiMapping, DomainName, Integration, Live, LiveApi, LiveStage, Route, RouteResponse,
     Stage,
 };
+use tidegate_core::log::{LogSink, NoLogs};
 use tidegate_core::network::Network;
 use tidegate_core::notice::{Notice, NoticeSink, Place};
 use tidegate_core::policy::Policy;
@@ -70,6 +71,10 @@ pub(crate) struct Setup {
     pub(crate) max_connections: usize,
     pub(crate) debug_clients: Vec<Network>,
     pub(crate) functions: Option<Arc<dyn tidegate_core::function::FunctionRunner>>,
+    pub(crate) aws: tidegate_gateway::AwsConfig,
+    pub(crate) usage_plans: tidegate_gateway::UsagePlans,
+    pub(crate) signature_clock: tidegate_gateway::SignatureClock,
+    pub(crate) logs: Arc<dyn LogSink>,
     pub(crate) mounts: Vec<tidegate_core::app::Mount>,
     pub(crate) drain_spread: Duration,
 }
@@ -84,6 +89,10 @@ impl Default for Setup {
             max_connections: 10_000,
             debug_clients: Vec::new(),
             functions: None,
+            aws: tidegate_gateway::AwsConfig::default(),
+            usage_plans: tidegate_gateway::UsagePlans::default(),
+            signature_clock: tidegate_gateway::SignatureClock::default(),
+            logs: Arc::new(NoLogs),
             mounts: Vec::new(),
             drain_spread: Duration::from_secs(5),
         }
@@ -107,6 +116,8 @@ pub(crate) struct Deployed {
     pub(crate) backend: Option<SocketAddr>,
     /// What the definition has otherwise.
     pub(crate) change: Option<Change>,
+    /// Live settings of the stage.
+    pub(crate) stage: Stage,
 }
 
 /// A change of the definition that is deployed.
@@ -129,6 +140,7 @@ impl Default for Deployed {
             policy: None,
             backend: None,
             change: None,
+            stage: Stage::default(),
         }
     }
 }
@@ -198,6 +210,10 @@ impl Plane {
             max_connections,
             debug_clients,
             functions,
+            aws,
+            usage_plans,
+            signature_clock,
+            logs,
             mounts,
             drain_spread,
         } = setup;
@@ -224,7 +240,11 @@ impl Plane {
             read_file: ReadFile(Arc::new(|path| std::fs::read(path))),
             debug_clients,
             probe: true,
+            logs,
             functions,
+            aws,
+            usage_plans,
+            signature_clock,
             mounts,
             drain_spread,
         };
@@ -267,7 +287,7 @@ impl Plane {
             change(&mut definition);
         }
         let definition = Arc::new(definition);
-        let stage = Stage { stage_name: STAGE.to_owned(), ..Stage::default() };
+        let stage = Stage { stage_name: STAGE.to_owned(), ..deployed.stage.clone() };
         let policy = deployed.policy.clone();
         let stages = vec![LiveStage { stage, deployment: Some(definition), policy }];
         let domains = deployed.domains.iter().map(|name| {

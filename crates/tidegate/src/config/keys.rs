@@ -56,10 +56,16 @@ fn collect_secrets(value: &Value, path: &str, secrets: &mut Vec<(String, String)
         Value::Table(members) => {
             for (name, member) in members {
                 let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-                let in_file = name.strip_suffix("_file").is_some_and(|name| SECRET_MEMBERS.contains(&name));
+                let is_client_key = path.starts_with("api_keys.");
+                let in_file = name
+                    .strip_suffix("_file")
+                    .is_some_and(|name| SECRET_MEMBERS.contains(&name) || (is_client_key && name == "value"));
                 match member {
                     // `key` of [tls] is a file with a private key, which is no text to look for.
                     Value::String(_) if path == "tls.key" => {}
+                    Value::String(text) if is_client_key && name == "value" => {
+                        secrets.push((path, text.clone()));
+                    }
                     Value::String(text) if SECRET_MEMBERS.contains(&name.as_str()) => {
                         secrets.push((path, text.clone()));
                     }

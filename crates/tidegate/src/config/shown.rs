@@ -55,7 +55,9 @@ pub(super) fn shown(config: &Config, origins: &BTreeMap<String, (Origin, Value)>
     }
     for (path, (origin, value)) in origins {
         let is_secret = path.contains("secret")
-            || path.contains("api_key")
+            || path == "api_key"
+            || path == "api_key_file"
+            || path.starts_with("api_keys.") && path.ends_with(".value")
             || path == "credentials"
             || path == "keys"
             || path.starts_with("apps.") && path.ends_with(".user_check.url")

@@ -166,11 +166,15 @@ impl Gateway {
             event: &event,
             stage: probe.stage,
             headers: probe.is_connect.then_some(probe.headers),
+            spelling: None,
             query: "",
             body: if probe.is_connect { "" } else { "{}" },
+            is_base64: false,
+            payload: None,
             is_json: true,
             forwarded_for: None,
             client_ref: None,
+            log: None,
         };
         let mut request = build(self, &backend, &call).map_err(|error| misconfigured(&error.detail))?;
         mark(&mut request.bytes, probe.marks);

@@ -1,8 +1,10 @@
 use serde_json::{Value, json};
+use tidegate_store::sql::SqlValue;
+use uuid::Uuid;
 
 use super::{NO_ACCESS, group, object, send};
 use crate::model::RoomKind;
-use crate::test_database::{audience, event_data, event_type};
+use crate::test_database::{TestDatabase, audience, event_data, event_type};
 
 // S2-40, S2-48, S2-64, S2-65, S2-66
 #[test]
@@ -70,4 +72,56 @@ fn many_messages_cost_few_statements() {
     let sent: Vec<String> = (0..60).map(|n| send(&mut database, 7, room, &format!("{n}"))).collect();
     database.one(8, "message.acknowledged", json!({ "message_id": sent }));
     assert!(database.statements.len() <= 4, "{:#?}", database.statements.len());
+}
+
+/// S2-103, S2-104: what waits is found, however far the place from where it is looked for has moved; and it moves, so that what
+/// others never acknowledge is not looked through again.
+#[test]
+fn what_waits_is_found_behind_what_others_leave() {
+    const HOUR: i64 = 3600 * 1_000_000;
+    let mut database = TestDatabase::with_users();
+    let room = database.enter_room(RoomKind::Group, &[7, 8, 9]);
+    // Ten messages an hour apart, which Ben and Cy are to hear of; Cy never acknowledges.
+    database.settings.notifications = true;
+    let begin = database.now;
+    let mut sent = Vec::new();
+    for n in 0..10 {
+        let message = send(&mut database, 7, room, &format!("message {n}"));
+        let key = Uuid::try_parse(&message).unwrap().into_bytes();
+        let mut id = [n; 16];
+        id[..6].copy_from_slice(&((begin + i64::from(n) * HOUR) / 1000).to_be_bytes()[2..]);
+        database.execute("DELETE FROM chat_notification WHERE message = ?1", &[SqlValue::from(key)]);
+        let sql = "INSERT INTO chat_notification (id, room, message, kind, created_at) \
+                   SELECT ?1, room, id, 'NEW_MESSAGE', 1 FROM chat_message WHERE id = ?2";
+        database.execute(sql, &[SqlValue::from(id), SqlValue::from(key)]);
+        for user in ["8", "9"] {
+            let sql = "INSERT INTO chat_recipient (notification, user_id) VALUES (?1, ?2)";
+            database.execute(sql, &[SqlValue::from(id), SqlValue::from(user)]);
+        }
+        sent.push(message);
+    }
+    database.now = begin + 10 * HOUR;
+    let waiting = |database: &mut TestDatabase, user| {
+        let pending = database.with_ctx(user, crate::notification::pending).unwrap();
+        let of_room = pending[room.to_string()].as_array().cloned().unwrap_or_default();
+        of_room.iter().map(|shown| shown["message"]["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let skipped = |database: &mut TestDatabase| {
+        database.count(
+            "SELECT count(*) FROM chat_notification n, chat_member p WHERE p.user_id = '8' AND n.room = p.room AND n.id < p.heard",
+        )
+    };
+    assert_eq!(waiting(&mut database, 8), sent);
+    // The newest first: the oldest still waits, so nothing may be skipped.
+    database.run(8, "message.acknowledged", json!({ "message_id": sent[9] })).unwrap();
+    assert_eq!((waiting(&mut database, 8), skipped(&mut database)), (sent[..9].to_vec(), 0));
+    for (n, message) in sent[..4].iter().enumerate() {
+        database.run(8, "message.acknowledged", json!({ "message_id": message })).unwrap();
+        assert_eq!(waiting(&mut database, 8), sent[n + 1..9]);
+    }
+    assert_eq!(skipped(&mut database), 4);
+    database.run(8, "message.acknowledged", json!({ "message_id": sent[4..9] })).unwrap();
+    assert_eq!((waiting(&mut database, 8), skipped(&mut database)), (vec![], 10));
+    // Nobody else lost anything.
+    assert_eq!(waiting(&mut database, 9), sent);
 }
