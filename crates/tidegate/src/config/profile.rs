@@ -10,7 +10,6 @@ use super::{API_SECTIONS, Checker, NODE_SECTIONS};
 const OUTSIDE_OF_THE_CONTRACT: &[&str] = &[
     "logs",
     "context",
-    "control_plane",
     "authorizer.timeout_ms",
     "data_plane.time_scale",
     "data_plane.trusted_proxies",
@@ -32,7 +31,7 @@ impl Checker<'_> {
     /// Refuses what is better than the real service in `written`, and fills in the quotas that are not written.
     pub(super) fn profile(&mut self, prefix: &str, written: &Table, settings: &mut Settings) {
         let default = Value::try_from(Settings::default()).ok();
-        for section in API_SECTIONS {
+        for section in API_SECTIONS.iter().chain(&["control_plane"]) {
             let Some(Value::Table(keys)) = written.get(*section) else { continue };
             for (key, value) in keys {
                 let path = format!("{section}.{key}");
@@ -106,7 +105,8 @@ mod tests {
         let better = "[data_plane]\nidle_timeout = 601\nbinary = 'base64'\nmax_duration = 7200\ntime_scale = 60\n\
              [integration]\nretries = 1\nallowed_hosts = ['a']\nuser_agent = 'gateway'\n\
              [management]\ninvalid_id = '400'\npending_posts = 'queue'\n[connect]\nannounce_id = true\n\
-             [api]\nsubprotocols = ['x']\n[apis.abc.data_plane]\nmax_frame_bytes = 65536\n";
+             [api]\nsubprotocols = ['x']\n[control_plane]\nallow_jwt_authorizer = true\n\
+             [apis.abc.data_plane]\nmax_frame_bytes = 65536\n";
         assert_eq!(problems(better), Vec::<String>::new());
         let found = problems(&format!("{better}[limits]\nprofile = 'aws'\nrequests_per_second = 0\n"));
         let paths: Vec<&str> =
@@ -120,6 +120,7 @@ mod tests {
                 "management.pending_posts",
                 "connect.announce_id",
                 "api.subprotocols",
+                "control_plane.allow_jwt_authorizer",
                 "limits.requests_per_second",
                 "apis.abc.data_plane.max_frame_bytes",
             ]
