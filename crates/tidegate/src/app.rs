@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use serde_json::{Map, Value};
 use tidegate_admin::{AdminApi, Callers, Parts, Surroundings};
 use tidegate_auth::{CredentialKeys, RequestParts, Verifier};
+use tidegate_control::limits::Quotas;
 use tidegate_control::{AuthFailure, Authenticate, Because, ControlPlane, ControlSettings, RestApi};
 use tidegate_core::definition::Live;
 use tidegate_core::diagnosis::Diagnosis;
@@ -18,6 +19,7 @@ use tidegate_core::journal::{Entry, EntryQuery, Facts, JournalStore, Kind};
 use tidegate_core::log::LogSink;
 use tidegate_core::notice::{Notice, Place};
 use tidegate_core::port::DefinitionSink;
+use tidegate_core::settings::Profile;
 use tidegate_doctor::journal::{ClientAddress, Journal, JournalConfig, NoJournal};
 use tidegate_gateway::{Gateway, GatewayConfig, ReadFile, SettingsOf, SignatureClock, edge};
 use tidegate_lambda::Runner;
@@ -179,6 +181,11 @@ impl App {
                 .unwrap_or_else(|| addresses.public.ip().to_string()),
             max_timeout_ms: config.settings.integration.max_timeout_ms,
             allow_integration_hosts: config.settings.integration.allowed_hosts.clone(),
+            allow_jwt_authorizer: config.settings.control_plane.allow_jwt_authorizer,
+            quotas: match config.settings.limits.profile {
+                Profile::Tidegate => Quotas::TIDEGATE,
+                Profile::Aws => Quotas::AWS,
+            },
             ..ControlSettings::default()
         };
         let sink = Arc::new(Published { gateway: Arc::clone(&gateway), metrics: Arc::clone(&metrics) });
@@ -249,6 +256,9 @@ impl App {
         }
         tasks.spawn(admin::serve(Arc::clone(&admin), admin_listener));
         note_start(&gateway, &config, &addresses);
+        if let Some(unusual) = unusual(&config) {
+            tracing::info!("{unusual}");
+        }
         tracing::info!(public = %addresses.public, admin = %addresses.admin, "ready");
         let shutdown_timeout = config.shutdown_timeout;
         let functions = functions.map(|functions| functions.runner);
@@ -405,6 +415,28 @@ fn keep(opened: Result<OpenJournal, NoJournal>, config: &Config) -> Kept {
 
 fn now_micros() -> u64 {
     u64::try_from(jiff::Timestamp::now().as_microsecond()).unwrap_or_default()
+}
+
+/// What whoever starts a node should be reminded of: quotas of the service, and times that pass faster.
+pub(crate) fn unusual(config: &Config) -> Option<String> {
+    let limits = &config.settings.limits;
+    let quotas = (limits.profile == Profile::Aws).then(|| {
+        format!(
+            "quotas of AWS: {} connects/s, {} requests/s, 10 calls/s of the control plane",
+            limits.connects_per_second, limits.requests_per_second
+        )
+    });
+    let data_plane = &config.settings.data_plane;
+    let limit =
+        |limit: Option<Duration>| limit.map_or_else(|| "never".to_owned(), |time| format!("{time:?}"));
+    let scale = (data_plane.time_scale > 1).then(|| {
+        let (idle, age) = (limit(data_plane.idle()), limit(data_plane.age()));
+        format!("time scale {}: idle limit {idle}, longest connection {age}", data_plane.time_scale)
+    });
+    match (quotas, scale) {
+        (None, None) => None,
+        (quotas, scale) => Some([quotas, scale].into_iter().flatten().collect::<Vec<_>>().join("; ")),
+    }
 }
 
 /// A process that ended well wrote a `stop` as the last thing it did. One that did not gets an entry at the time of the

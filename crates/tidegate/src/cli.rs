@@ -121,12 +121,37 @@ pub(crate) struct DevArgs {
     /// Configuration file for further settings
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    /// Whose quotas are in force; `aws`: those of the service, and what it does not offer is refused
+    #[arg(long, value_enum, value_name = "PROFILE")]
+    pub(crate) limits: Option<LimitsProfile>,
+    /// Let the ten minutes and the two hours pass so many times faster, for tests
+    #[arg(long, value_name = "N")]
+    pub(crate) time_scale: Option<u32>,
     /// Write the addresses as JSON into this file once ready
     #[arg(long, value_name = "FILE")]
     pub(crate) address_file: Option<PathBuf>,
     /// How log lines look
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub(crate) log_format: LogFormat,
+}
+
+/// Whose quotas are in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LimitsProfile {
+    /// Tidegate's own, which are wide
+    Tidegate,
+    /// Those of the service, before a customer asks for more
+    Aws,
+}
+
+impl LimitsProfile {
+    /// As `limits.profile` has it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Tidegate => "tidegate",
+            Self::Aws => "aws",
+        }
+    }
 }
 
 /// An application with an example page.
@@ -170,6 +195,12 @@ pub(crate) struct ConfigArgs {
     /// Where state is kept
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<String>,
+    /// Whose quotas are in force; `aws`: those of the service, and what it does not offer is refused
+    #[arg(long, value_enum, value_name = "PROFILE")]
+    pub(crate) limits: Option<LimitsProfile>,
+    /// Let the ten minutes and the two hours pass so many times faster, for tests
+    #[arg(long, value_name = "N")]
+    pub(crate) time_scale: Option<u32>,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,

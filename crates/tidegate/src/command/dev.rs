@@ -33,6 +33,8 @@ pub(crate) async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
         config: args.config.clone(),
         listen: args.listen.clone(),
         admin: args.admin.clone(),
+        limits: args.limits,
+        time_scale: args.time_scale,
         ..ConfigArgs::default()
     };
     let mut config = match config::load(&config_args) {
@@ -68,6 +70,7 @@ pub(crate) async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
     let region = config.region.clone();
     let is_own_key = access_key_id == DEV_ACCESS_KEY_ID;
     let stores = Stores::in_memory(&config)?;
+    let unusual = crate::app::unusual(&config);
     let app = App::start(config, stores).await?;
     let public = app.public_address();
     let places = match &document {
@@ -116,6 +119,9 @@ pub(crate) async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
     };
     let urls: Vec<String> = places.iter().map(|place| place.url("ws", public)).collect();
     println!("{}", introduction(&app, &urls, &management, &access_key_id, secret, &region, &behind));
+    if let Some(unusual) = unusual {
+        println!("  Limits       {unusual}\n");
+    }
     if let Some(demo) = &demo {
         println!("{}", demo.introduction(app.admin_address(), public));
     }
