@@ -3,12 +3,19 @@
 SHELL := /bin/bash
 CARGO ?= cargo
 
-.PHONY: dev test format lint unit client end-to-end screenshots conformance conformance-short manual bench fuzz
+.PHONY: dev test set-up format lint unit client end-to-end screenshots autobahn autobahn-short conformance conformance-doc manual bench fuzz
 
 dev:
 	$(CARGO) run --quiet -p tidegate -- dev $(ARGS)
 
-test: format lint unit client conformance-short end-to-end
+# What the end-to-end tests need is fetched while the compiler works.
+test: format
+	$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint set-up
+	$(MAKE) --no-print-directory unit client autobahn-short end-to-end conformance
+
+set-up:
+	tests/e2e/setup.sh
+	tests/conformance/apigateway/setup.sh
 
 format:
 	$(CARGO) fmt --all --check
@@ -28,13 +35,11 @@ client:
 end-to-end:
 	$(CARGO) build --quiet -p tidegate
 	$(CARGO) build --quiet -p tidegate-backend --examples
-	tests/e2e/run.sh -q -n 2 --dist loadfile $(SIDE_BY_SIDE)
-	tests/e2e/run.sh -q $(SIDE_BY_SIDE:%=--ignore=%)
+	tests/e2e/run.sh -q -n 3 --dist loadfile $(MEASURING:%=--ignore=%)
+	tests/e2e/run.sh -q -n 2 --dist loadfile $(MEASURING)
 
-# Files whose tests wait for others most of the time and measure nothing: two at a time.
-SIDE_BY_SIDE := $(addprefix test_,$(addsuffix .py,admin authorizers backends browser chat chat_browser chat_reference control django doctor_api \
-	doctor_domain doctor_statistics domains example_pages first_time frames handshake js login mapping readme routing sdk sign why_chat \
-	why_connecting why_control why_django why_messages why_proxy why_pushes why_requests))
+# Files whose tests measure time or load the machine; in all others tests wait for others most of the time.
+MEASURING := $(addprefix test_,$(addsuffix .py,alerts false_alarms faults why_node))
 
 # The pictures of the example pages in the manual.
 screenshots:
@@ -42,11 +47,28 @@ screenshots:
 	TIDEGATE_SCREENSHOTS=1 tests/e2e/run.sh -q test_example_pages.py
 
 # The Autobahn cases against the codec: a selection in the tests, all of them on their own.
-conformance-short:
+autobahn-short:
 	tests/conformance/autobahn.sh --short
 
-conformance:
+autobahn:
 	tests/conformance/autobahn.sh
+
+# The contract of API Gateway's WebSocket APIs, feature by feature, from outside. Without TARGET against a gateway of this tree, and
+# docs/conformance.md must be what the run found; with TARGET (an address, or a file as tests/conformance/apigateway/README.md
+# describes) against that endpoint, with the report in .cache. RUST_SDK=1 compiles and runs the SDK for Rust, too.
+CONFORMANCE := tests/conformance/apigateway/run.sh -n 2 --dist worksteal
+conformance:
+ifeq ($(TARGET),)
+	$(CARGO) build --quiet -p tidegate
+	CONFORMANCE_COMPARE=$(CURDIR)/docs/conformance.md $(CONFORMANCE)
+else
+	TARGET='$(TARGET)' CONFORMANCE_REPORT=$(CURDIR)/.cache/conformance/report.md $(CONFORMANCE)
+	@echo "the report is .cache/conformance/report.md"
+endif
+
+conformance-doc:
+	$(CARGO) build --quiet -p tidegate
+	CONFORMANCE_REPORT=$(CURDIR)/docs/conformance.md $(CONFORMANCE)
 
 # The manual's pages on failures, from the catalogue of causes.
 manual:

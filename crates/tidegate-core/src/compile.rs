@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::authorizer::Authorizer;
 use crate::channel::ChannelRules;
 use crate::definition::{self, ApiDefinition, Live, LiveApi, LiveStage};
+use crate::log::StageLogs;
 use crate::mapping::Mapping;
 use crate::origin::OriginList;
 use crate::policy::Policy;
@@ -17,10 +18,10 @@ use crate::select::Expression;
 use crate::settings::Settings;
 use crate::snapshot::{
     Api, ApiKeySource, Authorization, Deployment, Domain, FunctionUri, HttpIntegration, Integration,
-    IntegrationKind, LambdaIntegration, MockIntegration, Passthrough, ResponseKey, Route, RouteSeen,
-    Snapshot, Stage, StagePolicy, Throttle, UriTemplate,
+    IntegrationKind, LambdaIntegration, Route, RouteSeen, Snapshot, Stage, StagePolicy, Throttle,
+    UriTemplate,
 };
-use crate::template::Template;
+use crate::transformed;
 
 /// Address of the gateway's own echo, as an integration URI.
 pub const ECHO_URI: &str = "tidegate://echo";
@@ -115,6 +116,7 @@ fn compile_api(live: &LiveApi, settings: Arc<Settings>, cache: &mut Cache, used:
                 deployment: deployment.as_ref().map(|definition| cache.deployment(definition)),
                 settings: Arc::clone(&settings),
                 policy: policy.as_ref().map(|policy| cache.policy(policy)),
+                logs: StageLogs::compile(stage),
             };
             (name, Arc::new(compiled))
         })
@@ -273,10 +275,15 @@ fn compile_integration(integration: &definition::Integration, definition: &ApiDe
         "HTTP_PROXY" => {
             match integration.integration_uri.as_deref().and_then(|uri| uri.strip_prefix(APP_SCHEME)) {
                 Some(name) => Ok(IntegrationKind::App(name.into())),
-                None => compile_http(integration),
+                None => compile_http(integration).map(Box::new).map(IntegrationKind::Http),
             }
         }
-        "MOCK" => compile_mock(integration, definition),
+        "MOCK" => compile_transformed(Ok(transformed::Backend::Mock), integration, definition),
+        "HTTP" => {
+            let backend = compile_http(integration).map(Box::new).map(transformed::Backend::Http);
+            compile_transformed(backend, integration, definition)
+        }
+        "AWS" => compile_transformed(compile_aws(integration), integration, definition),
         "AWS_PROXY" => compile_lambda(integration),
         other => Err(format!("integrations of type {other} are not supported yet")),
     };
@@ -288,24 +295,37 @@ fn compile_integration(integration: &definition::Integration, definition: &ApiDe
     }
 }
 
-fn compile_http(integration: &definition::Integration) -> Result<IntegrationKind, String> {
-    let uri = integration.integration_uri.as_deref().ok_or("the integration has no URI")?;
-    let method = match integration.integration_method.as_deref() {
-        None | Some("ANY" | "") => http::Method::POST,
-        Some(method) => method.parse().map_err(|_| format!("`{method}` is no HTTP method"))?,
-    };
-    let mappings = integration
-        .request_parameters
-        .iter()
-        .flatten()
+fn compile_transformed(
+    backend: Result<transformed::Backend, String>,
+    integration: &definition::Integration,
+    definition: &ApiDefinition,
+) -> Result<IntegrationKind, String> {
+    let compiled = transformed::compile(backend?, integration, definition)?;
+    Ok(IntegrationKind::Transformed(Box::new(compiled)))
+}
+
+fn compile_method(integration: &definition::Integration) -> Result<http::Method, String> {
+    match integration.integration_method.as_deref() {
+        None | Some("ANY" | "") => Ok(http::Method::POST),
+        Some(method) => method.parse().map_err(|_| format!("`{method}` is no HTTP method")),
+    }
+}
+
+fn compile_mappings(integration: &definition::Integration) -> Result<Vec<Mapping>, String> {
+    let parameters = integration.request_parameters.iter().flatten();
+    parameters
         .map(|(key, value)| Mapping::parse(key, value).map_err(|error| error.to_string()))
-        .collect::<Result<_, _>>()?;
-    Ok(IntegrationKind::Http(Box::new(HttpIntegration {
+        .collect::<Result<_, _>>()
+}
+
+fn compile_http(integration: &definition::Integration) -> Result<HttpIntegration, String> {
+    let uri = integration.integration_uri.as_deref().ok_or("the integration has no URI")?;
+    Ok(HttpIntegration {
         uri: UriTemplate::parse(uri).map_err(|error| error.to_string())?,
-        method,
-        mappings,
+        method: compile_method(integration)?,
+        mappings: compile_mappings(integration)?,
         server_name: integration.tls_config.as_ref().and_then(|tls| tls.server_name_to_verify.clone()),
-    })))
+    })
 }
 
 fn compile_lambda(integration: &definition::Integration) -> Result<IntegrationKind, String> {
@@ -316,49 +336,22 @@ fn compile_lambda(integration: &definition::Integration) -> Result<IntegrationKi
     })))
 }
 
-fn compile_mock(
-    integration: &definition::Integration,
-    definition: &ApiDefinition,
-) -> Result<IntegrationKind, String> {
-    let parse = |text: &String| Template::parse(text).map_err(|error| error.to_string());
-    let request_templates = integration
-        .request_templates
-        .iter()
-        .flatten()
-        .map(|(key, text)| Ok((key.clone(), parse(text)?)))
-        .collect::<Result<_, String>>()?;
-    let template_selection = integration
-        .template_selection_expression
-        .as_deref()
-        .map(|text| Expression::parse(text).map_err(|error| error.to_string()))
-        .transpose()?;
-    let mut responses = Vec::new();
-    for response in definition.integration_responses.get(&integration.integration_id).into_iter().flatten() {
-        let key = match response.integration_response_key.as_str() {
-            "$default" => ResponseKey::Default,
-            key => {
-                let pattern = key.strip_prefix('/').and_then(|key| key.strip_suffix('/'));
-                ResponseKey::Status(pattern.unwrap_or(key).to_owned())
-            }
-        };
-        let templates = response.response_templates.as_ref();
-        let text = templates.and_then(|templates| {
-            templates
-                .get("application/json")
-                .or_else(|| templates.get("$default"))
-                .or_else(|| templates.values().next())
-        });
-        responses.push((key, text.map(parse).transpose()?));
+/// The backend of an integration of type `AWS`: a function, or an action of another service.
+fn compile_aws(integration: &definition::Integration) -> Result<transformed::Backend, String> {
+    let uri = integration.integration_uri.as_deref().ok_or("the integration has no URI")?;
+    let mappings = compile_mappings(integration)?;
+    let credentials_arn = integration.credentials_arn.clone();
+    let is_function = !uri.starts_with("arn:aws:apigateway:") || uri.contains(":lambda:path/");
+    if is_function {
+        let function = FunctionUri::parse(uri).map_err(|error| error.to_string())?;
+        let function = Box::new(LambdaIntegration { function, credentials_arn });
+        return Ok(transformed::Backend::Lambda { function, mappings });
     }
-    Ok(IntegrationKind::Mock(Box::new(MockIntegration {
-        request_templates,
-        template_selection,
-        passthrough: match integration.passthrough_behavior.as_str() {
-            "NEVER" => Passthrough::Never,
-            "WHEN_NO_TEMPLATES" => Passthrough::WhenNoTemplates,
-            _ => Passthrough::WhenNoMatch,
-        },
-        responses,
+    Ok(transformed::Backend::Aws(Box::new(transformed::AwsIntegration {
+        uri: uri.to_owned(),
+        method: compile_method(integration)?,
+        mappings,
+        credentials_arn,
     })))
 }
 

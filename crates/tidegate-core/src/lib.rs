@@ -4,6 +4,7 @@
 //! Start with [`snapshot`] (what the data plane runs on), [`select`] (which route a message takes) and
 //! [`mapping`] (what a backend is told).
 
+pub mod access_log;
 pub mod app;
 pub mod authorizer;
 pub mod channel;
@@ -17,14 +18,17 @@ pub mod iam_policy;
 pub mod id;
 pub mod identity;
 pub mod journal;
+pub mod json;
 pub mod json_path;
 pub mod lambda_event;
 pub mod limits;
+pub mod log;
 pub mod mapping;
 pub mod nearest;
 pub mod network;
 pub mod notice;
 pub mod origin;
+pub mod pattern;
 pub mod policy;
 pub mod port;
 pub mod push;
@@ -36,4 +40,5 @@ pub mod sliding_window;
 pub mod snapshot;
 pub mod template;
 pub mod throttle;
+pub mod transformed;
 pub mod wildcard;

@@ -100,7 +100,7 @@ impl Expression {
                 Part::Literal(text) => selected.value.push_str(text),
                 Part::Body(path) => match path.find(message) {
                     Found::NotJson => selected.is_json = false,
-                    Found::Nothing => {}
+                    Found::Nothing | Found::TooComplex => {}
                     Found::Text(text) => selected.value.push_str(&text),
                 },
                 Part::Variable(name) => selected.value.push_str(&variable(name).unwrap_or_default()),

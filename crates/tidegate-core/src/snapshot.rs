@@ -11,13 +11,14 @@ use crate::authorizer::Authorizer;
 use crate::channel::ChannelRules;
 use crate::definition::Map;
 use crate::diagnosis::Diagnosis;
+use crate::log::StageLogs;
 use crate::mapping::Mapping;
 use crate::network::Network;
 use crate::origin::OriginList;
 use crate::policy::Policy;
 use crate::select::{Expression, Selected};
 use crate::settings::Settings;
-use crate::template::Template;
+use crate::transformed::TransformedIntegration;
 
 /// All APIs and domains of one moment.
 #[derive(Debug, Default)]
@@ -67,6 +68,8 @@ pub struct Stage {
     pub settings: Arc<Settings>,
     /// What Tidegate demands and offers beyond API Gateway; live. Absent: nothing.
     pub policy: Option<Arc<StagePolicy>>,
+    /// What it logs of itself; live. Absent: nothing.
+    pub logs: Option<Arc<StageLogs>>,
 }
 
 /// The policy of a stage, compiled.
@@ -233,8 +236,8 @@ pub struct Integration {
 pub enum IntegrationKind {
     /// An HTTP backend that sees the message as it is.
     Http(Box<HttpIntegration>),
-    /// No backend.
-    Mock(Box<MockIntegration>),
+    /// Templates stand between the message, the backend and the client (`HTTP`, `AWS`, `MOCK`).
+    Transformed(Box<TransformedIntegration>),
     /// The gateway's own echo: the message comes back.
     Echo,
     /// An application in the gateway's process, by its name.
@@ -390,56 +393,6 @@ impl FunctionName {
             qualifier: qualifier.map(str::to_owned),
             region: region.map(str::to_owned),
         })
-    }
-}
-
-/// A `MOCK` integration.
-#[derive(Debug)]
-pub struct MockIntegration {
-    /// By template key.
-    pub request_templates: HashMap<String, Template>,
-    /// Chooses among them.
-    pub template_selection: Option<Expression>,
-    /// What happens without a fitting template.
-    pub passthrough: Passthrough,
-    /// Body of the answer by integration response key; absent template: the body is unchanged.
-    pub responses: Vec<(ResponseKey, Option<Template>)>,
-}
-
-/// `passthroughBehavior`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Passthrough {
-    /// Body unchanged.
-    WhenNoMatch,
-    /// Unchanged only when there are no templates at all.
-    WhenNoTemplates,
-    /// 415.
-    Never,
-}
-
-/// Key of an integration response.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ResponseKey {
-    /// `$default`.
-    Default,
-    /// `/2\d\d/`: the status pattern, digits and `\d`, `.` or `[0-9]` for any digit.
-    Status(String),
-}
-
-impl ResponseKey {
-    /// Whether the whole value fits.
-    pub fn matches(&self, status: u16) -> bool {
-        match self {
-            Self::Default => false,
-            Self::Status(pattern) => {
-                let pattern = pattern.replace("\\d", ".").replace("[0-9]", ".");
-                let status = status.to_string();
-                pattern.split('|').any(|choice| {
-                    choice.len() == status.len()
-                        && choice.bytes().zip(status.bytes()).all(|(p, s)| p == b'.' || p == s)
-                })
-            }
-        }
     }
 }
 
@@ -674,19 +627,6 @@ mod tests {
         );
         for bad in ["", "a b", "arn:aws:s3:::x", "${stageVariables.none}", "${x}", "a:b:c:d:e"] {
             assert!(resolve(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn status_patterns_match_whole_values() {
-        for (pattern, status, fits) in [
-            ("2\\d\\d", 204, true),
-            ("200", 200, true),
-            ("200", 201, false),
-            ("4..|5..", 503, true),
-            ("20", 200, false),
-        ] {
-            assert_eq!(ResponseKey::Status(pattern.to_owned()).matches(status), fits, "{pattern}");
         }
     }
 }

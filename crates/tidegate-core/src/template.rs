@@ -1,44 +1,124 @@
-//! Mapping templates of `MOCK` integrations, in their simplest form: text with references.
+//! Mapping templates: the Velocity subset of the service, with its variables `$input`, `$context`, `$stageVariables`
+//! and `$util`.
 //!
-//! References are `$name`, `${name}`, `$!name` and `$!{name}` to `$context.*`, `$stageVariables.*` and
-//! `$input.body`. An unknown reference prints itself, a quiet one nothing, as in Velocity. A template that
-//! uses a directive or a method call is refused when it is compiled, so that it fails visibly instead of
-//! printing itself.
+//! A template is parsed at deployment and run for each event. Running it is bounded in steps, memory, output and
+//! depth, whatever the template and the message say, and reads nothing but its [`Scope`]. Where Velocity versions
+//! differ, it is 1.7: `#set` with nothing on its right side changes nothing, and everything but `false` and nothing is
+//! true.
 
 use crate::context::Event;
 use crate::definition::Map;
+use crate::json::JsonError;
+use crate::json_path::{JsonPathError, TooComplex};
+use crate::pattern::PatternError;
+
+use self::node::{Macro, Node};
+
+mod builtin;
+mod collection;
+mod evaluate;
+mod node;
+mod parse;
+#[cfg(test)]
+mod tests;
+mod text;
+mod value;
 
 /// Longest template, in bytes. Source: the API model.
 pub const MAX_TEMPLATE_BYTES: usize = 32_768;
 
-/// A compiled template.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Rounds of a `#foreach`; what is behind them is left out. Source: the service's quotas.
+pub const MAX_ITERATIONS: usize = 1000;
+
+/// Longest output, in bytes.
+pub const MAX_OUTPUT_BYTES: usize = 1024 * 1024;
+
+/// What a run may do: nodes, operations, items, and blocks of 64 bytes that are looked at or written.
+pub const MAX_STEPS: u64 = 500_000;
+
+/// What a run may allocate in all, in bytes.
+pub const MAX_MEMORY_BYTES: usize = 16 * 1024 * 1024;
+
+/// How deep expressions, directives, macros and values may stand in one another in a run.
+pub const MAX_DEPTH: usize = 100;
+
+/// A parsed template.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Template {
-    parts: Vec<Part>,
+    nodes: Vec<Node>,
+    macros: Vec<Macro>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Part {
-    Text(String),
-    Reference { name: String, written: String, is_quiet: bool },
-}
-
-/// The template cannot be run.
+/// The text is no template.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
     /// Over [`MAX_TEMPLATE_BYTES`].
     #[error("the template is longer than {MAX_TEMPLATE_BYTES} bytes")]
     TooLong,
-    /// A directive, a call or an index.
-    #[error("`{0}` is not supported in templates yet")]
-    Unsupported(String),
-    /// `${` without `}`.
-    #[error("`${{` without closing `}}`")]
-    Unclosed,
+    /// A directive or an expression that cannot be understood.
+    #[error("line {line}: {reason}")]
+    Syntax {
+        /// From 1.
+        line: usize,
+        /// What was expected.
+        reason: String,
+    },
+}
+
+/// What a template may read.
+#[derive(Debug, Clone, Copy)]
+pub struct Scope<'a> {
+    /// `$context`.
+    pub event: &'a Event,
+    /// `$stageVariables`.
+    pub stage_variables: &'a Map,
+    /// `$input`: the message, or the backend's body in a response template.
+    pub body: &'a str,
+    /// Of `$input.params()`: handshake headers; `$connect` only.
+    pub headers: Option<&'a http::HeaderMap>,
+    /// Of `$input.params()`: raw query string of the handshake; `$connect` only.
+    pub query: &'a str,
+}
+
+/// Why a template gave no text: an `API_CONFIGURATION_ERROR`. Contains no part of a message.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RenderError {
+    /// Over [`MAX_STEPS`].
+    #[error("the template needs more than {MAX_STEPS} steps")]
+    TooManySteps,
+    /// Over [`MAX_MEMORY_BYTES`].
+    #[error("the template needs more than {MAX_MEMORY_BYTES} bytes of memory")]
+    TooMuchMemory,
+    /// Over [`MAX_OUTPUT_BYTES`].
+    #[error("the output is longer than {MAX_OUTPUT_BYTES} bytes")]
+    TooLong,
+    /// Over [`MAX_DEPTH`].
+    #[error("nested deeper than {MAX_DEPTH}")]
+    TooDeep,
+    /// A method that throws.
+    #[error("{method}: {reason}")]
+    Method {
+        /// Its name.
+        method: &'static str,
+        /// What it did not like.
+        reason: &'static str,
+    },
+    /// The path of `$input.json` or `$input.path` is none.
+    #[error("$input: {0}")]
+    Path(JsonPathError),
+    /// The path takes too many steps.
+    #[error("$input: {0}")]
+    PathTooComplex(TooComplex),
+    /// The body is too large or nested too deep to be read.
+    #[error("the body is {0}")]
+    Document(JsonError),
+    /// The pattern of a method is none.
+    #[error("{0}")]
+    Pattern(PatternError),
 }
 
 impl Template {
-    /// Compiles a template.
+    /// Parses a template.
     ///
     /// # Errors
     /// [`TemplateError`]: an integration that has it answers as misconfigured.
@@ -46,74 +126,15 @@ impl Template {
         if text.len() > MAX_TEMPLATE_BYTES {
             return Err(TemplateError::TooLong);
         }
-        const DIRECTIVES: [&str; 9] =
-            ["#set", "#if", "#else", "#end", "#foreach", "#macro", "#stop", "#break", "#["];
-        if let Some(directive) = DIRECTIVES.iter().find(|directive| text.contains(*directive)) {
-            return Err(TemplateError::Unsupported((*directive).to_owned()));
-        }
-        let mut parts = Vec::new();
-        let mut plain = String::new();
-        let mut rest = text;
-        while let Some(at) = rest.find('$') {
-            plain.push_str(&rest[..at]);
-            let from = &rest[at..];
-            let is_quiet = from.starts_with("$!");
-            let head = if is_quiet { &from[2..] } else { &from[1..] };
-            let (name, after) = match head.strip_prefix('{') {
-                Some(braced) => braced.split_once('}').ok_or(TemplateError::Unclosed)?,
-                None => {
-                    let end = head
-                        .find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '.'))
-                        .unwrap_or(head.len());
-                    // A full stop at the end belongs to the sentence.
-                    let name = head[..end].trim_end_matches('.');
-                    (name, &head[name.len()..])
-                }
-            };
-            if name.is_empty() || !name.starts_with(|c: char| c.is_ascii_alphabetic()) {
-                plain.push('$');
-                rest = &from[1..];
-                continue;
-            }
-            let written = &from[..from.len() - after.len()];
-            if after.starts_with('(') || after.starts_with("['") {
-                return Err(TemplateError::Unsupported(format!("{written}{}", &after[..1])));
-            }
-            if !plain.is_empty() {
-                parts.push(Part::Text(std::mem::take(&mut plain)));
-            }
-            parts.push(Part::Reference { name: name.to_owned(), written: written.to_owned(), is_quiet });
-            rest = after;
-        }
-        plain.push_str(rest);
-        if !plain.is_empty() {
-            parts.push(Part::Text(plain));
-        }
-        Ok(Self { parts })
+        let (nodes, macros) = parse::parse(text)?;
+        Ok(Self { nodes, macros })
     }
 
-    /// Runs the template for one event.
-    pub fn render(&self, event: &Event, stage_variables: &Map, body: &str) -> String {
-        let mut out = String::new();
-        for part in &self.parts {
-            match part {
-                Part::Text(text) => out.push_str(text),
-                Part::Reference { name, written, is_quiet } => {
-                    let value = match name.split_once('.') {
-                        Some(("context", variable)) => event.variable(variable),
-                        Some(("stageVariables", variable)) => stage_variables.get(variable).cloned(),
-                        Some(("input", "body")) => Some(body.to_owned()),
-                        _ => None,
-                    };
-                    match value {
-                        Some(value) => out.push_str(&value),
-                        // An undefined variable of `$context` is empty; anything else unknown shows itself.
-                        None if *is_quiet || name.starts_with("context.") => {}
-                        None => out.push_str(written),
-                    }
-                }
-            }
-        }
-        out
+    /// Runs the template.
+    ///
+    /// # Errors
+    /// [`RenderError`].
+    pub fn render(&self, scope: &Scope<'_>) -> Result<String, RenderError> {
+        evaluate::render(&self.nodes, &self.macros, scope)
     }
 }

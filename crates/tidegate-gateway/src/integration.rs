@@ -1,4 +1,4 @@
-//! Calling what a route names: an HTTP backend, a mock, the gateway's own echo.
+//! Calling what a route names: an HTTP backend, a function, the gateway's own echo, with templates or without.
 //!
 //! A call that has begun runs to its end or to its timeout, whatever the client does. Nothing is repeated, unless
 //! `integration.retries` asks for it.
@@ -21,6 +21,7 @@ use tidegate_core::snapshot::{Integration, IntegrationKind, Stage};
 use crate::clock::now_millis;
 use crate::connection::handle::Handle;
 use crate::gateway::Gateway;
+use crate::logs::{self, EventLog};
 
 use self::http::Trace;
 
@@ -28,9 +29,10 @@ mod answer;
 pub(crate) mod aws;
 pub(crate) mod http;
 mod lambda;
-mod mock;
+mod transformed;
 
 /// One call.
+#[derive(Clone, Copy)]
 pub(crate) struct Call<'a> {
     pub(crate) event: &'a Event,
     pub(crate) stage: &'a Stage,
@@ -44,12 +46,16 @@ pub(crate) struct Call<'a> {
     pub(crate) body: &'a str,
     /// `body` is a binary message as base64.
     pub(crate) is_base64: bool,
+    /// What goes to the backend in place of `body`: made by a template. Then the client's handshake does not go along.
+    pub(crate) payload: Option<&'a [u8]>,
     /// `body` is JSON, as far as the route selection knows.
     pub(crate) is_json: bool,
     /// `X-Forwarded-For` when a trusted proxy stood before the client.
     pub(crate) forwarded_for: Option<&'a str>,
     /// The reference that the client made for its attempt.
     pub(crate) client_ref: Option<&'a Arc<str>>,
+    /// What is logged of the event, where its stage logs.
+    pub(crate) log: Option<&'a EventLog>,
 }
 
 /// What an application said to `$connect`.
@@ -76,7 +82,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    fn new(status: u16, body: Bytes) -> Self {
+    pub(crate) fn new(status: u16, body: Bytes) -> Self {
         Self { status, headers: ::http::HeaderMap::new(), body, diagnosis: None, judged: None, app: None }
     }
 
@@ -133,7 +139,7 @@ pub(crate) fn answer_at_once(
 ) -> Option<Result<Answer, Failure>> {
     let result = match &integration.kind {
         IntegrationKind::Echo => Ok(Answer::new(200, Bytes::from(call.body.to_owned()))),
-        IntegrationKind::Mock(mock) => mock::call(mock, call),
+        IntegrationKind::Transformed(integration) => transformed::at_once(integration, call)?,
         IntegrationKind::Broken(reason) => {
             Err(Failure::new(ErrorCode::Misconfigured, Diagnosis::INTEGRATION_MISSING, reason.clone()))
         }
@@ -152,6 +158,15 @@ pub(crate) async fn call(
     let started = Instant::now();
     let backend = match &integration.kind {
         IntegrationKind::Http(backend) => backend,
+        IntegrationKind::Transformed(transformed) => {
+            let mut trace = Trace::default();
+            // Boxed: larger than the others.
+            let answering = Box::pin(transformed::call(gateway, transformed, call, started, &mut trace));
+            let result = tokio::time::timeout(integration.timeout, answering).await;
+            let result = result.unwrap_or_else(|_| Err(trace.timed_out(integration.timeout)));
+            note(gateway, call, &result, started.elapsed(), Some(&trace));
+            return result;
+        }
         IntegrationKind::App(name) => {
             let result = call_app(gateway, name, call).await;
             note(gateway, call, &result, started.elapsed(), None);
@@ -245,6 +260,7 @@ fn note(
     duration: Duration,
     trace: Option<&Trace>,
 ) {
+    logs::called(gateway, call, result, duration);
     let event = call.event;
     // Ordinary successes are too many to gather facts about: nobody keeps an entry of theirs.
     let is_ordinary =
@@ -381,6 +397,7 @@ pub(crate) async fn try_disconnect(gateway: &Gateway, ended: &Ended<'_>) -> Resu
     let Some(stage) = live.or_else(|| ended.stage_of_handshake.map(Arc::clone)) else { return Ok(()) };
     let Some(route) = stage.deployment.as_ref().and_then(|deployment| deployment.routes.get("$disconnect"))
     else {
+        logs::ended(gateway, &stage, ended);
         return Ok(());
     };
     let event = Event {
@@ -392,6 +409,7 @@ pub(crate) async fn try_disconnect(gateway: &Gateway, ended: &Ended<'_>) -> Resu
         session: ended.session.clone(),
         authorized: ended.authorized.clone(),
     };
+    let log = logs::begin(&stage);
     let one_call = Call {
         event: &event,
         stage: &stage,
@@ -400,11 +418,15 @@ pub(crate) async fn try_disconnect(gateway: &Gateway, ended: &Ended<'_>) -> Resu
         query: "",
         body: "",
         is_base64: false,
+        payload: None,
         is_json: false,
         forwarded_for: None,
         client_ref: ended.client_ref,
+        log: log.as_deref(),
     };
-    match call(gateway, &route.integration, &one_call).await {
+    let result = call(gateway, &route.integration, &one_call).await;
+    logs::disconnected(gateway, &log, &event, &result);
+    match result {
         Ok(answer) if answer.status < 500 => Ok(()),
         Ok(answer) => Err((Diagnosis::INTEGRATION_ERROR_STATUS, format!("status {}", answer.status))),
         Err(failure) => Err((failure.diagnosis, failure.detail.into_owned())),

@@ -113,9 +113,11 @@ impl Gateway {
             query: "",
             body,
             is_base64: false,
+            payload: None,
             is_json: true,
             forwarded_for: None,
             client_ref: None,
+            log: None,
         };
         match integration::call(self, &route.integration, &call).await {
             Ok(answer) if answer.status < 300 => Ok(answer.body),

@@ -136,6 +136,7 @@ impl App {
             read_file: ReadFile(Arc::new(|path| std::fs::read(path))),
             debug_clients: config.debug_clients.clone(),
             probe: config.probe,
+            logs: Arc::new(tidegate_core::log::NoLogs),
             functions: None,
             aws: tidegate_gateway::AwsConfig { region: config.region.clone(), ..Default::default() },
             usage_plans: config.usage_plans.clone(),

@@ -377,7 +377,7 @@ fn check_route(route: &Route, version: &Version<'_>, settings: &Settings) -> Vec
             }
         }
         IntegrationKind::Echo
-        | IntegrationKind::Mock(_)
+        | IntegrationKind::Transformed(_)
         | IntegrationKind::App(_)
         | IntegrationKind::Lambda(_) => {}
     }

@@ -9,6 +9,7 @@ use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::nearest::nearest;
 use tidegate_core::policy::Policy;
 use tidegate_core::snapshot::IntegrationKind;
+use tidegate_core::transformed::Backend;
 
 use super::shown_url;
 
@@ -122,7 +123,12 @@ pub fn test(
         selected_value: value.chars().take(LONGEST_VALUE).collect(),
         target: choice.route.map(|route| match &route.integration.kind {
             IntegrationKind::Http(_) => address(definition, &route.integration.integration_id),
-            IntegrationKind::Mock(_) => "mock".to_owned(),
+            IntegrationKind::Transformed(integration) => match &integration.backend {
+                Backend::Mock => "mock".to_owned(),
+                Backend::Http(_) => address(definition, &route.integration.integration_id),
+                Backend::Lambda { function, .. } => format!("the function {}", function.function.to_text()),
+                Backend::Aws(action) => action.uri.clone(),
+            },
             IntegrationKind::Echo => "echo".to_owned(),
             IntegrationKind::App(name) => format!("the application {name}"),
             IntegrationKind::Lambda(function) => format!("the function {}", function.function.to_text()),

@@ -29,6 +29,7 @@ pub(crate) use self::pool::Backends;
 use self::pool::{Broken, exchange};
 use super::{Answer, Call, Failure, answer};
 use crate::gateway::Gateway;
+use crate::logs;
 
 mod answer_reader;
 pub(super) mod dial;
@@ -127,6 +128,7 @@ pub(super) async fn call(
 ) -> Result<Answer, Failure> {
     let is_connect = call.event.kind == EventKind::Connect;
     let request = build(gateway, backend, call)?;
+    logs::sending_http(gateway, call, &request.uri, &request.bytes);
     let origin = Origin::of(&request.uri);
     trace.uri = Some(request.uri.clone());
     check_host(&gateway.config.settings.all.integration.allowed_hosts, origin.host)?;
@@ -151,7 +153,8 @@ pub(super) async fn call(
         };
         trace.stage = Progress::Asking;
         trace.is_reused = is_reused;
-        let mut reader = AnswerReader::new(backend.method == Method::HEAD, is_connect);
+        let mut reader =
+            AnswerReader::new(backend.method == Method::HEAD, is_connect || call.payload.is_some());
         let exchanged = exchange(&mut stream, &request.bytes, &mut reader).await;
         trace.first_byte = reader.first_taken_at().map(|at| at.saturating_duration_since(now));
         match exchanged {
@@ -226,7 +229,8 @@ fn build(gateway: &Gateway, backend: &HttpIntegration, call: &Call<'_>) -> Resul
         None => (uri.path(), uri.query()),
     };
 
-    let mut head = Head::new(&backend.mappings, USUAL_HEAD + call.body.len());
+    let payload = call.payload.unwrap_or(call.body.as_bytes());
+    let mut head = Head::new(&backend.mappings, USUAL_HEAD + payload.len());
     let _ = write!(head.bytes, "{} {path}", backend.method);
     if let Some(query) = query {
         let _ = write!(head.bytes, "?{query}");
@@ -259,12 +263,14 @@ fn build(gateway: &Gateway, backend: &HttpIntegration, call: &Call<'_>) -> Resul
     head.overridable("X-Forwarded-Proto", |value| value.extend_from_slice(scheme.as_bytes()));
     head.overridable("X-Forwarded-Port", |value| drop(write!(value, "{port}")));
     head.own("Connection", "keep-alive");
-    if is_message {
-        let content_type =
-            match call.is_json || serde_json::from_str::<serde::de::IgnoredAny>(call.body).is_ok() {
-                true => "application/json",
-                false => "text/plain; charset=utf-8",
-            };
+    if is_message || call.payload.is_some() {
+        let content_type = match call.payload.is_some()
+            || call.is_json
+            || serde_json::from_str::<serde::de::IgnoredAny>(call.body).is_ok()
+        {
+            true => "application/json",
+            false => "text/plain; charset=utf-8",
+        };
         head.overridable("Content-Type", |value| value.extend_from_slice(content_type.as_bytes()));
     }
     if has_id {
@@ -275,7 +281,7 @@ fn build(gateway: &Gateway, backend: &HttpIntegration, call: &Call<'_>) -> Resul
     let secret_header = backend_policy
         .filter(|policy| !policy.secrets.is_empty())
         .map(|policy| policy.secret_header.as_str());
-    for (name, value) in call.headers.into_iter().flatten() {
+    for (name, value) in call.headers.filter(|_| call.payload.is_none()).into_iter().flatten() {
         let is_said = name == http::header::USER_AGENT
             || (is_message && name == http::header::CONTENT_TYPE)
             || (has_id && name == "connectionid")
@@ -299,14 +305,13 @@ fn build(gateway: &Gateway, backend: &HttpIntegration, call: &Call<'_>) -> Resul
         let id = facts.connection_id.to_string();
         let seconds = event.request_time / 1000;
         let method = backend.method.as_str();
-        let body = call.body.as_bytes();
-        let request = SignedRequest { method, path_and_query: &target, connection_id: &id, body };
+        let request = SignedRequest { method, path_and_query: &target, connection_id: &id, body: payload };
         let signature = sign_backend_request(&Secret::new(secret), seconds, request);
         head.own("Tidegate-Signature", &signature);
     }
-    let _ = write!(head.bytes, "Content-Length: {}\r\n\r\n", call.body.len());
+    let _ = write!(head.bytes, "Content-Length: {}\r\n\r\n", payload.len());
     let mut bytes = head.bytes;
-    bytes.extend_from_slice(call.body.as_bytes());
+    bytes.extend_from_slice(payload);
     Ok(Outgoing { uri, bytes })
 }
 
@@ -343,12 +348,14 @@ fn address(
             mapped.extend(encode(&value));
         }
     }
-    if call.query.is_empty() && mapped.is_empty() {
+    // What a template makes is the whole request: the client's query string goes along only as it is mapped.
+    let query = if call.payload.is_some() { "" } else { call.query };
+    if query.is_empty() && mapped.is_empty() {
         return Ok((uri, None));
     }
     let mut target = uri.path().to_owned();
     let own = uri.query().unwrap_or_default();
-    let parts = [own, call.query, &mapped].into_iter().filter(|part| !part.is_empty());
+    let parts = [own, query, &mapped].into_iter().filter(|part| !part.is_empty());
     for (n_before, part) in parts.enumerate() {
         target.push(if n_before == 0 { '?' } else { '&' });
         target.push_str(part);

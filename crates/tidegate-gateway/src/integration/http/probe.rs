@@ -170,9 +170,11 @@ impl Gateway {
             query: "",
             body: if probe.is_connect { "" } else { "{}" },
             is_base64: false,
+            payload: None,
             is_json: true,
             forwarded_for: None,
             client_ref: None,
+            log: None,
         };
         let mut request = build(self, &backend, &call).map_err(|error| misconfigured(&error.detail))?;
         mark(&mut request.bytes, probe.marks);
