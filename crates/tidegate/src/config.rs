@@ -761,7 +761,7 @@ impl Checker<'_> {
 
     fn check_ranges(&mut self, prefix: &str, settings: &Settings) {
         let data_plane = &settings.data_plane;
-        let ranges: [(&str, u64, std::ops::RangeInclusive<u64>); 13] = [
+        let ranges: [(&str, u64, std::ops::RangeInclusive<u64>); 15] = [
             ("logs.line_bytes", settings.logs.line_bytes as u64, 128..=65_536),
             ("data_plane.max_frame_bytes", data_plane.max_frame_bytes as u64, 125..=64 << 20),
             ("data_plane.max_message_bytes", data_plane.max_message_bytes as u64, 125..=64 << 20),
@@ -775,6 +775,8 @@ impl Checker<'_> {
             ("integration.pool_idle_ms", settings.integration.pool_idle_ms, 1..=600_000),
             ("integration.max_parallel", settings.integration.max_parallel as u64, 1..=1_000_000),
             ("data_plane.server_ping_timeout", data_plane.server_ping_timeout, 1..=3600),
+            ("authorizer.timeout_ms", settings.authorizer.timeout_ms, 1..=60_000),
+            ("authorizer.max_age", settings.authorizer.max_age, 0..=31_536_000),
         ];
         for (key, value, range) in ranges {
             if !range.contains(&value) {
@@ -789,6 +791,9 @@ impl Checker<'_> {
                 &format!("{prefix}context.domain_name"),
                 "a host name expected, or a host and a path",
             );
+        }
+        if settings.api.api_key_query_parameter.as_deref() == Some("") {
+            self.problem(&format!("{prefix}api.api_key_query_parameter"), "a name expected");
         }
         if let Some(host) = &settings.integration.host_header
             && (host.is_empty() || !host.bytes().all(|b| b.is_ascii_graphic()))
