@@ -20,6 +20,7 @@ pub mod json;
 pub mod json_path;
 pub mod limits;
 pub mod mapping;
+pub mod model;
 pub mod nearest;
 pub mod network;
 pub mod notice;
