@@ -5,6 +5,8 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::definition::Map;
 use crate::id::{ConnectionId, RequestId};
 use crate::identity::Identity;
@@ -71,7 +73,8 @@ pub struct Event {
 }
 
 /// What the authorization of a handshake has established. Lives as long as the connection.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Authorized {
     /// Answer of the authorizer of a route of type `CUSTOM`.
     pub authorizer: Option<AuthorizerAnswer>,
@@ -82,7 +85,8 @@ pub struct Authorized {
 }
 
 /// What an authorizer has answered.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct AuthorizerAnswer {
     /// Required.
     pub principal_id: String,
@@ -93,7 +97,8 @@ pub struct AuthorizerAnswer {
 }
 
 /// `$context.identity.*` of a signed handshake.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Caller {
     /// 12 digits.
     pub account_id: String,
@@ -108,9 +113,12 @@ pub struct Caller {
 }
 
 /// An API key that a client has presented.
-#[derive(Clone, PartialEq, Eq, Default)]
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct PresentedKey {
-    /// The key itself; events carry it, logs do not.
+    /// The key itself; events carry it, logs do not. It is not stored: of a connection that outlives its process it is
+    /// empty.
+    #[serde(skip)]
     pub value: String,
     /// Its id.
     pub id: String,
@@ -182,7 +190,7 @@ impl Event {
     fn identity_variable(&self, name: &str) -> Option<String> {
         let authorized = self.authorized.as_ref()?;
         match (name, &authorized.caller, &authorized.api_key) {
-            ("apiKey", _, Some(key)) => Some(key.value.clone()),
+            ("apiKey", _, Some(key)) => Some(key.value.clone()).filter(|value| !value.is_empty()),
             ("apiKeyId", _, Some(key)) => Some(key.id.clone()),
             ("accountId", Some(caller), _) => Some(caller.account_id.clone()),
             ("caller", Some(caller), _) => Some(caller.caller.clone()),
@@ -235,8 +243,13 @@ fn zoned(millis: u64) -> jiff::Zoned {
 
 /// The JSON form that error frames and refused handshakes share, byte for byte as the real service writes it:
 /// one space after `{"message":` and after each comma, none after the later colons.
-pub fn error_body(message: &str, connection_id: ConnectionId, last_name: &str, last_id: RequestId) -> String {
-    let message = serde_json::Value::from(message);
+pub fn error_body(
+    message: impl Into<serde_json::Value>,
+    connection_id: ConnectionId,
+    last_name: &str,
+    last_id: RequestId,
+) -> String {
+    let message = message.into();
     format!(r#"{{"message": {message}, "connectionId":"{connection_id}", "{last_name}":"{last_id}"}}"#)
 }
 

@@ -87,13 +87,21 @@ error_table! {
     HeadTooLarge 431 "RequestTooLargeException" "Request too large" "REQUEST_TOO_LARGE" Info HANDSHAKE_URL_TOO_LONG "The request head is over 16 KB."
     MissingParameters 400 "BadRequestException" "Missing required request parameters" "BAD_REQUEST_PARAMETERS" Info HANDSHAKE_MALFORMED "A declared handshake parameter is absent."
     Throttled 429 "TooManyRequestsException" "Too Many Requests" "THROTTLED" Info RATELIMIT_STAGE "A throttle of stage or route is exhausted."
-    Unauthorized 401 "UnauthorizedException" "Unauthorized" "UNAUTHORIZED" Info AUTHORIZER_UNSUPPORTED "The identity is missing."
+    Unauthorized 401 "UnauthorizedException" "Unauthorized" "UNAUTHORIZED" Info AUTHORIZER_IDENTITY_MISSING "An identity source is missing, or the authorizer knows nobody like this."
+    AccessDenied 403 "AccessDeniedException" "User is not authorized to access this resource" "ACCESS_DENIED" Info AUTHORIZER_DENIED "The authorizer's policy, or the signing credential, does not allow it."
+    InvalidSignature 403 "InvalidSignatureException" "Forbidden" "INVALID_SIGNATURE" Info IAM_CONNECT_UNSIGNED "The signature of a handshake does not hold."
+    ExpiredToken 403 "ExpiredTokenException" "Forbidden" "EXPIRED_TOKEN" Info IAM_CONNECT_UNSIGNED "The credential that signed a handshake has ended."
     ApiKeyRejected 403 "ForbiddenException" "Forbidden" "INVALID_API_KEY" Info APIKEY_MISSING "The API key is missing or unknown."
-    AuthorizerFailed 500 "InternalServerErrorException" "Internal server error" "AUTHORIZER_CONFIGURATION_ERROR" Warn AUTHORIZER_UNSUPPORTED "The authorizer cannot be asked."
+    UsageThrottled 429 "TooManyRequestsException" "Too Many Requests" "THROTTLED" Info APIKEY_OVER_LIMIT "The API key is over the rate of its usage plan."
+    QuotaExceeded 429 "LimitExceededException" "Limit Exceeded" "QUOTA_EXCEEDED" Info APIKEY_OVER_LIMIT "The API key has used up the quota of its usage plan."
+    AuthorizerFailed 500 "InternalServerErrorException" "Internal server error" "AUTHORIZER_FAILURE" Warn AUTHORIZER_UNSUPPORTED "The authorizer cannot be asked, or has failed."
+    AuthorizerBadAnswer 500 "AuthorizerConfigurationException" "Internal server error" "AUTHORIZER_CONFIGURATION_ERROR" Warn AUTHORIZER_BAD_ANSWER "The authorizer's answer is none."
     Misconfigured 500 "InternalServerErrorException" "Internal server error" "API_CONFIGURATION_ERROR" Warn INTEGRATION_MISSING "The integration cannot work as it is defined."
+    InvalidBody 400 "BadRequestException" "Bad request body" "BAD_REQUEST_BODY" Info MESSAGE_INVALID_MODEL "The message does not fit the model that its route demands."
     UnsupportedMediaType 415 "UnsupportedMediaTypeException" "Unsupported Media Type" "UNSUPPORTED_MEDIA_TYPE" Info REPLY_TEMPLATE "No template fits and passthrough is refused."
     IntegrationTimeout 504 "IntegrationTimeoutException" "Endpoint request timed out" "INTEGRATION_TIMEOUT" Warn INTEGRATION_TIMEOUT "The backend gave no complete answer within its limit."
     IntegrationFailure 504 "IntegrationFailureException" "Network error communicating with endpoint" "INTEGRATION_FAILURE" Warn INTEGRATION_REFUSED "The backend could not be reached, or broke off."
+    FunctionFailed 502 "InternalServerErrorException" "Internal server error" "INTEGRATION_FAILURE" Warn INTEGRATION_FUNCTION_FAILED "The function raised, timed out by itself, answered what is no answer, or cannot be called."
     BackendBusy 503 "ServiceUnavailableException" "Service Unavailable" "INTEGRATION_FAILURE" Warn INTEGRATION_OVERLOAD "The backend has as many calls of the gateway as it may have."
     BackendRefused 403 "ForbiddenException" "Forbidden" "INTEGRATION_FAILURE" Info BACKEND_REFUSED "The backend answered `$connect` with another status than 2xx."
     ReplyTooLarge 413 "PayloadTooLargeException" "Message too long" "REQUEST_TOO_LARGE" Warn MESSAGE_TOO_LARGE_OUT "A two-way answer is over the message limit."
@@ -134,8 +142,10 @@ mod tests {
             assert!((400..600).contains(&row.status), "{code:?}");
             assert!(row.aws_name.ends_with("Exception"), "{code:?}");
             assert!(!row.response_type.is_empty(), "{code:?}");
-            // The SDKs know these three without members, so their bodies are empty.
-            let is_empty = matches!(row.aws_name, "GoneException" | "LimitExceededException");
+            // The SDKs know these without members, so their bodies are empty. A quota is about handshakes, which no
+            // SDK makes.
+            let is_empty = matches!(row.aws_name, "GoneException" | "LimitExceededException")
+                && *code != ErrorCode::QuotaExceeded;
             assert_eq!(row.message.is_empty(), is_empty, "{code:?}");
         }
     }

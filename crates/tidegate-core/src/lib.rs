@@ -5,6 +5,7 @@
 //! [`mapping`] (what a backend is told).
 
 pub mod app;
+pub mod authorizer;
 pub mod channel;
 pub mod compile;
 pub mod context;
@@ -18,6 +19,7 @@ pub mod identity;
 pub mod journal;
 pub mod json;
 pub mod json_path;
+pub mod lambda_event;
 pub mod limits;
 pub mod mapping;
 pub mod model;
@@ -29,6 +31,7 @@ pub mod pattern;
 pub mod policy;
 pub mod port;
 pub mod push;
+pub mod quota;
 pub mod select;
 pub mod settings;
 pub mod signature;

@@ -112,7 +112,11 @@ impl Mapping {
 }
 
 impl Source {
-    fn parse(value: &str) -> Result<Self, MappingError> {
+    /// Parses the value of an entry.
+    ///
+    /// # Errors
+    /// [`MappingError`] with the text that the control plane shows.
+    pub(crate) fn parse(value: &str) -> Result<Self, MappingError> {
         let invalid = || MappingError::Value { value: value.to_owned() };
         if value.chars().count() > MAX_EXPRESSION_LENGTH {
             return Err(invalid());
@@ -175,19 +179,16 @@ fn header_values<'a>(
     values.into_iter()
 }
 
-/// Names and values of a query string, decoded, in order.
-pub fn query_pairs(query: &str) -> impl Iterator<Item = (String, String)> + use<'_> {
-    query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (decode(name), decode(value))
-    })
+/// Values of one query parameter, decoded, in order.
+pub fn query_values<'a>(query: &'a str, name: &'a str) -> impl Iterator<Item = String> + use<'a> {
+    query_pairs(query).filter_map(move |(key, value)| (key == name).then_some(value))
 }
 
-/// Values of one query parameter, decoded, in order. `+` stands for a blank, as forms write it.
-pub fn query_values<'a>(query: &'a str, name: &'a str) -> impl Iterator<Item = String> + use<'a> {
-    query.split('&').filter_map(move |pair| {
+/// Names and values of all query parameters, decoded, in order. `+` stands for a blank, as forms write it.
+pub fn query_pairs(query: &str) -> impl Iterator<Item = (String, String)> + use<'_> {
+    query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (!pair.is_empty() && decode(key) == name).then(|| decode(value))
+        (decode(key), decode(value))
     })
 }
 

@@ -3,8 +3,12 @@
 //! A schema is compiled at deployment and references lead only within it. `format` says nothing, as the draft
 //! permits. Checking a message is bounded in steps and depth, whatever the schema and the message say.
 
+use std::collections::HashMap;
+
+use crate::definition::{self, ApiDefinition};
 use crate::json::{Json, JsonError};
 use crate::pattern::Pattern;
+use crate::select::Expression;
 
 use self::check::Check;
 
@@ -94,6 +98,60 @@ impl Model {
         let mut check = Check::new(&self.schemas);
         let fits = check.fits(0, &message).map_err(|check::TooComplex| Misfit::TooComplex)?;
         if fits { Ok(()) } else { Err(Misfit::Violations(check.violations)) }
+    }
+}
+
+/// The models of a route, and what chooses among them.
+#[derive(Debug)]
+pub struct RouteModels {
+    selection: Expression,
+    /// By key; in place of a model that cannot be used, why.
+    by_key: HashMap<String, Result<Model, String>>,
+}
+
+/// Why a message does not get to the integration of its route.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unfit {
+    /// The expression gives no key that the route has, and there is no `$default`.
+    #[error("no model is chosen")]
+    NoModel,
+    /// The model itself cannot be used.
+    #[error("{0}")]
+    Broken(String),
+    /// The message does not fit.
+    #[error(transparent)]
+    Misfit(#[from] Misfit),
+}
+
+impl RouteModels {
+    /// Those of a route; nothing when its messages are not checked. Never fails: what is wrong with a model is told when
+    /// it is needed.
+    pub fn of(route: &definition::Route, definition: &ApiDefinition) -> Option<Self> {
+        let expression = route.model_selection_expression.as_deref().filter(|text| !text.is_empty())?;
+        let compile = |name: &String| {
+            let known = definition.models.iter().find(|model| model.name == *name);
+            let model = known.ok_or_else(|| format!("there is no model {name}"))?;
+            Model::compile(&model.schema).map_err(|error| format!("the model {name} is none: {error}"))
+        };
+        let named = route.request_models.iter().flatten();
+        Some(Self {
+            // The control plane has checked it.
+            selection: Expression::parse(expression).unwrap_or_else(|_| Expression::empty()),
+            by_key: named.map(|(key, name)| (key.clone(), compile(name))).collect(),
+        })
+    }
+
+    /// Checks a message.
+    ///
+    /// # Errors
+    /// [`Unfit`].
+    pub fn check(&self, message: &str) -> Result<(), Unfit> {
+        let key = self.selection.select(message).value;
+        match self.by_key.get(&key).or_else(|| self.by_key.get("$default")) {
+            None => Err(Unfit::NoModel),
+            Some(Err(reason)) => Err(Unfit::Broken(reason.clone())),
+            Some(Ok(model)) => Ok(model.validate(message)?),
+        }
     }
 }
 

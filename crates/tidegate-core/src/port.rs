@@ -102,12 +102,14 @@ pub enum RecordKind {
     Attempt,
     /// One change by an administrator.
     Audit,
+    /// How much of its quota an API key has used; the key is that of the usage plan and of the API key.
+    Usage,
 }
 
 impl RecordKind {
     /// Every kind.
-    pub const ALL: [Self; 6] =
-        [Self::Token, Self::SpentToken, Self::Ban, Self::Disconnect, Self::Attempt, Self::Audit];
+    pub const ALL: [Self; 7] =
+        [Self::Token, Self::SpentToken, Self::Ban, Self::Disconnect, Self::Attempt, Self::Audit, Self::Usage];
 
     /// Its name in the store.
     pub const fn as_str(self) -> &'static str {
@@ -118,6 +120,7 @@ impl RecordKind {
             Self::Disconnect => "disconnect",
             Self::Attempt => "attempt",
             Self::Audit => "audit",
+            Self::Usage => "usage",
         }
     }
 }

@@ -7,10 +7,12 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 
+use crate::authorizer::Authorizer;
 use crate::channel::ChannelRules;
 use crate::definition::Map;
 use crate::diagnosis::Diagnosis;
 use crate::mapping::Mapping;
+use crate::model::RouteModels;
 use crate::network::Network;
 use crate::origin::OriginList;
 use crate::policy::Policy;
@@ -159,10 +161,14 @@ pub struct Route {
     pub lacks_route_response: bool,
     /// `NONE`, or what must be checked before.
     pub authorization: Authorization,
+    /// `apiKeyRequired`: where the key is.
+    pub api_key: Option<ApiKeySource>,
     /// Handshake parameters that must be present: header names, query names.
     pub required_headers: Vec<String>,
     /// See [`Self::required_headers`].
     pub required_query: Vec<String>,
+    /// What its messages must look like.
+    pub models: Option<RouteModels>,
     /// What has been seen of it since it was deployed.
     pub seen: RouteSeen,
 }
@@ -193,14 +199,25 @@ impl RouteSeen {
 }
 
 /// Who decides about a handshake.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Authorization {
     /// Everybody may.
     None,
-    /// A check that this build does not have: it refuses instead of letting everybody in.
-    Unsupported,
-    /// An API key, likewise.
-    ApiKey,
+    /// Whoever has signed it with a credential that allows it.
+    Iam,
+    /// Whom the authorizer lets in.
+    Custom(Arc<Authorizer>),
+    /// Nobody: it is defined, but cannot work. The text is for operators.
+    Broken(String),
+}
+
+/// Where the API key of a handshake is, on routes that demand one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ApiKeySource {
+    /// `$request.header.x-api-key`
+    Header,
+    /// `$context.authorizer.usageIdentifierKey`
+    Authorizer,
 }
 
 /// What a route calls.

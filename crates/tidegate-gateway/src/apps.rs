@@ -166,7 +166,7 @@ pub(crate) fn reword(gateway: &Gateway, stage: &Stage, refused: &Refused<'_>) ->
 /// The answer to a handshake in an application's words.
 pub(crate) fn reply_of(told: &Refusal, connection_id: Option<ConnectionId>, request_id: RequestId) -> Reply {
     let body = match connection_id {
-        Some(id) => error_body(&told.message, id, "requestId", request_id),
+        Some(id) => error_body(&*told.message, id, "requestId", request_id),
         None => {
             serde_json::json!({ "message": told.message, "requestId": request_id.to_string() }).to_string()
         }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use tidegate_core::context::{ConnectionFacts, SessionFacts};
+use tidegate_core::context::{Authorized, ConnectionFacts, SessionFacts};
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::id::ConnectionId;
 use tidegate_core::identity::Identity;
@@ -55,6 +55,9 @@ struct Note {
     identity: Identity,
     #[serde(default)]
     channels: Vec<String>,
+    /// Without the value of an API key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    authorized: Option<Arc<Authorized>>,
     /// Set when the connection has ended and its event could not be delivered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ended: Option<(u16, String, u64)>,
@@ -154,6 +157,7 @@ impl Note {
             channels: membership
                 .map(|membership| membership.channels().iter().map(ToString::to_string).collect())
                 .unwrap_or_default(),
+            authorized: handle.authorized(),
             ended,
         }
     }
@@ -244,8 +248,7 @@ impl Gateway {
             let ended = Ended {
                 facts: &facts,
                 session: Some(session.clone()),
-                // The note holds none: who was authorized is not written down.
-                authorized: None,
+                authorized: note.authorized.clone(),
                 kept_headers: None,
                 client_ref: None,
                 stage_of_handshake: None,

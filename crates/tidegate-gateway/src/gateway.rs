@@ -27,7 +27,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::{Attempts, JwtKeys};
+use crate::api_keys::{ApiKeys, UsagePlans};
 use crate::apps::Apps;
+use crate::authorizer;
 use crate::bans::Bans;
 use crate::channels::Answers;
 use crate::clock::now_millis;
@@ -39,10 +41,12 @@ use crate::edge::client_reference::ClientReferences;
 use crate::edge::probe::Probes;
 use crate::edge::remark::Remarks;
 use crate::groups::Groups;
+use crate::integration::aws::AwsConfig;
 use crate::integration::http::Backends;
 use crate::lateness::{LastOverload, Lateness};
 use crate::push::idempotency::Idempotency;
 use crate::registry::Registry;
+use crate::signed_handshake::SignatureClock;
 use crate::throttle::{AccountLimits, Throttles};
 use crate::timer_wheel::{Kind, TICK, TimerWheel};
 use crate::tokens::Tokens;
@@ -93,6 +97,12 @@ pub struct GatewayConfig {
     pub probe: bool,
     /// Functions that run on this machine.
     pub functions: Option<Arc<dyn FunctionRunner>>,
+    /// How functions elsewhere, and other services, are reached.
+    pub aws: AwsConfig,
+    /// API keys of clients, and what they are good for.
+    pub usage_plans: UsagePlans,
+    /// The present time, for signatures of handshakes.
+    pub signature_clock: SignatureClock,
     /// Applications in the process.
     pub mounts: Vec<Mount>,
     /// Longest time over which the closes of a drain are spread, so that clients do not all come back at once.
@@ -143,6 +153,9 @@ pub struct Gateway {
     pub(crate) throttles: Throttles,
     pub(crate) account: AccountLimits,
     pub(crate) verifier: Verifier,
+    /// Whoever holds one may ask an authorizer.
+    pub(crate) authorizer_turns: tokio::sync::Semaphore,
+    pub(crate) api_keys: ApiKeys,
     /// Pending posts that wait for a handshake to end look again when this is notified.
     pub(crate) handshake_over: tokio::sync::Notify,
     pub(crate) records: Arc<dyn RecordStore>,
@@ -192,6 +205,7 @@ impl Gateway {
         let idle = Duration::from_millis(config.settings.all.integration.pool_idle_ms);
         let records = Arc::clone(&config.records);
         let mounts = std::mem::take(&mut config.mounts);
+        let api_keys = ApiKeys::new(std::mem::take(&mut config.usage_plans), Arc::clone(&records));
         let gateway = Arc::new_cyclic(|this| Self {
             apps: Apps::new(mounts),
             groups: Groups::new(),
@@ -214,6 +228,8 @@ impl Gateway {
             throttles: Throttles::default(),
             account: AccountLimits::new(&config.settings.all.limits, now_millis()),
             verifier,
+            authorizer_turns: tokio::sync::Semaphore::new(authorizer::AT_A_TIME),
+            api_keys,
             handshake_over: tokio::sync::Notify::new(),
             tasks: TaskTracker::new(),
             stop_accepting: CancellationToken::new(),
@@ -259,6 +275,7 @@ impl Gateway {
             self.tokens.restore(self.records.load(kind).await?);
         }
         self.bans.restore(self.records.load(RecordKind::Ban).await?);
+        self.api_keys.restore(self.records.load(RecordKind::Usage).await?);
         Ok(())
     }
 
@@ -278,6 +295,7 @@ impl Gateway {
             self.backends.sweep(std::time::Instant::now());
             self.attempts.flush();
             let now = now_millis();
+            self.api_keys.flush(now, false);
             for (id, kind) in self.wheel.turn(now) {
                 if let Some(handle) = self.registry.find(id) {
                     self.on_timer(&handle, kind, now);
@@ -326,6 +344,7 @@ impl Gateway {
             self.tasks.close();
             self.tasks.wait().await;
             self.attempts.flush();
+            self.api_keys.flush(now_millis(), true);
             self.disconnects.settle().await;
         };
         let result = tokio::time::timeout(deadline, drain).await;
@@ -476,6 +495,15 @@ impl Gateway {
             }
             next = next.min(expires_at);
         }
+        if let Some(ends_at) = handle.authorization_ends_at() {
+            if now >= ends_at {
+                let reason = close_reason::AUTHORIZATION_EXPIRED;
+                let cause = CloseCause::policy_violation(reason, Diagnosis::CLOSE_AUTHORIZATION_EXPIRED);
+                handle.close(cause.with("limit", handle.stage.settings.authorizer.max_age));
+                return;
+            }
+            next = next.min(ends_at);
+        }
         if let Some(idle) = settings.idle() {
             let deadline = handle.last_active() + idle.as_millis() as u64;
             if now >= deadline {
@@ -514,6 +542,7 @@ impl Gateway {
             .flatten()
             .map(|limit| opened + limit.as_millis() as u64)
             .chain(expires_at)
+            .chain(handle.authorization_ends_at())
             .fold(handle.age_deadline, u64::min)
     }
 }

@@ -14,6 +14,7 @@ use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::ErrorCode;
 use tidegate_core::id::RequestId;
 use tidegate_core::journal::{Facts, Kind};
+use tidegate_core::lambda_event::Spelling;
 use tidegate_core::notice::{Notice, Place};
 use tidegate_core::snapshot::{Integration, IntegrationKind, Stage};
 
@@ -24,6 +25,7 @@ use crate::gateway::Gateway;
 use self::http::Trace;
 
 mod answer;
+pub(crate) mod aws;
 pub(crate) mod http;
 mod lambda;
 mod transformed;
@@ -35,12 +37,16 @@ pub(crate) struct Call<'a> {
     pub(crate) stage: &'a Stage,
     /// Handshake headers: all of them on `$connect`, those kept by a setting later.
     pub(crate) headers: Option<&'a ::http::HeaderMap>,
+    /// How the client wrote the names of the headers; `$connect` only.
+    pub(crate) spelling: Option<&'a Spelling>,
     /// Raw query string of the handshake; `$connect` only.
     pub(crate) query: &'a str,
     /// The message.
     pub(crate) body: &'a str,
     /// What goes to the backend in place of `body`: made by a template. Then the client's handshake does not go along.
     pub(crate) payload: Option<&'a [u8]>,
+    /// `body` is a binary message as base64.
+    pub(crate) is_base64: bool,
     /// `body` is JSON, as far as the route selection knows.
     pub(crate) is_json: bool,
     /// `X-Forwarded-For` when a trusted proxy stood before the client.
@@ -152,7 +158,14 @@ pub(crate) async fn call(
         IntegrationKind::Transformed(transformed) => {
             let mut trace = Trace::default();
             // Boxed: larger than the others.
-            let answering = Box::pin(transformed::call(gateway, transformed, call, started, &mut trace));
+            let answering = Box::pin(transformed::call(
+                gateway,
+                transformed,
+                integration.timeout,
+                call,
+                started,
+                &mut trace,
+            ));
             let result = tokio::time::timeout(integration.timeout, answering).await;
             let result = result.unwrap_or_else(|_| Err(trace.timed_out(integration.timeout)));
             note(gateway, call, &result, started.elapsed(), Some(&trace));
@@ -164,9 +177,7 @@ pub(crate) async fn call(
             return result;
         }
         IntegrationKind::Lambda(function) => {
-            let result =
-                tokio::time::timeout(integration.timeout, lambda::call(gateway, function, call)).await;
-            let result = result.unwrap_or_else(|_| Err(Trace::default().timed_out(integration.timeout)));
+            let result = lambda::call(gateway, function, integration.timeout, call).await;
             note(gateway, call, &result, started.elapsed(), None);
             return result;
         }
@@ -182,6 +193,11 @@ pub(crate) async fn call(
     let result = result.unwrap_or_else(|_| Err(trace.timed_out(integration.timeout)));
     note(gateway, call, &result, started.elapsed(), Some(&trace));
     result
+}
+
+/// The failure of a call that has not ended within its limit.
+pub(crate) fn timed_out(limit: Duration) -> Failure {
+    Trace::default().timed_out(limit)
 }
 
 /// The failure of a route whose application is not switched on.
@@ -399,9 +415,11 @@ pub(crate) async fn try_disconnect(gateway: &Gateway, ended: &Ended<'_>) -> Resu
         event: &event,
         stage: &stage,
         headers: ended.kept_headers,
+        spelling: None,
         query: "",
         body: "",
         payload: None,
+        is_base64: false,
         is_json: false,
         forwarded_for: None,
         client_ref: ended.client_ref,

@@ -9,7 +9,9 @@
 
 mod administration;
 mod admission;
+mod api_keys;
 mod apps;
+mod authorizer;
 mod bans;
 mod channels;
 mod clean_up;
@@ -28,19 +30,23 @@ mod publish;
 mod push;
 mod registry;
 mod sessions;
+mod signed_handshake;
 mod throttle;
 mod timer_wheel;
 mod tokens;
 
 pub use administration::{ChannelError, Ended};
 pub use admission::AttemptRecord;
+pub use api_keys::{UsageKey, UsagePlan, UsagePlans};
 pub use bans::{Ban, BanError, BanKind};
 pub use clean_up::{CleanUp, CleanedUp};
 pub use edge::probe::ProbeTicket;
 pub use gateway::{Gateway, GatewayConfig, ReadFile, SettingsOf};
+pub use integration::aws::{AwsConfig, AwsCredentials};
 pub use integration::http::probe::{BackendAnswer, BackendFailure, BackendProbe, reserved_connection_id};
 pub use outward::{Fetch, FetchError};
 pub use publish::{OnceError, Publish, PushResult, Target};
 pub use sessions::{ConnectionFilter, ConnectionInfo, Cursor, Ending, GroupInfo, Subject};
+pub use signed_handshake::SignatureClock;
 pub use tidegate_core::network::{Network, NetworkError};
 pub use tokens::{IssuedToken, TokenRefusal, TokenRequest};

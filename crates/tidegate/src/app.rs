@@ -16,7 +16,7 @@ use tidegate_core::journal::{Entry, EntryQuery, Facts, JournalStore, Kind};
 use tidegate_core::notice::{Notice, Place};
 use tidegate_core::port::DefinitionSink;
 use tidegate_doctor::journal::{ClientAddress, Journal, JournalConfig, NoJournal};
-use tidegate_gateway::{Gateway, GatewayConfig, ReadFile, SettingsOf, edge};
+use tidegate_gateway::{Gateway, GatewayConfig, ReadFile, SettingsOf, SignatureClock, edge};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -137,6 +137,9 @@ impl App {
             debug_clients: config.debug_clients.clone(),
             probe: config.probe,
             functions: None,
+            aws: tidegate_gateway::AwsConfig { region: config.region.clone(), ..Default::default() },
+            usage_plans: config.usage_plans.clone(),
+            signature_clock: SignatureClock::default(),
             mounts: apps.mounts,
             drain_spread: config.drain_spread,
         };

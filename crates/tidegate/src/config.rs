@@ -3,6 +3,7 @@
 //! Every value keeps its origin. A key that is not known is an error and names the nearest one that is.
 
 pub(crate) mod apps;
+mod usage_plans;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -16,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use tidegate_auth::{AdminKey, AdminKeys, ApiKey, Credential, Role, Secret};
 use tidegate_core::settings::Settings;
 use tidegate_doctor::journal::ClientAddress;
-use tidegate_gateway::Network;
+use tidegate_gateway::{Network, UsagePlans};
 use toml::{Table, Value};
 
 pub(crate) use self::apps::{Alerts, Apps};
@@ -75,6 +76,8 @@ pub(crate) struct Config {
     pub(crate) is_dev: bool,
     /// Applications in the process.
     pub(crate) apps: Apps,
+    /// API keys of clients, and what they are good for.
+    pub(crate) usage_plans: UsagePlans,
 }
 
 /// Paths of settings, their values and where these come from.
@@ -225,10 +228,16 @@ fn collect_secrets(value: &Value, path: &str, secrets: &mut Vec<(String, String)
         Value::Table(members) => {
             for (name, member) in members {
                 let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-                let in_file = name.strip_suffix("_file").is_some_and(|name| SECRET_MEMBERS.contains(&name));
+                let is_client_key = path.starts_with("api_keys.");
+                let in_file = name
+                    .strip_suffix("_file")
+                    .is_some_and(|name| SECRET_MEMBERS.contains(&name) || (is_client_key && name == "value"));
                 match member {
                     // `key` of [tls] is a file with a private key, which is no text to look for.
                     Value::String(_) if path == "tls.key" => {}
+                    Value::String(text) if is_client_key && name == "value" => {
+                        secrets.push((path, text.clone()));
+                    }
                     Value::String(text) if SECRET_MEMBERS.contains(&name.as_str()) => {
                         secrets.push((path, text.clone()));
                     }
@@ -276,8 +285,20 @@ const API_SECTIONS: &[&str] =
     &["data_plane", "integration", "management", "connect", "api", "authorizer", "context", "logs"];
 
 /// Sections of the process.
-const SECTIONS: &[&str] =
-    &["sigv4", "tls", "proxy", "journal", "apis", "credentials", "keys", "jwt", "chat", "apps"];
+const SECTIONS: &[&str] = &[
+    "sigv4",
+    "tls",
+    "proxy",
+    "journal",
+    "apis",
+    "credentials",
+    "keys",
+    "jwt",
+    "chat",
+    "apps",
+    "api_keys",
+    "usage_plans",
+];
 
 /// Environment variables of this prefix that are no settings.
 const OTHER_VARIABLES: &[&str] = &["TIDEGATE_LOG", "TIDEGATE_ADMIN_URL", "TIDEGATE_KEY"];
@@ -535,6 +556,7 @@ fn check_table(table: &Table, problems: &mut Vec<Problem>) -> Option<Config> {
     let backend_ca: Option<String> = check.value("backend_ca");
     let journal = check.journal();
     let apps = check.apps();
+    let usage_plans = check.usage_plans();
     Some(Config {
         listen: listen?,
         admin: admin?,
@@ -562,6 +584,7 @@ fn check_table(table: &Table, problems: &mut Vec<Problem>) -> Option<Config> {
         doctor_interval: (doctor_interval > 0).then(|| Duration::from_secs(doctor_interval)),
         is_dev: false,
         apps,
+        usage_plans,
     })
 }
 
@@ -982,7 +1005,9 @@ fn shown(config: &Config, origins: &BTreeMap<String, (Origin, Value)>) -> Shown 
     }
     for (path, (origin, value)) in origins {
         let is_secret = path.contains("secret")
-            || path.contains("api_key")
+            || path == "api_key"
+            || path == "api_key_file"
+            || path.starts_with("api_keys.") && path.ends_with(".value")
             || path == "credentials"
             || path == "keys"
             || path.starts_with("apps.") && path.ends_with(".user_check.url")

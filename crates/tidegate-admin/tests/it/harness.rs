@@ -124,6 +124,9 @@ impl Node {
             debug_clients: Vec::new(),
             probe: true,
             functions: None,
+            aws: tidegate_gateway::AwsConfig::default(),
+            usage_plans: tidegate_gateway::UsagePlans::default(),
+            signature_clock: tidegate_gateway::SignatureClock::default(),
             mounts: Vec::new(),
             drain_spread: Duration::ZERO,
         };

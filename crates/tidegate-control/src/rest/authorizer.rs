@@ -1,5 +1,6 @@
 //! CreateAuthorizer, GetAuthorizer, GetAuthorizers, UpdateAuthorizer, DeleteAuthorizer.
 
+use tidegate_core::authorizer::is_http;
 use tidegate_core::definition::Authorizer;
 
 use super::{Outcome, Reply};
@@ -92,7 +93,8 @@ fn edit(authorizer: &mut Authorizer, body: &Members) -> Result<(), ApiError> {
     }
     replace(&mut authorizer.authorizer_uri, body.text("authorizerUri", limits::URI)?);
     let uri = authorizer.authorizer_uri.as_deref().ok_or_else(|| missing("authorizerUri"))?;
-    if !uri.starts_with("arn:") {
+    // Beyond the real service an authorizer may be an HTTP address.
+    if !uri.starts_with("arn:") && !is_http(uri) {
         return Err(ApiError::bad_request(format!("Invalid Authorizer URI: {uri}")));
     }
     replace(&mut authorizer.authorizer_credentials_arn, body.text("authorizerCredentialsArn", limits::ARN)?);

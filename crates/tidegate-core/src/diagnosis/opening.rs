@@ -856,7 +856,8 @@ causes! {
         fix "Return `principalId` and `policyDocument`. For 401 raise an error with the text `Unauthorized`.";
     AUTHORIZER_UNSUPPORTED "authorizer.failed" 10 "[g]" "G C"
         title "The authorizer could not be asked."
-        cause "It is unreachable, raised an error, took too long, or is of a kind that the gateway cannot call."
+        cause "It is unreachable, raised another error than `Unauthorized`, took longer than `authorizer.timeout_ms`, \
+            or is of a kind that the gateway cannot call."
         proof "Class of the error and how long it took."
         client "The handshake is answered with HTTP 500; a browser shows only close code 1006."
         fix "Check that the authorizer runs and that the gateway reaches it; `tidegate doctor --api ID` tries it. \
@@ -879,7 +880,7 @@ causes! {
     APIKEY_MISSING "apikey.missing" 10 "[+]" "G C"
         title "The stage wants an API key and the handshake has none."
         cause "`api_key` is among the checks, or the route requires a key, and the header `x-api-key` was absent."
-        proof "The absent header."
+        proof "Where a key was looked for."
         client "The handshake is answered with HTTP 403; a browser shows only close code 1006."
         fix "Send the header `x-api-key`. Browsers cannot: give them one-time tokens (`connect_tokens`) instead.";
 

@@ -74,10 +74,26 @@ causes! {
             in front.";
     APIKEY_UNKNOWN "apikey.unknown" 0 "" "G"
         title "The API key is not one of the stage's."
-        cause "It was removed, belongs to another stage or environment, or was copied incompletely."
-        proof "The header is there, and its hash is none of `admission.api_keys`."
+        cause "It was removed or disabled, belongs to another stage or environment, is in no usage plan of the stage, or \
+            was copied incompletely."
+        proof "A key is there, and its hash is none of `admission.api_keys`, or of the usage plans of the stage."
         client "The handshake is answered with HTTP 403; a browser shows only close code 1006."
-        fix "Add the SHA-256 of the key to `admission.api_keys`, or use another key.";
+        fix "Add the SHA-256 of the key to `admission.api_keys`, or the key to a usage plan of the stage \
+            (`[usage_plans.NAME]`), or use another key.";
+    APIKEY_OVER_LIMIT "apikey.over-limit" 0 "" "G"
+        title "The usage plan of the API key permits no more handshakes for now."
+        cause "More handshakes come with the key than the plan's rate and burst, or its quota of a period, allow."
+        proof "The plan, the id of the key, and which of its limits was reached (`limit`, `count`)."
+        client "HTTP 429 `Too Many Requests` for the rate, `Limit Exceeded` for the quota; a browser shows only close \
+            code 1006."
+        fix "Raise `rate`, `burst` or `quota` of `[usage_plans.NAME]`, or give the client a key of another plan.";
+    CLOSE_AUTHORIZATION_EXPIRED "close.authorization-expired" 0 "" "G"
+        title "The authorizer's decision about the connection is too old."
+        cause "`authorizer.max_age` has passed since the authorizer let the client in."
+        proof "The setting, in seconds (`limit`)."
+        client "Close code 1008 `Authorization expired`."
+        fix "Reconnect: the authorizer is asked again. To let connections live longer raise `authorizer.max_age`, or \
+            set it to 0.";
     PUSH_KEY_REUSED "push.key-reused" 0 "" "G"
         title "An idempotency key was used for another push."
         cause "The same key stands for the same content only."

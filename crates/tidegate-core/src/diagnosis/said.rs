@@ -49,6 +49,7 @@ const SINGLE: &[(&str, Said)] = &[
     ("close.access-revoked", ACCESS),
     ("chat.auth-hidden", ACCESS),
     ("ratelimit.stage", LATER),
+    ("apikey.over-limit", ATTEMPTS),
     ("ratelimit.account", LATER),
 ];
 

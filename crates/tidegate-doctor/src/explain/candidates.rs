@@ -257,7 +257,7 @@ impl Answer<'_> {
             seeds.extend(self.query(EntryQuery { connection_id: Some(id), ..base }).await?);
         }
         if !seeds.is_empty() {
-            return self.about(seeds).await;
+            return self.about(seeds, None).await;
         }
         let matches = search::match_text(text);
         if matches.is_empty() {

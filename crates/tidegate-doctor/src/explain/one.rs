@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use tidegate_core::diagnosis::{Diagnosis, search};
 use tidegate_core::id::RequestId;
-use tidegate_core::journal::{Entry, EntryQuery, Kind};
+use tidegate_core::journal::{Entry, EntryQuery, Kind, OK};
 use tidegate_core::port::StoreError;
 
 use super::findings::merge;
@@ -24,15 +24,16 @@ impl Answer<'_> {
             seeds.extend(self.query(query).await?);
         }
         if !seeds.is_empty() {
-            return self.about(seeds).await;
+            return self.about(seeds, Some(id)).await;
         }
         // boto3 shows the UUID of an answer as its request id.
         if let Ok(inner) = RequestId::from_uuid(id) {
             let query = EntryQuery { request_id: Some(inner.to_string()), ..base };
             let seeds = self.query(query).await?;
             if !seeds.is_empty() {
+                let inner = inner.to_string();
                 self.report.notes.push(format!("This is the request {inner}."));
-                return self.about(seeds).await;
+                return self.about(seeds, Some(&inner)).await;
             }
         }
         if self.say_live(id) {
@@ -79,11 +80,16 @@ impl Answer<'_> {
             let query = EntryQuery { connection_id: Some(id), limit: MAX_OF_ONE, ..EntryQuery::default() };
             seeds.extend(self.query(query).await?);
         }
-        self.about(seeds).await
+        self.about(seeds, None).await
     }
 
-    /// The connections and requests that these entries belong to.
-    pub(super) async fn about(&mut self, seeds: Vec<Entry>) -> Result<(), StoreError> {
+    /// The connections and requests that these entries belong to. What happened to the request that was asked about comes
+    /// before what happened to others of its connection.
+    pub(super) async fn about(
+        &mut self,
+        seeds: Vec<Entry>,
+        asked_id: Option<&str>,
+    ) -> Result<(), StoreError> {
         let ids = |of: fn(&Entry) -> &Option<String>, entries: &[Entry]| -> BTreeSet<String> {
             entries.iter().filter_map(|entry| of(entry).clone()).collect()
         };
@@ -148,6 +154,14 @@ impl Answer<'_> {
         };
         merge(&mut findings, verdict.found.into_iter().filter(concerns), &excluded);
         self.report.excluded.extend(excluded.iter().map(|id| id.as_str().to_owned()));
+        let of_request: BTreeSet<&str> = own
+            .iter()
+            .filter(|entry| {
+                entry.outcome != OK && asked_id.is_some() && entry.request_id.as_deref() == asked_id
+            })
+            .filter_map(|entry| entry.diagnosis().map(Diagnosis::as_str))
+            .collect();
+        findings.sort_by_key(|finding| !of_request.contains(finding.id.as_str()));
         self.add(findings);
         Ok(())
     }

@@ -261,6 +261,20 @@ fn an_id_gives_the_timeline_and_the_cause() {
 }
 
 #[test]
+fn what_was_asked_about_comes_first() {
+    // DX-18
+    let mut story = Story::default();
+    story.refuse(1_000, "c1", "ann", Diagnosis::ROLE_INSUFFICIENT, 403);
+    let post = story.post(2_000, "c1", Some(Diagnosis::GONE_REFUSED));
+    post.edit(|entry| entry.request_id = Some("the-post".to_owned()));
+    let report = journal(story).ask("the-post");
+    assert_eq!(
+        found(&report),
+        [("connections.gone-refused", Confidence::Proven), ("role.insufficient", Confidence::Proven)]
+    );
+}
+
+#[test]
 fn a_rule_speaks_in_the_answer_about_an_id_that_it_concerns() {
     // DX-18 DX-19 token.reused-on-reconnect
     let mut story = Story::default();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest;
 use serde_json::{Value, json};
+use tidegate_core::authorizer::AuthorizerTarget;
 use tidegate_core::compile::{Cache, ECHO_URI, compile};
 use tidegate_core::definition::{
     ApiDefinition, ApiMapping, DomainName, Live, LiveApi, LiveStage, Map, Route,
@@ -13,7 +14,9 @@ use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::policy::{IdentityCheck, Policy};
 use tidegate_core::select::Expression;
 use tidegate_core::settings::Settings;
-use tidegate_core::snapshot::{Authorization, Deployment, IntegrationKind};
+use tidegate_core::snapshot::{
+    ApiKeySource, Authorization, Deployment, IntegrationKind, Route as CompiledRoute,
+};
 
 use super::target::Target;
 use super::{differences, facts};
@@ -332,25 +335,8 @@ fn check_selection(definition: &ApiDefinition) -> Vec<Finding> {
 fn check_route(route: &Route, version: &Version<'_>, settings: &Settings) -> Vec<Finding> {
     let mut findings = Vec::new();
     let Some(compiled) = version.deployment.routes.get(&route.route_key) else { return findings };
-    match (&compiled.integration.kind, compiled.authorization) {
-        (_, Authorization::Unsupported) if route.route_key == "$connect" => {
-            let text = format!(
-                "$connect wants the authorization {}, which this version cannot ask: every client is refused",
-                route.authorization_type
-            );
-            findings.push(
-                Finding::problem(Diagnosis::AUTHORIZER_UNSUPPORTED)
-                    .seen(text, facts([("authorizationType", route.authorization_type.as_str().into())])),
-            );
-        }
-        (_, Authorization::ApiKey) if route.route_key == "$connect" => {
-            let text = "$connect wants an API key, which browsers cannot send and which no usage plan gives here: every client is refused";
-            findings.push(
-                Finding::problem(Diagnosis::APIKEY_MISSING)
-                    .seen(text, facts([("apiKeyRequired", true.into())])),
-            );
-        }
-        _ => {}
+    if route.route_key == "$connect" {
+        findings.extend(check_authorization(route, compiled));
     }
     let is_authorized =
         !matches!(route.authorization_type.as_str(), "" | "NONE") || route.authorizer_id.is_some();
@@ -464,10 +450,36 @@ fn check_address(address: &str, settings: &Settings) -> Vec<Finding> {
     remarks.into_iter().map(finding).collect()
 }
 
+/// What lets nobody in, whatever they send.
+fn check_authorization(route: &Route, compiled: &CompiledRoute) -> Option<Finding> {
+    let broken = |reason: &str| {
+        let text = format!("$connect refuses every client: {reason}");
+        Finding::problem(Diagnosis::AUTHORIZER_UNSUPPORTED)
+            .seen(text, facts([("authorizationType", route.authorization_type.as_str().into())]))
+    };
+    match &compiled.authorization {
+        Authorization::Broken(reason) => return Some(broken(reason)),
+        Authorization::Custom(authorizer) => {
+            if let AuthorizerTarget::Broken(reason) = &authorizer.target {
+                return Some(broken(reason));
+            }
+        }
+        _ if compiled.api_key == Some(ApiKeySource::Authorizer) => {
+            let text = "$connect takes the API key from an authorizer's answer, and has no authorizer: every client is refused";
+            return Some(
+                Finding::problem(Diagnosis::APIKEY_MISSING)
+                    .seen(text, facts([("apiKeyRequired", true.into())])),
+            );
+        }
+        Authorization::None | Authorization::Iam => {}
+    }
+    None
+}
+
 fn check_authorizers(definition: &ApiDefinition) -> Vec<Finding> {
     let mut findings = Vec::new();
     for authorizer in &definition.authorizers {
-        let is_source = |source: &&String| {
+        let is_source = |source: &str| {
             let known =
                 ["route.request.header.", "route.request.querystring.", "context.", "stageVariables."];
             known.iter().any(|prefix| {
@@ -476,8 +488,9 @@ fn check_authorizers(definition: &ApiDefinition) -> Vec<Finding> {
                     .is_some_and(|name| !name.is_empty() && !name.contains(char::is_whitespace))
             })
         };
-        let bad: Vec<&String> =
-            authorizer.identity_source.iter().filter(|source| !is_source(source)).collect();
+        // Entries may be lists themselves; empty ones ask for nothing.
+        let sources = authorizer.identity_source.iter().flat_map(|list| list.split(',')).map(str::trim);
+        let bad: Vec<&str> = sources.filter(|source| !source.is_empty() && !is_source(source)).collect();
         if !bad.is_empty() {
             let text = format!(
                 "authorizer {}: {} names no header, query parameter, context or stage variable",

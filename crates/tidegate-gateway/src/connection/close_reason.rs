@@ -6,6 +6,7 @@
 pub(crate) const GOING_AWAY: &str = "Going away";
 pub(crate) const SERVICE_RESTART: &str = "Service restart";
 pub(crate) const TOKEN_EXPIRED: &str = "Token expired";
+pub(crate) const AUTHORIZATION_EXPIRED: &str = "Authorization expired";
 pub(crate) const SESSION_ENDED: &str = "Session ended";
 pub(crate) const ACCESS_REVOKED: &str = "Access revoked";
 pub(crate) const TOO_SLOW: &str = "Too slow";

@@ -363,6 +363,18 @@ impl Handle {
         self.authorized.get().cloned()
     }
 
+    /// Sets what authorizer, signature and API key established; once, before `$connect`.
+    pub(crate) fn set_authorized(&self, authorized: Authorized) {
+        let _ = self.authorized.set(Arc::new(authorized));
+    }
+
+    /// Milliseconds since 1970 from which on the authorizer's decision is too old, where that ends a connection.
+    pub(crate) fn authorization_ends_at(&self) -> Option<u64> {
+        let max_age = self.stage.settings.authorizer.max_age;
+        let is_authorizers = self.authorized.get().is_some_and(|authorized| authorized.authorizer.is_some());
+        (max_age > 0 && is_authorizers).then(|| self.facts.connected_at.saturating_add(max_age * 1000))
+    }
+
     /// What backends are told of identity and channels; nothing for a connection without them.
     pub(crate) fn session_facts(&self) -> Option<SessionFacts> {
         let membership = self.membership_if_any()?;

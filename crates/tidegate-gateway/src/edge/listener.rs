@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::ErrorCode;
 use tidegate_core::limits;
@@ -106,7 +107,14 @@ async fn http_phase(
     let hello = stop.run_until_cancelled(first_bytes(&stream)).await??;
     // 0x16 opens a TLS handshake, and no HTTP method.
     let speaks_tls = hello.first() == Some(&0x16);
-    let mut peer = Peer { address, listener: via, tls: None, listener_port, n_asked: AtomicUsize::new(0) };
+    let mut peer = Peer {
+        address,
+        listener: via,
+        tls: None,
+        listener_port,
+        n_asked: AtomicUsize::new(0),
+        spelling: Mutex::default(),
+    };
     let socket = match tls {
         None if speaks_tls => {
             let mut attempt = Attempt::unread(&gateway, &peer);

@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use serde_json::{Map, json};
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::ErrorCode;
+use tidegate_core::lambda_event::Spelling;
 use tidegate_core::limits;
 use tidegate_core::snapshot::StagePolicy;
 
@@ -52,6 +53,8 @@ pub(crate) struct Peer {
     pub(crate) listener_port: u16,
     /// Whole request heads that have come.
     pub(crate) n_asked: AtomicUsize,
+    /// The last bytes that came.
+    pub(crate) spelling: Mutex<Spelling>,
 }
 
 /// The way by which a TCP connection came.
@@ -107,10 +110,16 @@ pub(crate) async fn serve(
     gateway: Arc<Gateway>,
     peer: Arc<Peer>,
     opened: Opened,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> Result<Reply, Infallible> {
     let started = Instant::now();
     peer.n_asked.fetch_add(1, Ordering::Relaxed);
+    if request.headers().contains_key(UPGRADE) {
+        let spelling = std::mem::take(&mut *peer.spelling.lock());
+        request.extensions_mut().insert(spelling);
+    } else {
+        peer.spelling.lock().clear();
+    }
     let path = request.uri().path();
     if path == probe::PATH && gateway.config.probe {
         return Ok(probe::serve(&gateway, &peer, &opened, &request));

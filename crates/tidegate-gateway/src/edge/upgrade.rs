@@ -5,6 +5,7 @@
 //! `$connect` has said yes, and nothing is accepted twice.
 
 mod answer;
+mod authorize;
 mod open;
 mod refuse;
 mod request;
@@ -13,20 +14,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
-use http::Request;
 use http::header::HeaderMap;
+use http::{Request, Uri};
 use hyper::body::Incoming;
-use tidegate_core::context::{Event, EventKind};
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::ErrorCode;
 use tidegate_core::id::RequestId;
-use tidegate_core::mapping::query_values;
+use tidegate_core::lambda_event::Spelling;
 use tidegate_core::notice::Notice;
-use tidegate_core::snapshot::{Authorization, Deployment, Route, Stage};
+use tidegate_core::snapshot::{Deployment, Stage};
 use tidegate_core::{app, journal};
 use tidegate_ws::{CloseFrame, DeflateParams};
 
-use self::refuse::{Rejection, route_failure};
+use self::refuse::Rejection;
 use super::address::Address;
 use super::attempt::{Attempt, without_token};
 use super::client_address::ClientAddress;
@@ -39,13 +39,18 @@ use crate::clock::now_millis;
 use crate::connection::handle::Handle;
 use crate::gateway::Gateway;
 use crate::integration::{self, Answer, AppAnswer, Failure};
+use crate::signed_handshake;
 
 /// A well-formed handshake for a deployed stage. Nobody has been asked yet.
 struct UpgradeRequest {
     stage: Arc<Stage>,
     deployment: Arc<Deployment>,
     headers: HeaderMap,
+    /// How the client wrote their names.
+    spelling: Option<Spelling>,
     query: String,
+    /// As it came; signatures are about it.
+    uri: Uri,
     client: ClientAddress,
     domain_name: Arc<str>,
     accept_key: String,
@@ -302,39 +307,22 @@ impl Admitted {
     async fn accept(mut self, gateway: Arc<Gateway>, established: Established) -> Outcome {
         let connect = self.request.deployment.routes.get("$connect").cloned();
         let mut of_app = None;
+        if let Some(route) = &connect
+            && let Err(refusal) = self.authorize(&gateway, route, &established).await
+        {
+            return self.reject(&gateway, Rejection::Gateway(refusal));
+        }
+        signed_handshake::strip_headers(&mut self.request.headers);
         if let Err(diagnosis) = gateway.note_for_disconnect(&self.handle).await {
             let failure =
                 Failure::new(ErrorCode::IdentityUnavailable, diagnosis, "the connection cannot be noted");
-            return self.reject(&gateway, route_failure(failure, None));
+            return self.reject(&gateway, Rejection::Gateway(failure.into()));
         }
         let answer = match &connect {
             None => None,
             Some(route) => {
-                if let Err((code, detail)) = check_route(route, &self.request) {
-                    let failure = Failure::new(code, code.row().diagnosis, detail.clone());
-                    let message = (code == ErrorCode::MissingParameters).then_some(detail);
-                    return self.reject(&gateway, route_failure(failure, message));
-                }
-                let event = Event {
-                    connection: Arc::clone(&self.handle.facts),
-                    request_id: self.request_id,
-                    route_key: Arc::clone(&route.key),
-                    request_time: now_millis(),
-                    kind: EventKind::Connect,
-                    session: self.request.stage.policy.as_ref().map(|_| established.facts()),
-                    authorized: self.handle.authorized(),
-                };
-                let call = integration::Call {
-                    event: &event,
-                    stage: &self.request.stage,
-                    headers: Some(&self.request.headers),
-                    query: &self.request.query,
-                    body: "",
-                    payload: None,
-                    is_json: false,
-                    forwarded_for: self.request.client.forwarded_for.as_deref(),
-                    client_ref: self.handle.client_ref.as_ref(),
-                };
+                let event = self.connect_event(route, &established);
+                let call = self.call(&event);
                 let called = Instant::now();
                 let answer = integration::call(&gateway, &route.integration, &call).await;
                 self.request.attempt.note("integrationMs", milliseconds(called));
@@ -353,7 +341,7 @@ impl Admitted {
                     },
                     Ok(answer) if (200..300).contains(&answer.status) => Some(answer),
                     Ok(answer) => return self.reject(&gateway, Rejection::Backend(answer)),
-                    Err(failure) => return self.reject(&gateway, route_failure(failure, None)),
+                    Err(failure) => return self.reject(&gateway, Rejection::Gateway(failure.into())),
                 }
             }
         };
@@ -419,25 +407,4 @@ impl Admitted {
 
 fn milliseconds(since: Instant) -> u64 {
     since.elapsed().as_millis() as u64
-}
-
-/// What the route demands before its integration is asked.
-fn check_route(route: &Route, request: &UpgradeRequest) -> Result<(), (ErrorCode, String)> {
-    match route.authorization {
-        Authorization::None => {}
-        Authorization::ApiKey => {
-            return Err((ErrorCode::ApiKeyRejected, "API keys are not configured".to_owned()));
-        }
-        Authorization::Unsupported => {
-            return Err((ErrorCode::AuthorizerFailed, "authorizers are not supported yet".to_owned()));
-        }
-    }
-    let header = route.required_headers.iter().find(|name| !request.headers.contains_key(name.as_str()));
-    let query = route.required_query.iter().find(|name| query_values(&request.query, name).next().is_none());
-    match header.or(query) {
-        Some(name) => {
-            Err((ErrorCode::MissingParameters, format!("Missing required request parameters: [{name}]")))
-        }
-        None => Ok(()),
-    }
 }

@@ -96,6 +96,7 @@ impl AsyncRead for Watched {
                 }
             }
             self.n_read += came.len();
+            self.peer.spelling.lock().take_in(came);
         }
         polled
     }

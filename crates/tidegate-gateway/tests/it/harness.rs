@@ -70,6 +70,9 @@ pub(crate) struct Setup {
     pub(crate) max_connections: usize,
     pub(crate) debug_clients: Vec<Network>,
     pub(crate) functions: Option<Arc<dyn tidegate_core::function::FunctionRunner>>,
+    pub(crate) aws: tidegate_gateway::AwsConfig,
+    pub(crate) usage_plans: tidegate_gateway::UsagePlans,
+    pub(crate) signature_clock: tidegate_gateway::SignatureClock,
     pub(crate) mounts: Vec<tidegate_core::app::Mount>,
     pub(crate) drain_spread: Duration,
 }
@@ -84,6 +87,9 @@ impl Default for Setup {
             max_connections: 10_000,
             debug_clients: Vec::new(),
             functions: None,
+            aws: tidegate_gateway::AwsConfig::default(),
+            usage_plans: tidegate_gateway::UsagePlans::default(),
+            signature_clock: tidegate_gateway::SignatureClock::default(),
             mounts: Vec::new(),
             drain_spread: Duration::from_secs(5),
         }
@@ -198,6 +204,9 @@ impl Plane {
             max_connections,
             debug_clients,
             functions,
+            aws,
+            usage_plans,
+            signature_clock,
             mounts,
             drain_spread,
         } = setup;
@@ -225,6 +234,9 @@ impl Plane {
             debug_clients,
             probe: true,
             functions,
+            aws,
+            usage_plans,
+            signature_clock,
             mounts,
             drain_spread,
         };

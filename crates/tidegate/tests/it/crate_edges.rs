@@ -14,6 +14,8 @@ const PERMITTED: &[(&str, &[&str])] = &[
     // Applications know the gateway as a port of the core, and databases as what the store makes of them.
     ("tidegate-chat", &["tidegate-core", "tidegate-store"]),
     ("tidegate-alerts", &["tidegate-core", "tidegate-store"]),
+    // Functions on this machine: what the gateway sees of them is a port of the core.
+    ("tidegate-lambda", &["tidegate-core"]),
     ("tidegate-control", &["tidegate-core", "tidegate-auth"]),
     ("tidegate-gateway", &["tidegate-core", "tidegate-auth", "tidegate-ws"]),
     ("tidegate-doctor", &["tidegate-core", "tidegate-auth", "tidegate-ws"]),
@@ -33,6 +35,7 @@ const PERMITTED: &[(&str, &[&str])] = &[
             "tidegate-store",
             "tidegate-control",
             "tidegate-gateway",
+            "tidegate-lambda",
             "tidegate-doctor",
         ],
     ),

@@ -53,6 +53,7 @@ fn facts_hold_names_and_no_values() {
         tls: None,
         listener_port: 8080,
         n_asked: std::sync::atomic::AtomicUsize::new(0),
+        spelling: parking_lot::Mutex::default(),
     };
     let client = ClientAddress::new(peer.address.ip(), false, 8080, &head_headers, |_| false);
     let mut facts = Facts::none();

@@ -25,6 +25,7 @@ use super::answer::{is_passed_on, set_ids};
 use super::{Admitted, OpenConnection, Outcome, UpgradeRequest, release};
 use crate::admission::{Outcome as AttemptOutcome, Refused};
 use crate::apps;
+use crate::authorizer::Refusal;
 use crate::clock::now_millis;
 use crate::gateway::Gateway;
 use crate::integration::{Answer, Failure};
@@ -108,7 +109,7 @@ impl Admitted {
         let told = match &rejection {
             Rejection::App(refusal) => Some(refusal.clone()),
             Rejection::Backend(_) => None,
-            Rejection::Gateway { failure: Failure { code, diagnosis, facts, .. }, .. }
+            Rejection::Gateway(Refusal { failure: Failure { code, diagnosis, facts, .. }, .. })
             | Rejection::Native(Refused { code, diagnosis, facts, .. }) => {
                 let refused = app::Refused {
                     diagnosis: *diagnosis,
@@ -139,14 +140,16 @@ impl Admitted {
                 });
                 (pass_on(answer, body), ErrorCode::BackendRefused, diagnosis, detail)
             }
-            Rejection::Gateway { failure, message } => {
+            Rejection::Gateway(Refusal { failure, message, error_type }) => {
                 let row = failure.code.row();
-                let message = message.as_deref().unwrap_or(row.message);
+                let message = message.unwrap_or_else(|| row.message.into());
                 let body = error_body(message, facts.connection_id, "requestId", self.request_id);
                 let mut reply = super::super::empty(row.status);
                 *reply.body_mut() = Full::new(Bytes::from(body));
                 let json = HeaderValue::from_static("application/json; charset=UTF-8");
                 reply.headers_mut().insert(CONTENT_TYPE, json);
+                let error_type = HeaderValue::from_static(error_type.unwrap_or(row.aws_name));
+                reply.headers_mut().insert("x-amzn-errortype", error_type);
                 attempt.note_all(failure.facts);
                 (reply, failure.code, failure.diagnosis, failure.detail.into_owned())
             }
@@ -197,8 +200,8 @@ impl Admitted {
 pub(super) enum Rejection {
     /// The backend said no; its status is the client's.
     Backend(Answer),
-    /// The gateway says why; `message` replaces the text of the table.
-    Gateway { failure: Failure, message: Option<String> },
+    /// The gateway says why.
+    Gateway(Refusal),
     /// A check of the stage's policy says no.
     Native(Refused),
     /// An application says no.
@@ -251,10 +254,6 @@ pub(super) fn with_words(
         }
     }
     worded
-}
-
-pub(super) fn route_failure(failure: Failure, message: Option<String>) -> Rejection {
-    Rejection::Gateway { failure, message }
 }
 
 /// What clients read of a refusal of this status, whoever refused.

@@ -30,6 +30,7 @@ use crate::clock::now_millis;
 use crate::connection::close_reason;
 use crate::connection::handle::Handle;
 use crate::gateway::{Gateway, going_away};
+use crate::signed_handshake;
 
 /// Seconds after which somebody may try again whom a node refuses that is going down: longer than most restarts take.
 const RETRY_SECONDS: u64 = 5;
@@ -42,7 +43,7 @@ impl UpgradeRequest {
         request: Request<Incoming>,
         mut attempt: Attempt,
     ) -> Result<Self, Reply> {
-        let (head, _) = request.into_parts();
+        let (mut head, _) = request.into_parts();
         if gateway.is_draining() {
             let told = reword(gateway, &address.stage, &client, &attempt, ErrorCode::Draining);
             let request_id = attempt.request_id();
@@ -89,7 +90,9 @@ impl UpgradeRequest {
             stage: address.stage,
             deployment,
             query: client_reference::strip(head.uri.query().unwrap_or_default()),
+            uri: head.uri,
             headers: head.headers,
+            spelling: head.extensions.remove(),
             client,
             domain_name: address.domain_name,
             attempt,
@@ -215,6 +218,9 @@ impl UpgradeRequest {
             && let Some(kept) = &mut kept
         {
             self.strip_token(kept);
+        }
+        if let Some(kept) = &mut kept {
+            signed_handshake::strip_headers(kept);
         }
         let handle =
             Arc::new(Handle::new(facts, Arc::clone(&self.stage), kept, accepts_pending, age_deadline));

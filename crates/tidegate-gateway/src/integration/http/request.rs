@@ -4,17 +4,18 @@ use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::Uri;
-use http::header::{HeaderName, HeaderValue, USER_AGENT};
+use http::header::{HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use http::{Method, Uri};
 use serde_json::Value;
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::ErrorCode;
+use tidegate_core::limits;
 
 use super::super::Failure;
 use super::answer_reader::AnswerReader;
 use super::dial::Origin;
 use super::pool::{Backends, Broken, exchange};
-use super::{no_answer, no_connection};
+use super::{no_answer, no_connection, overloaded};
 
 /// How long a request may take from its begin to the end of its answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -80,27 +81,8 @@ impl Backends {
         head.extend_from_slice(b"\r\n");
         head.extend_from_slice(body);
         let sent = async {
-            let origin = Origin::of(&uri);
-            loop {
-                let pooled = self.take(origin, Instant::now());
-                let is_reused = pooled.is_some();
-                let mut stream = match pooled {
-                    Some(stream) => stream,
-                    None => self.dial(origin).await.map_err(|error| no_connection(&error))?,
-                };
-                let mut reader = AnswerReader::new(false, false);
-                match exchange(&mut stream, &head, &mut reader).await {
-                    Ok(is_reusable) => {
-                        if is_reusable {
-                            self.put(origin, stream, Instant::now());
-                        }
-                        let received = reader.into_received();
-                        return Ok((received.status, Bytes::from(received.body)));
-                    }
-                    Err(Broken::Unsent(_)) if is_reused => {}
-                    Err(error) => return Err(no_answer(&error, &reader, is_reused)),
-                }
-            }
+            let (status, _, body) = self.exchange(&uri, &head, false, false).await?;
+            Ok((status, body))
         };
         // Boxed: rare and large.
         match tokio::time::timeout(timeout, Box::pin(sent)).await {
@@ -110,6 +92,54 @@ impl Backends {
                 Diagnosis::INTEGRATION_TIMEOUT,
                 format!("no answer within {} s", timeout.as_secs_f64()),
             )),
+        }
+    }
+
+    /// Status, headers and body of a request that is ready to leave, in its backend's turn. The caller sets the time
+    /// limit.
+    ///
+    /// # Cancel safety
+    /// Dropping the future drops the connection that it uses.
+    pub(crate) async fn send(
+        &self,
+        uri: &Uri,
+        request: &[u8],
+        method: &Method,
+        max_parallel: usize,
+    ) -> Result<(u16, HeaderMap, Bytes), Failure> {
+        let turn = self.lanes.enter(Origin::of(uri), max_parallel, limits::OVERLOAD_WAIT).await;
+        let _turn = turn.map_err(|busy| overloaded(busy, max_parallel))?;
+        self.exchange(uri, request, method == Method::HEAD, true).await
+    }
+
+    async fn exchange(
+        &self,
+        uri: &Uri,
+        request: &[u8],
+        is_head: bool,
+        wants_headers: bool,
+    ) -> Result<(u16, HeaderMap, Bytes), Failure> {
+        let origin = Origin::of(uri);
+        loop {
+            let pooled = self.take(origin, Instant::now());
+            let is_reused = pooled.is_some();
+            let mut stream = match pooled {
+                Some(stream) => stream,
+                None => self.dial(origin).await.map_err(|error| no_connection(&error))?,
+            };
+            let mut reader = AnswerReader::new(is_head, wants_headers);
+            match exchange(&mut stream, request, &mut reader).await {
+                Ok(is_reusable) => {
+                    if is_reusable {
+                        self.put(origin, stream, Instant::now());
+                    }
+                    let received = reader.into_received();
+                    return Ok((received.status, received.headers, Bytes::from(received.body)));
+                }
+                // The backend had closed it, and no byte of the request has left.
+                Err(Broken::Unsent(_)) if is_reused => {}
+                Err(error) => return Err(no_answer(&error, &reader, is_reused)),
+            }
         }
     }
 }
