@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::authorizer::Authorizer;
 use crate::channel::ChannelRules;
 use crate::definition::{self, ApiDefinition, Live, LiveApi, LiveStage};
+use crate::log::StageLogs;
 use crate::mapping::Mapping;
 use crate::model::RouteModels;
 use crate::origin::OriginList;
@@ -116,6 +117,7 @@ fn compile_api(live: &LiveApi, settings: Arc<Settings>, cache: &mut Cache, used:
                 deployment: deployment.as_ref().map(|definition| cache.deployment(definition)),
                 settings: Arc::clone(&settings),
                 policy: policy.as_ref().map(|policy| cache.policy(policy)),
+                logs: StageLogs::compile(stage),
             };
             (name, Arc::new(compiled))
         })

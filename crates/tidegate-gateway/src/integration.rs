@@ -21,6 +21,7 @@ use tidegate_core::snapshot::{Integration, IntegrationKind, Stage};
 use crate::clock::now_millis;
 use crate::connection::handle::Handle;
 use crate::gateway::Gateway;
+use crate::logs::{self, EventLog};
 
 use self::http::Trace;
 
@@ -43,16 +44,18 @@ pub(crate) struct Call<'a> {
     pub(crate) query: &'a str,
     /// The message.
     pub(crate) body: &'a str,
-    /// What goes to the backend in place of `body`: made by a template. Then the client's handshake does not go along.
-    pub(crate) payload: Option<&'a [u8]>,
     /// `body` is a binary message as base64.
     pub(crate) is_base64: bool,
+    /// What goes to the backend in place of `body`: made by a template. Then the client's handshake does not go along.
+    pub(crate) payload: Option<&'a [u8]>,
     /// `body` is JSON, as far as the route selection knows.
     pub(crate) is_json: bool,
     /// `X-Forwarded-For` when a trusted proxy stood before the client.
     pub(crate) forwarded_for: Option<&'a str>,
     /// The reference that the client made for its attempt.
     pub(crate) client_ref: Option<&'a Arc<str>>,
+    /// What is logged of the event, where its stage logs.
+    pub(crate) log: Option<&'a EventLog>,
 }
 
 /// What an application said to `$connect`.
@@ -79,7 +82,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    fn new(status: u16, body: Bytes) -> Self {
+    pub(crate) fn new(status: u16, body: Bytes) -> Self {
         Self { status, headers: ::http::HeaderMap::new(), body, diagnosis: None, judged: None, app: None }
     }
 
@@ -264,6 +267,7 @@ fn note(
     duration: Duration,
     trace: Option<&Trace>,
 ) {
+    logs::called(gateway, call, result, duration);
     let event = call.event;
     // Ordinary successes are too many to gather facts about: nobody keeps an entry of theirs.
     let is_ordinary =
@@ -400,6 +404,7 @@ pub(crate) async fn try_disconnect(gateway: &Gateway, ended: &Ended<'_>) -> Resu
     let Some(stage) = live.or_else(|| ended.stage_of_handshake.map(Arc::clone)) else { return Ok(()) };
     let Some(route) = stage.deployment.as_ref().and_then(|deployment| deployment.routes.get("$disconnect"))
     else {
+        logs::ended(gateway, &stage, ended);
         return Ok(());
     };
     let event = Event {
@@ -411,6 +416,7 @@ pub(crate) async fn try_disconnect(gateway: &Gateway, ended: &Ended<'_>) -> Resu
         session: ended.session.clone(),
         authorized: ended.authorized.clone(),
     };
+    let log = logs::begin(&stage);
     let one_call = Call {
         event: &event,
         stage: &stage,
@@ -418,13 +424,16 @@ pub(crate) async fn try_disconnect(gateway: &Gateway, ended: &Ended<'_>) -> Resu
         spelling: None,
         query: "",
         body: "",
-        payload: None,
         is_base64: false,
+        payload: None,
         is_json: false,
         forwarded_for: None,
         client_ref: ended.client_ref,
+        log: log.as_deref(),
     };
-    match call(gateway, &route.integration, &one_call).await {
+    let result = call(gateway, &route.integration, &one_call).await;
+    logs::disconnected(gateway, &log, &event, &result);
+    match result {
         Ok(answer) if answer.status < 500 => Ok(()),
         Ok(answer) => Err((Diagnosis::INTEGRATION_ERROR_STATUS, format!("status {}", answer.status))),
         Err(failure) => Err((failure.diagnosis, failure.detail.into_owned())),

@@ -112,11 +112,12 @@ impl Gateway {
             spelling: None,
             query: "",
             body,
-            payload: None,
             is_base64: false,
+            payload: None,
             is_json: true,
             forwarded_for: None,
             client_ref: None,
+            log: None,
         };
         match integration::call(self, &route.integration, &call).await {
             Ok(answer) if answer.status < 300 => Ok(answer.body),

@@ -122,11 +122,12 @@ impl Admitted {
             spelling: self.request.spelling.as_ref(),
             query: &self.request.query,
             body: "",
-            payload: None,
             is_base64: false,
+            payload: None,
             is_json: false,
             forwarded_for: self.request.client.forwarded_for.as_deref(),
             client_ref: self.handle.client_ref.as_ref(),
+            log: self.request.attempt.log.as_deref(),
         }
     }
 }

@@ -169,11 +169,12 @@ impl Gateway {
             spelling: None,
             query: "",
             body: if probe.is_connect { "" } else { "{}" },
-            payload: None,
             is_base64: false,
+            payload: None,
             is_json: true,
             forwarded_for: None,
             client_ref: None,
+            log: None,
         };
         let mut request = build(self, &backend, &call).map_err(|error| misconfigured(&error.detail))?;
         mark(&mut request.bytes, probe.marks);
