@@ -27,6 +27,7 @@ use tokio::task::JoinSet;
 
 use crate::apps::Counted;
 use crate::demo::{self, Demo};
+use crate::log_targets::LogTargets;
 use crate::metrics::{self, Metrics};
 
 /// Largest body of an admin request, in bytes: a definition with its templates.
@@ -71,6 +72,7 @@ pub(crate) struct Observed {
     pub(crate) metrics: Arc<Metrics>,
     /// None where nothing is kept.
     pub(crate) journal: Option<Arc<Journal>>,
+    pub(crate) logs: Arc<LogTargets>,
     pub(crate) apps: Counted,
 }
 
@@ -217,7 +219,12 @@ impl Admin {
         if let Some(chat) = chat {
             of_apps.push_str(&metrics::chat(&chat.numbers()));
         }
-        self.observed.metrics.page(self.gateway.n_connections(), counts, &of_apps)
+        self.observed.metrics.page(
+            self.gateway.n_connections(),
+            counts,
+            self.observed.logs.counts(),
+            &of_apps,
+        )
     }
 
     /// A call that was refused for a known cause, for the journal. Who made it may be anybody.

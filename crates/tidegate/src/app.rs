@@ -11,8 +11,10 @@ use serde_json::{Map, Value};
 use tidegate_admin::{AdminApi, Callers, Parts, Surroundings};
 use tidegate_auth::{CredentialKeys, RequestParts, Verifier};
 use tidegate_control::{AuthFailure, Authenticate, Because, ControlPlane, ControlSettings, RestApi};
+use tidegate_core::definition::Live;
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::journal::{Entry, EntryQuery, Facts, JournalStore, Kind};
+use tidegate_core::log::LogSink;
 use tidegate_core::notice::{Notice, Place};
 use tidegate_core::port::DefinitionSink;
 use tidegate_doctor::journal::{ClientAddress, Journal, JournalConfig, NoJournal};
@@ -26,6 +28,7 @@ use crate::apps::Apps;
 use crate::certs;
 use crate::config::Config;
 use crate::demo::Demo;
+use crate::log_targets::LogTargets;
 use crate::metrics::Metrics;
 use crate::observe::Observer;
 use crate::stores::{OpenJournal, Stores};
@@ -51,6 +54,7 @@ pub(crate) struct App {
     tasks: JoinSet<()>,
     shutdown_timeout: Duration,
     journal: Option<Arc<Journal>>,
+    logs: Arc<LogTargets>,
 }
 
 #[derive(Debug, Clone)]
@@ -113,7 +117,10 @@ impl App {
 
         let apps = Apps::open(&config).await?;
         let outside = apps.outside();
-        let metrics = Arc::new(Metrics::new());
+        let mounted = apps.mounts.iter().map(|mount| (mount.api_id.clone(), mount.stage.clone()));
+        let metrics = Arc::new(Metrics::new(mounted.collect()));
+        let logs = LogTargets::start(&config.logs, &config.data_dir, config.is_dev);
+        let logs = Arc::new(logs.context("start the thread that writes logs")?);
         let is_loopback = addresses.public.ip().is_loopback();
         let gateway_config = GatewayConfig {
             node: 0,
@@ -136,6 +143,7 @@ impl App {
             read_file: ReadFile(Arc::new(|path| std::fs::read(path))),
             debug_clients: config.debug_clients.clone(),
             probe: config.probe,
+            logs: Arc::clone(&logs) as Arc<dyn LogSink>,
             functions: None,
             aws: tidegate_gateway::AwsConfig { region: config.region.clone(), ..Default::default() },
             usage_plans: config.usage_plans.clone(),
@@ -160,7 +168,7 @@ impl App {
             allow_integration_hosts: config.settings.integration.allowed_hosts.clone(),
             ..ControlSettings::default()
         };
-        let sink = Arc::clone(&gateway) as Arc<dyn DefinitionSink>;
+        let sink = Arc::new(Published { gateway: Arc::clone(&gateway), metrics: Arc::clone(&metrics) });
         let clock: tidegate_control::Clock = Arc::new(jiff::Timestamp::now);
         let control =
             ControlPlane::load(store, sink, settings, clock).await.context("load the definitions")?;
@@ -182,7 +190,8 @@ impl App {
         });
         let watching =
             config.doctor_interval.map(|interval| watch(api.clone(), interval, Arc::clone(&metrics)));
-        let observed = Observed { metrics, journal: journal.clone(), apps: apps.counted };
+        let observed =
+            Observed { metrics, journal: journal.clone(), logs: Arc::clone(&logs), apps: apps.counted };
         let admin =
             Arc::new(Admin::new(rest, api, control.clone(), Arc::clone(&gateway), observed, config.is_dev));
         let mut tasks = JoinSet::new();
@@ -216,7 +225,7 @@ impl App {
         note_start(&gateway, &config, &addresses);
         tracing::info!(public = %addresses.public, admin = %addresses.admin, "ready");
         let shutdown_timeout = config.shutdown_timeout;
-        Ok(Self { control, gateway, admin, addresses, tasks, shutdown_timeout, journal })
+        Ok(Self { control, gateway, admin, addresses, tasks, shutdown_timeout, journal, logs })
     }
 
     pub(crate) fn public_address(&self) -> SocketAddr {
@@ -230,6 +239,7 @@ impl App {
     /// A second signal: what is under way is given up, and the journal says that the end was wanted.
     async fn end_at_once(&self) -> ExitCode {
         self.close_journal(self.gateway.n_connections()).await;
+        self.close_logs().await;
         ExitCode::FAILURE
     }
 
@@ -239,6 +249,13 @@ impl App {
         control_notice(&self.gateway, "stop", Facts::none().with("unfinished", n_unfinished));
         // Its failure is counted and logged there.
         let _ = tokio::time::timeout(JOURNAL_END, journal.close()).await;
+    }
+
+    /// Lines that wait are written.
+    async fn close_logs(&self) {
+        let logs = Arc::clone(&self.logs);
+        // Its thread may hang at a disk that does; it does not hold up the end for long.
+        let _ = tokio::task::spawn_blocking(move || logs.close()).await;
     }
 
     /// What the page of `tidegate dev` shows.
@@ -287,6 +304,7 @@ impl App {
         // A change that is being stored is stored.
         self.control.close().await;
         self.close_journal(n_unfinished).await;
+        self.close_logs().await;
         self.tasks.shutdown().await;
         if n_unfinished > 0 {
             let diag = Diagnosis::CLEANUP_DISCONNECT_LOST.as_str();
@@ -295,6 +313,21 @@ impl App {
         }
         tracing::info!("stopped");
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Where definitions go that are live: to the data plane, and to the metrics, which have series for them.
+#[derive(Debug)]
+struct Published {
+    gateway: Arc<Gateway>,
+    metrics: Arc<Metrics>,
+}
+
+impl DefinitionSink for Published {
+    fn publish(&self, live: Live) {
+        // First the series: what is counted of a new stage finds them.
+        self.metrics.set_stages(&live);
+        self.gateway.publish(live);
     }
 }
 

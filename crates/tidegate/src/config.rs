@@ -68,6 +68,8 @@ pub(crate) struct Config {
     /// Trusted for backends beside the system's certificates.
     pub(crate) backend_ca: Option<PathBuf>,
     pub(crate) journal: JournalSettings,
+    /// Where access and execution logs go.
+    pub(crate) logs: LogSettings,
     /// Every value with its origin, secrets masked; for reports.
     pub(crate) shown: Shown,
     /// How often the node looks for what is wrong with its APIs; absent: never.
@@ -111,6 +113,45 @@ impl Default for JournalSettings {
             sample_posts: 1000,
         }
     }
+}
+
+/// What of `[logs]` is the process's: where lines go.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct LogSettings {
+    /// By name, as `destinationArn` names them.
+    pub(crate) targets: BTreeMap<String, LogTarget>,
+    /// Target for execution logs, beside the process's own log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) execution: Option<String>,
+}
+
+/// `[logs.targets.NAME]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct LogTarget {
+    /// Unset: `logs/NAME.log` in the data directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) file: Option<PathBuf>,
+    /// Standard output, in place of a file.
+    pub(crate) stdout: bool,
+    /// Size at which a file is put aside.
+    pub(crate) max_bytes: u64,
+    /// Files that are kept beside it.
+    pub(crate) max_files: u32,
+}
+
+impl Default for LogTarget {
+    fn default() -> Self {
+        Self { file: None, stdout: false, max_bytes: 64 << 20, max_files: 5 }
+    }
+}
+
+/// Keys of `[logs]` that are the process's.
+const LOG_KEYS: [&str; 2] = ["targets", "execution"];
+
+fn is_of_process(key: &str) -> bool {
+    LOG_KEYS.contains(&key)
 }
 
 /// `[sigv4]`.
@@ -555,6 +596,7 @@ fn check_table(table: &Table, problems: &mut Vec<Problem>) -> Option<Config> {
     }
     let backend_ca: Option<String> = check.value("backend_ca");
     let journal = check.journal();
+    let logs = check.logs();
     let apps = check.apps();
     let usage_plans = check.usage_plans();
     Some(Config {
@@ -580,6 +622,7 @@ fn check_table(table: &Table, problems: &mut Vec<Problem>) -> Option<Config> {
         proxy,
         backend_ca: backend_ca.map(PathBuf::from),
         journal,
+        logs,
         shown: Shown::new(),
         doctor_interval: (doctor_interval > 0).then(|| Duration::from_secs(doctor_interval)),
         is_dev: false,
@@ -601,6 +644,11 @@ fn merge_sections(all: &Table, of_api: &Table) -> Table {
         let is_of_api = of_api.get(*section).is_some_and(|section| section.get("trusted_proxies").is_some());
         if !is_of_api {
             keys.remove("trusted_proxies");
+        }
+        if *section == "logs" {
+            // What is the process's may not stand below an API; there it stays, to be refused.
+            let of_api = of_api.get(*section).and_then(Value::as_table);
+            keys.retain(|key, _| !is_of_process(key) || of_api.is_some_and(|keys| keys.contains_key(key)));
         }
         merged.insert((*section).to_owned(), Value::Table(keys));
     }
@@ -672,6 +720,9 @@ impl Checker<'_> {
                 if prefix.is_empty() && *section == "data_plane" && key == "trusted_proxies" {
                     continue;
                 }
+                if prefix.is_empty() && *section == "logs" && is_of_process(key) {
+                    continue;
+                }
                 let alone = Table::from_iter([(key.clone(), value.clone())]);
                 let outer = Table::from_iter([((*section).to_owned(), Value::Table(alone))]);
                 match Value::Table(outer).try_into::<Settings>() {
@@ -690,7 +741,8 @@ impl Checker<'_> {
 
     fn check_ranges(&mut self, prefix: &str, settings: &Settings) {
         let data_plane = &settings.data_plane;
-        let ranges: [(&str, u64, std::ops::RangeInclusive<u64>); 10] = [
+        let ranges: [(&str, u64, std::ops::RangeInclusive<u64>); 11] = [
+            ("logs.line_bytes", settings.logs.line_bytes as u64, 128..=65_536),
             ("data_plane.max_frame_bytes", data_plane.max_frame_bytes as u64, 125..=64 << 20),
             ("data_plane.max_message_bytes", data_plane.max_message_bytes as u64, 125..=64 << 20),
             ("data_plane.per_connection_concurrency", data_plane.per_connection_concurrency as u64, 1..=64),
@@ -716,6 +768,32 @@ impl Checker<'_> {
                 "a host name, with or without a port, expected",
             );
         }
+    }
+
+    /// Targets of access and execution logs.
+    fn logs(&mut self) -> LogSettings {
+        let Some(Value::Table(section)) = self.table.get("logs") else { return LogSettings::default() };
+        let of_process: Table = section
+            .iter()
+            .filter(|(key, _)| is_of_process(key))
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
+        let settings: LogSettings = self.table_of("logs", &of_process).unwrap_or_default();
+        for (name, target) in &settings.targets {
+            let path = format!("logs.targets.{name}");
+            if target.stdout && target.file.is_some() {
+                self.problem(&path, "either file or stdout = true expected");
+            }
+            if !(64 << 10..=1 << 40).contains(&target.max_bytes) {
+                let message = format!("{} is not between 65536 and 1099511627776", target.max_bytes);
+                self.problem(&format!("{path}.max_bytes"), &message);
+            }
+            if target.max_files > 1000 {
+                let message = format!("{} is not between 0 and 1000", target.max_files);
+                self.problem(&format!("{path}.max_files"), &message);
+            }
+        }
+        settings
     }
 
     fn journal(&mut self) -> JournalSettings {

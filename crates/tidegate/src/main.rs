@@ -17,6 +17,7 @@ mod cli;
 mod command;
 mod config;
 mod demo;
+mod log_targets;
 mod metrics;
 mod observe;
 mod output;
