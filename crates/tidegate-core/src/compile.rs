@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::authorizer::Authorizer;
 use crate::channel::ChannelRules;
 use crate::definition::{self, ApiDefinition, Live, LiveApi, LiveStage};
+use crate::log::StageLogs;
 use crate::mapping::Mapping;
 use crate::origin::OriginList;
 use crate::policy::Policy;
@@ -17,7 +18,8 @@ use crate::select::Expression;
 use crate::settings::Settings;
 use crate::snapshot::{
     Api, ApiKeySource, Authorization, Deployment, Domain, FunctionUri, HttpIntegration, Integration,
-    IntegrationKind, LambdaIntegration, Route, RouteSeen, Snapshot, Stage, StagePolicy, Throttle, UriTemplate,
+    IntegrationKind, LambdaIntegration, Route, RouteSeen, Snapshot, Stage, StagePolicy, Throttle,
+    UriTemplate,
 };
 use crate::transformed;
 
@@ -114,6 +116,7 @@ fn compile_api(live: &LiveApi, settings: Arc<Settings>, cache: &mut Cache, used:
                 deployment: deployment.as_ref().map(|definition| cache.deployment(definition)),
                 settings: Arc::clone(&settings),
                 policy: policy.as_ref().map(|policy| cache.policy(policy)),
+                logs: StageLogs::compile(stage),
             };
             (name, Arc::new(compiled))
         })

@@ -179,45 +179,50 @@ impl Event {
                 _ => return None,
             },
             _ => match (name.strip_prefix("identity."), name.strip_prefix("authorizer.")) {
-                (Some(name), _) => return self.identity_variable(name),
-                (_, Some(name)) => return self.authorizer_variable(name),
+                (Some(name), _) => return identity_variable(self.authorized.as_deref()?, name),
+                (_, Some(name)) => {
+                    return authorizer_variable(self.authorized.as_deref(), self.session.as_ref(), name);
+                }
                 _ => return None,
             },
         })
     }
+}
 
-    /// `$context.identity.{name}` of a signed handshake or one with an API key.
-    fn identity_variable(&self, name: &str) -> Option<String> {
-        let authorized = self.authorized.as_ref()?;
-        match (name, &authorized.caller, &authorized.api_key) {
-            ("apiKey", _, Some(key)) => Some(key.value.clone()).filter(|value| !value.is_empty()),
-            ("apiKeyId", _, Some(key)) => Some(key.id.clone()),
-            ("accountId", Some(caller), _) => Some(caller.account_id.clone()),
-            ("caller", Some(caller), _) => Some(caller.caller.clone()),
-            ("user", Some(caller), _) => Some(caller.user.clone()),
-            ("userArn", Some(caller), _) => Some(caller.user_arn.clone()),
-            ("accessKey", Some(caller), _) => Some(caller.access_key.clone()),
-            _ => None,
-        }
+/// `$context.identity.{name}` of a signed handshake or one with an API key.
+pub(crate) fn identity_variable(authorized: &Authorized, name: &str) -> Option<String> {
+    match (name, &authorized.caller, &authorized.api_key) {
+        ("apiKey", _, Some(key)) => Some(key.value.clone()).filter(|value| !value.is_empty()),
+        ("apiKeyId", _, Some(key)) => Some(key.id.clone()),
+        ("accountId", Some(caller), _) => Some(caller.account_id.clone()),
+        ("caller", Some(caller), _) => Some(caller.caller.clone()),
+        ("user", Some(caller), _) => Some(caller.user.clone()),
+        ("userArn", Some(caller), _) => Some(caller.user_arn.clone()),
+        ("accessKey", Some(caller), _) => Some(caller.access_key.clone()),
+        _ => None,
     }
+}
 
-    /// `$context.authorizer.{name}`: what the gateway's own checks established stands where an authorizer's answer does.
-    fn authorizer_variable(&self, name: &str) -> Option<String> {
-        if let Some(answer) = self.authorized.as_ref().and_then(|authorized| authorized.authorizer.as_ref()) {
-            return match name {
-                "principalId" => Some(answer.principal_id.clone()),
-                name => answer.context.get(name).cloned(),
-            };
-        }
-        let SessionFacts { identity, channels } = self.session.as_ref()?;
-        match name {
-            "principalId" | "user" => identity.user.as_deref().map(str::to_owned),
-            "session" => identity.session.as_deref().map(str::to_owned),
-            "auth" => Some(identity.auth.as_str().to_owned()),
-            "roles" => Some(identity.roles.join(",")),
-            "channels" => Some(channels.clone()),
-            name => identity.claim(name),
-        }
+/// `$context.authorizer.{name}`: what the gateway's own checks established stands where an authorizer's answer does.
+pub(crate) fn authorizer_variable(
+    authorized: Option<&Authorized>,
+    session: Option<&SessionFacts>,
+    name: &str,
+) -> Option<String> {
+    if let Some(answer) = authorized.and_then(|authorized| authorized.authorizer.as_ref()) {
+        return match name {
+            "principalId" => Some(answer.principal_id.clone()),
+            name => answer.context.get(name).cloned(),
+        };
+    }
+    let SessionFacts { identity, channels } = session?;
+    match name {
+        "principalId" | "user" => identity.user.as_deref().map(str::to_owned),
+        "session" => identity.session.as_deref().map(str::to_owned),
+        "auth" => Some(identity.auth.as_str().to_owned()),
+        "roles" => Some(identity.roles.join(",")),
+        "channels" => Some(channels.clone()),
+        name => identity.claim(name),
     }
 }
 

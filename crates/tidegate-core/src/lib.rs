@@ -4,6 +4,7 @@
 //! Start with [`snapshot`] (what the data plane runs on), [`select`] (which route a message takes) and
 //! [`mapping`] (what a backend is told).
 
+pub mod access_log;
 pub mod app;
 pub mod authorizer;
 pub mod channel;
@@ -21,6 +22,7 @@ pub mod json;
 pub mod json_path;
 pub mod lambda_event;
 pub mod limits;
+pub mod log;
 pub mod mapping;
 pub mod nearest;
 pub mod network;

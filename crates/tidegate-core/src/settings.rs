@@ -356,11 +356,14 @@ pub struct Logs {
     pub escape: bool,
     /// Longest line of an execution log, in bytes.
     pub line_bytes: usize,
+    /// Target for refused requests whose address leads to no stage; unset: they are in the journal alone. Of the process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unmatched: Option<String>,
 }
 
 impl Default for Logs {
     fn default() -> Self {
-        Self { escape: true, line_bytes: 1024 }
+        Self { escape: true, line_bytes: 1024, unmatched: None }
     }
 }
 

@@ -11,6 +11,7 @@ use crate::authorizer::Authorizer;
 use crate::channel::ChannelRules;
 use crate::definition::Map;
 use crate::diagnosis::Diagnosis;
+use crate::log::StageLogs;
 use crate::mapping::Mapping;
 use crate::network::Network;
 use crate::origin::OriginList;
@@ -67,6 +68,8 @@ pub struct Stage {
     pub settings: Arc<Settings>,
     /// What Tidegate demands and offers beyond API Gateway; live. Absent: nothing.
     pub policy: Option<Arc<StagePolicy>>,
+    /// What it logs of itself; live. Absent: nothing.
+    pub logs: Option<Arc<StageLogs>>,
 }
 
 /// The policy of a stage, compiled.

@@ -17,6 +17,7 @@ use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::function::FunctionRunner;
 use tidegate_core::id::{ConnectionId, RequestId};
 use tidegate_core::journal::Facts;
+use tidegate_core::log::{LogSink, StageLogs};
 use tidegate_core::network::Network;
 use tidegate_core::notice::{Notice, NoticeSink, Place};
 use tidegate_core::port::{DefinitionSink, RecordKind, RecordStore, StoreError};
@@ -95,6 +96,8 @@ pub struct GatewayConfig {
     pub debug_clients: Vec<Network>,
     /// The probe endpoint answers.
     pub probe: bool,
+    /// Takes the lines of access and execution logs.
+    pub logs: Arc<dyn LogSink>,
     /// Functions that run on this machine.
     pub functions: Option<Arc<dyn FunctionRunner>>,
     /// How functions elsewhere, and other services, are reached.
@@ -185,6 +188,8 @@ pub struct Gateway {
     /// Milliseconds since 1970 of the last look for channels of nearly the same name.
     pub(crate) similar_looked_at: AtomicU64,
     last_overload: LastOverload,
+    /// Where refusals of no stage are logged.
+    pub(crate) unmatched: Option<Arc<StageLogs>>,
 }
 
 impl Gateway {
@@ -206,7 +211,9 @@ impl Gateway {
         let records = Arc::clone(&config.records);
         let mounts = std::mem::take(&mut config.mounts);
         let api_keys = ApiKeys::new(std::mem::take(&mut config.usage_plans), Arc::clone(&records));
+        let unmatched = config.settings.all.logs.unmatched.as_deref().map(StageLogs::of_unmatched);
         let gateway = Arc::new_cyclic(|this| Self {
+            unmatched,
             apps: Apps::new(mounts),
             groups: Groups::new(),
             tokens: Tokens::new(config.token_keys.clone(), Arc::clone(&records)),

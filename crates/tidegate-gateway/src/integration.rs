@@ -21,6 +21,7 @@ use tidegate_core::snapshot::{Integration, IntegrationKind, Stage};
 use crate::clock::now_millis;
 use crate::connection::handle::Handle;
 use crate::gateway::Gateway;
+use crate::logs::{self, EventLog};
 
 use self::http::Trace;
 
@@ -53,6 +54,8 @@ pub(crate) struct Call<'a> {
     pub(crate) forwarded_for: Option<&'a str>,
     /// The reference that the client made for its attempt.
     pub(crate) client_ref: Option<&'a Arc<str>>,
+    /// What is logged of the event, where its stage logs.
+    pub(crate) log: Option<&'a EventLog>,
 }
 
 /// What an application said to `$connect`.
@@ -79,7 +82,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    fn new(status: u16, body: Bytes) -> Self {
+    pub(crate) fn new(status: u16, body: Bytes) -> Self {
         Self { status, headers: ::http::HeaderMap::new(), body, diagnosis: None, judged: None, app: None }
     }
 
@@ -257,6 +260,7 @@ fn note(
     duration: Duration,
     trace: Option<&Trace>,
 ) {
+    logs::called(gateway, call, result, duration);
     let event = call.event;
     // Ordinary successes are too many to gather facts about: nobody keeps an entry of theirs.
     let is_ordinary =
@@ -393,6 +397,7 @@ pub(crate) async fn try_disconnect(gateway: &Gateway, ended: &Ended<'_>) -> Resu
     let Some(stage) = live.or_else(|| ended.stage_of_handshake.map(Arc::clone)) else { return Ok(()) };
     let Some(route) = stage.deployment.as_ref().and_then(|deployment| deployment.routes.get("$disconnect"))
     else {
+        logs::ended(gateway, &stage, ended);
         return Ok(());
     };
     let event = Event {
@@ -404,6 +409,7 @@ pub(crate) async fn try_disconnect(gateway: &Gateway, ended: &Ended<'_>) -> Resu
         session: ended.session.clone(),
         authorized: ended.authorized.clone(),
     };
+    let log = logs::begin(&stage);
     let one_call = Call {
         event: &event,
         stage: &stage,
@@ -416,8 +422,11 @@ pub(crate) async fn try_disconnect(gateway: &Gateway, ended: &Ended<'_>) -> Resu
         is_json: false,
         forwarded_for: None,
         client_ref: ended.client_ref,
+        log: log.as_deref(),
     };
-    match call(gateway, &route.integration, &one_call).await {
+    let result = call(gateway, &route.integration, &one_call).await;
+    logs::disconnected(gateway, &log, &event, &result);
+    match result {
         Ok(answer) if answer.status < 500 => Ok(()),
         Ok(answer) => Err((Diagnosis::INTEGRATION_ERROR_STATUS, format!("status {}", answer.status))),
         Err(failure) => Err((failure.diagnosis, failure.detail.into_owned())),

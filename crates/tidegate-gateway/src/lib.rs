@@ -25,6 +25,7 @@ mod gone;
 mod groups;
 mod integration;
 mod lateness;
+mod logs;
 mod outward;
 mod publish;
 mod push;

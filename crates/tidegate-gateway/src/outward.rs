@@ -117,6 +117,7 @@ impl Gateway {
             is_json: true,
             forwarded_for: None,
             client_ref: None,
+            log: None,
         };
         match integration::call(self, &route.integration, &call).await {
             Ok(answer) if answer.status < 300 => Ok(answer.body),

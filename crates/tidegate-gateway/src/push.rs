@@ -33,6 +33,7 @@ use crate::edge::address::{Endpoint, Unresolved};
 use crate::edge::{Reply, aws_error};
 use crate::gateway::Gateway;
 use crate::gone::WhyGone;
+use crate::logs::{self, Log};
 
 /// How long a push that waits for slow readers sleeps between two looks.
 pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(10);
@@ -165,12 +166,23 @@ pub(crate) async fn serve(
         ..Place::default()
     };
     let mut about = About::default();
+    let log = logs::of_management(stage, endpoint, address, &request);
     let result = handle(gateway, stage, endpoint, address, request, &mut place, &mut about).await;
+    log_call(gateway, &log, &place, &about, &result);
     let result = match result {
         Err(refusal) => Err(describe(gateway, endpoint, address, about, refusal).await),
         ok => ok,
     };
     finish(gateway, place, result)
+}
+
+fn log_call(gateway: &Gateway, log: &Log, place: &Place, about: &About, result: &Result<Reply, Refusal>) {
+    let (reply, refused) = match result {
+        Ok(reply) => (reply, None),
+        Err(refusal) => (&refusal.reply, Some((refusal.code, refusal.diagnosis))),
+    };
+    let caller = about.caller.as_deref().filter(|_| about.is_known);
+    logs::managed(gateway, log, &logs::Management { place, caller, reply, refused });
 }
 
 /// Adds to a refusal what the call was, and to its body why it failed, where the caller may know.
@@ -255,7 +267,10 @@ pub(crate) fn unresolved(
             .with("path", before.chars().take(256).collect::<String>())
             .with("detail", unresolved.detail.as_str())
     });
-    finish(gateway, Place::default(), Err(refusal))
+    let (code, diagnosis) = (refusal.code, refusal.diagnosis);
+    let reply = finish(gateway, Place::default(), Err(refusal));
+    logs::management_nowhere(gateway, address, method, code, diagnosis, &reply);
+    reply
 }
 
 fn finish(gateway: &Gateway, mut place: Place, result: Result<Reply, Refusal>) -> Reply {

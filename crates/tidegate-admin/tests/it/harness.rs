@@ -123,6 +123,7 @@ impl Node {
             read_file: ReadFile(Arc::new(|path| std::fs::read(path))),
             debug_clients: Vec::new(),
             probe: true,
+            logs: Arc::new(tidegate_core::log::NoLogs),
             functions: None,
             aws: tidegate_gateway::AwsConfig::default(),
             usage_plans: tidegate_gateway::UsagePlans::default(),

@@ -29,6 +29,7 @@ use super::remark::{self, Remark};
 use crate::clock::now_millis;
 use crate::gateway::Gateway;
 use crate::integration::{self, Answer, Failure};
+use crate::logs::{self, Log};
 
 /// A message whose answer is awaited.
 pub(crate) type Call = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -46,6 +47,7 @@ pub(crate) fn begin(gateway: &Arc<Gateway>, handle: &Arc<Handle>, queued: Queued
     let stage = gateway.stage(&handle.facts.api_id, &handle.facts.stage)?;
     if let Some(policy) = &stage.policy {
         if let Err(failure) = count(handle, policy, now) {
+            logs::unrouted(gateway, handle, &stage, request_id, &failure);
             refuse(gateway, handle, &stage, None, place, size, failure, request_id, now);
             return None;
         }
@@ -61,6 +63,7 @@ pub(crate) fn begin(gateway: &Arc<Gateway>, handle: &Arc<Handle>, queued: Queued
     let Chosen { route, is_json, remark } = match choose(gateway, handle, &stage, &queued, now) {
         Ok(chosen) => chosen,
         Err(failure) => {
+            logs::unrouted(gateway, handle, &stage, request_id, &failure);
             refuse(gateway, handle, &stage, None, place, size, failure, request_id, now);
             return None;
         }
@@ -75,9 +78,11 @@ pub(crate) fn begin(gateway: &Arc<Gateway>, handle: &Arc<Handle>, queued: Queued
         session: handle.session_facts(),
         authorized: handle.authorized(),
     };
+    let log = logs::begin(&stage);
     if let IntegrationKind::App(name) = &route.integration.kind {
         let Some(app) = gateway.apps.find(name) else {
             let failure = integration::no_app(name);
+            logs::failed(gateway, &log, &event, &failure);
             refuse(gateway, handle, &stage, Some(&route), place, size, failure, request_id, now);
             return None;
         };
@@ -92,11 +97,17 @@ pub(crate) fn begin(gateway: &Arc<Gateway>, handle: &Arc<Handle>, queued: Queued
                 now,
             };
             let reply = app.message(message).await;
+            logs::taken_by_app(
+                &gateway,
+                &log,
+                &event,
+                reply.problem.as_ref().map(|problem| problem.diagnosis),
+            );
             conclude_app(&gateway, &handle, reply, place, size);
         }));
     }
     let Queued { text, is_base64, .. } = queued;
-    let message = Message { stage, route, place, event, is_json, remark, text, is_base64 };
+    let message = Message { stage, route, place, event, is_json, remark, text, is_base64, log };
     if let Some(result) =
         integration::answer_at_once(gateway, &message.route.integration, &message.call(handle))
     {
@@ -156,6 +167,7 @@ struct Message {
     text: String,
     /// `text` is a binary message.
     is_base64: bool,
+    log: Log,
 }
 
 /// Where a message goes.
@@ -179,6 +191,7 @@ impl Message {
             is_json: self.is_json,
             forwarded_for: None,
             client_ref: handle.client_ref.as_ref(),
+            log: self.log.as_deref(),
         }
     }
 
@@ -186,8 +199,9 @@ impl Message {
         match result {
             Ok(answer) => self.reply(gateway, handle, answer, now),
             Err(failure) => {
-                let Self { stage, route, place, event, text, .. } = self;
+                let Self { stage, route, place, event, text, log, .. } = self;
                 let failure = of_message(failure);
+                logs::failed(gateway, &log, &event, &failure);
                 let size = text.len();
                 refuse(gateway, handle, &stage, Some(&route), place, size, failure, event.request_id, now);
             }
@@ -195,7 +209,7 @@ impl Message {
     }
 
     fn reply(self, gateway: &Gateway, handle: &Arc<Handle>, answer: Answer, now: u64) {
-        let Self { stage, route, place, event, remark, text, .. } = self;
+        let Self { stage, route, place, event, remark, text, log, .. } = self;
         let size = text.len();
         let request_id = event.request_id;
         let is_error = answer.status >= 400;
@@ -221,10 +235,12 @@ impl Message {
             let failure = Failure::new(ErrorCode::ReplyTooLarge, Diagnosis::MESSAGE_TOO_LARGE_OUT, detail)
                 .with("replyLength", length)
                 .with("limit", settings.data_plane.max_message_bytes);
+            logs::failed(gateway, &log, &event, &failure);
             refuse(gateway, handle, &stage, Some(&route), place, size, failure, request_id, now);
             return;
         }
         let status = answer.status;
+        logs::answered(gateway, &log, &event, &answer);
         if is_sent && answer.leaks() && settings.integration.hide_backend_errors {
             // What a developer should see is not for clients; the operator has the cause.
             let told = developer(gateway, handle, Diagnosis::ERROR_DETAIL_LEAK);
@@ -316,6 +332,7 @@ pub(super) async fn tell(
         is_json: true,
         forwarded_for: None,
         client_ref: handle.client_ref.as_ref(),
+        log: None,
     };
     let mut place = gateway.place(handle);
     place.request_id = Some(event.request_id);

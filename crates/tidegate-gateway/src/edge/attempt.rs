@@ -26,6 +26,7 @@ use super::client_reference;
 use super::service::Peer;
 use crate::clock::now_millis;
 use crate::gateway::Gateway;
+use crate::logs::Log;
 
 /// Longest value of a header that a fact holds, in characters. Source: our choice.
 const MAX_VALUE: usize = 256;
@@ -62,6 +63,8 @@ pub(crate) struct Attempt {
     pub(crate) tells_diagnosis: bool,
     /// Nobody wants to connect: the client asks what would become of it.
     pub(crate) is_dry_run: bool,
+    /// What is logged of it, where its stage logs.
+    pub(crate) log: Log,
 }
 
 /// A request as it came. Its facts are gathered from the copy only if they are kept, which those of most attempts are not
@@ -124,6 +127,7 @@ impl Attempt {
             keeps_facts,
             tells_diagnosis: gateway.is_debugged(address),
             is_dry_run: false,
+            log: None,
         }
     }
 
@@ -166,6 +170,7 @@ impl Attempt {
             keeps_facts,
             tells_diagnosis: gateway.is_debugged(client.ip),
             is_dry_run: false,
+            log: None,
         }
     }
 
@@ -179,6 +184,7 @@ impl Attempt {
             keeps_facts: self.keeps_facts,
             tells_diagnosis: self.tells_diagnosis,
             is_dry_run: self.is_dry_run,
+            log: self.log.clone(),
         }
     }
 

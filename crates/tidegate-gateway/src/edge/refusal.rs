@@ -20,6 +20,7 @@ use super::client_reference::Ended;
 use super::{Reply, aws_error};
 use crate::clock::now_millis;
 use crate::gateway::Gateway;
+use crate::logs;
 
 /// A refusal before there is a connection id.
 pub(crate) fn refuse(
@@ -79,11 +80,25 @@ pub(crate) fn report(
     if attempt.tells_diagnosis {
         add_diagnosis(reply, code, diagnosis);
     }
-    tell(gateway, attempt, code, diagnosis, &detail, reply.status().as_u16());
+    let status = reply.status().as_u16();
+    logs::handshake_refused(gateway, &attempt, code, diagnosis, &detail, (Some(reply), status));
+    note(gateway, attempt, code, diagnosis, &detail, status);
 }
 
-/// Tells operators of a refusal. `status` is what the client was told, 0 if nothing.
+/// Tells operators of a refusal that has no answer. `status` is what the client was told, 0 if nothing.
 pub(crate) fn tell(
+    gateway: &Gateway,
+    attempt: Attempt,
+    code: ErrorCode,
+    diagnosis: Diagnosis,
+    detail: &str,
+    status: u16,
+) {
+    logs::handshake_refused(gateway, &attempt, code, diagnosis, detail, (None, status));
+    note(gateway, attempt, code, diagnosis, detail, status);
+}
+
+fn note(
     gateway: &Gateway,
     mut attempt: Attempt,
     code: ErrorCode,

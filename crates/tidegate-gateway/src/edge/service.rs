@@ -32,6 +32,7 @@ use super::{Reply, client_reference, empty, hint, remark, token_endpoint};
 use crate::apps;
 use crate::clock::now_millis;
 use crate::gateway::Gateway;
+use crate::logs;
 use crate::push;
 
 /// The path, after whatever leads to the gateway, at which clients ask what became of their attempt.
@@ -197,6 +198,10 @@ pub(crate) async fn serve(
         }
         Ok(address) => {
             attempt.at(&address.stage);
+            attempt.log = match address.endpoint {
+                Endpoint::WebSocket => logs::of_handshake(&address, &request),
+                _ => None,
+            };
             match address.endpoint {
                 Endpoint::Token => {
                     token_endpoint::serve(&gateway, &client, &address.stage, &host, request, attempt).await
@@ -219,6 +224,7 @@ pub(crate) async fn serve(
                 hint::explain(&gateway.snapshot(), &host, forwarded_host, request.uri().path(), &unresolved);
             attempt.note_all(hint.facts);
             let diagnosis = socketio(&request).unwrap_or(hint.diagnosis);
+            attempt.log = logs::of_nowhere(&gateway, &host, &request);
             refuse(&gateway, attempt, ErrorCode::Forbidden, Some(diagnosis), &unresolved.detail)
         }
     })

@@ -33,6 +33,7 @@ fn handle(number: u32, outbox: usize) -> Arc<Handle> {
         deployment: None,
         settings: Arc::new(settings),
         policy: None,
+        logs: None,
     };
     let facts = ConnectionFacts {
         connection_id: ConnectionId::new(1, 0, number % 1000, number),

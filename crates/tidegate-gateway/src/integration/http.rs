@@ -29,6 +29,7 @@ pub(crate) use self::pool::Backends;
 use self::pool::{Broken, exchange};
 use super::{Answer, Call, Failure, answer};
 use crate::gateway::Gateway;
+use crate::logs;
 
 mod answer_reader;
 pub(super) mod dial;
@@ -127,6 +128,7 @@ pub(super) async fn call(
 ) -> Result<Answer, Failure> {
     let is_connect = call.event.kind == EventKind::Connect;
     let request = build(gateway, backend, call)?;
+    logs::sending_http(gateway, call, &request.uri, &request.bytes);
     let origin = Origin::of(&request.uri);
     trace.uri = Some(request.uri.clone());
     check_host(&gateway.config.settings.all.integration.allowed_hosts, origin.host)?;

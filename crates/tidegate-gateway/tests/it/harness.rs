@@ -10,6 +10,7 @@ use tidegate_core::definition::{
     Api, ApiDefinition, ApiMapping, DomainName, Integration, Live, LiveApi, LiveStage, Route, RouteResponse,
     Stage,
 };
+use tidegate_core::log::{LogSink, NoLogs};
 use tidegate_core::network::Network;
 use tidegate_core::notice::{Notice, NoticeSink, Place};
 use tidegate_core::policy::Policy;
@@ -73,6 +74,7 @@ pub(crate) struct Setup {
     pub(crate) aws: tidegate_gateway::AwsConfig,
     pub(crate) usage_plans: tidegate_gateway::UsagePlans,
     pub(crate) signature_clock: tidegate_gateway::SignatureClock,
+    pub(crate) logs: Arc<dyn LogSink>,
     pub(crate) mounts: Vec<tidegate_core::app::Mount>,
     pub(crate) drain_spread: Duration,
 }
@@ -90,6 +92,7 @@ impl Default for Setup {
             aws: tidegate_gateway::AwsConfig::default(),
             usage_plans: tidegate_gateway::UsagePlans::default(),
             signature_clock: tidegate_gateway::SignatureClock::default(),
+            logs: Arc::new(NoLogs),
             mounts: Vec::new(),
             drain_spread: Duration::from_secs(5),
         }
@@ -113,6 +116,8 @@ pub(crate) struct Deployed {
     pub(crate) backend: Option<SocketAddr>,
     /// What the definition has otherwise.
     pub(crate) change: Option<Change>,
+    /// Live settings of the stage.
+    pub(crate) stage: Stage,
 }
 
 /// A change of the definition that is deployed.
@@ -135,6 +140,7 @@ impl Default for Deployed {
             policy: None,
             backend: None,
             change: None,
+            stage: Stage::default(),
         }
     }
 }
@@ -207,6 +213,7 @@ impl Plane {
             aws,
             usage_plans,
             signature_clock,
+            logs,
             mounts,
             drain_spread,
         } = setup;
@@ -233,6 +240,7 @@ impl Plane {
             read_file: ReadFile(Arc::new(|path| std::fs::read(path))),
             debug_clients,
             probe: true,
+            logs,
             functions,
             aws,
             usage_plans,
@@ -279,7 +287,7 @@ impl Plane {
             change(&mut definition);
         }
         let definition = Arc::new(definition);
-        let stage = Stage { stage_name: STAGE.to_owned(), ..Stage::default() };
+        let stage = Stage { stage_name: STAGE.to_owned(), ..deployed.stage.clone() };
         let policy = deployed.policy.clone();
         let stages = vec![LiveStage { stage, deployment: Some(definition), policy }];
         let domains = deployed.domains.iter().map(|name| {

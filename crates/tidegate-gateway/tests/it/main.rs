@@ -40,6 +40,7 @@ mod inbound_bound;
 mod json_web_tokens;
 mod key_sets;
 mod listing;
+mod logs;
 mod message_causes;
 mod message_rate;
 mod one_deployment_per_event;

@@ -127,6 +127,7 @@ impl Admitted {
             is_json: false,
             forwarded_for: self.request.client.forwarded_for.as_deref(),
             client_ref: self.handle.client_ref.as_ref(),
+            log: self.request.attempt.log.as_deref(),
         }
     }
 }

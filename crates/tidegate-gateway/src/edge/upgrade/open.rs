@@ -12,6 +12,7 @@ use crate::clock::now_millis;
 use crate::connection::socket::Socket;
 use crate::connection::{close_reason, task};
 use crate::integration;
+use crate::logs;
 use crate::timer_wheel::Kind;
 
 impl OpenConnection {
@@ -34,6 +35,7 @@ impl OpenConnection {
             gateway.client_references.note(reference, ended, now_millis());
         }
         let duration = attempt.started.elapsed();
+        logs::opened(&gateway, &handle, &attempt);
         let (place, facts) = attempt.into_opened(&gateway);
         gateway.notice(Notice::ConnectionOpened { facts, place, duration });
         if handle.stage.settings.connect.announce_id {

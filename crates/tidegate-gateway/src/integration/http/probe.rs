@@ -174,6 +174,7 @@ impl Gateway {
             is_json: true,
             forwarded_for: None,
             client_ref: None,
+            log: None,
         };
         let mut request = build(self, &backend, &call).map_err(|error| misconfigured(&error.detail))?;
         mark(&mut request.bytes, probe.marks);
