@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) mod doctor;
 pub(crate) mod explain;
+pub(crate) mod import;
 pub(crate) mod node;
 pub(crate) mod route;
 
@@ -75,6 +76,8 @@ pub(crate) enum Command {
     Apply(node::ApplyArgs),
     /// Print everything that is there as a document, secrets masked
     Export(node::ExportArgs),
+    /// Read an API from a template, or from Amazon API Gateway, into a document
+    Import(Box<import::ImportArgs>),
     /// List handshakes and how they ended
     Attempts(node::AttemptsArgs),
     /// List changes by administrators
