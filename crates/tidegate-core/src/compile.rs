@@ -18,7 +18,8 @@ use crate::select::Expression;
 use crate::settings::Settings;
 use crate::snapshot::{
     Api, ApiKeySource, Authorization, Deployment, Domain, FunctionUri, HttpIntegration, Integration,
-    IntegrationKind, LambdaIntegration, Route, RouteSeen, Snapshot, Stage, StagePolicy, Throttle, UriTemplate,
+    IntegrationKind, LambdaIntegration, Route, RouteSeen, Snapshot, Stage, StagePolicy, Throttle,
+    UriTemplate,
 };
 use crate::transformed;
 
