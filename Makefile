@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 CARGO ?= cargo
 
-.PHONY: dev test set-up format lint unit client end-to-end screenshots conformance conformance-short manual bench fuzz
+.PHONY: dev test set-up format lint unit client end-to-end screenshots autobahn autobahn-short conformance conformance-doc manual bench fuzz
 
 dev:
 	$(CARGO) run --quiet -p tidegate -- dev $(ARGS)
@@ -11,10 +11,11 @@ dev:
 # What the end-to-end tests need is fetched while the compiler works.
 test: format
 	$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint set-up
-	$(MAKE) --no-print-directory unit client conformance-short end-to-end
+	$(MAKE) --no-print-directory unit client autobahn-short end-to-end conformance
 
 set-up:
 	tests/e2e/setup.sh
+	tests/conformance/apigateway/setup.sh
 
 format:
 	$(CARGO) fmt --all --check
@@ -46,11 +47,28 @@ screenshots:
 	TIDEGATE_SCREENSHOTS=1 tests/e2e/run.sh -q test_example_pages.py
 
 # The Autobahn cases against the codec: a selection in the tests, all of them on their own.
-conformance-short:
+autobahn-short:
 	tests/conformance/autobahn.sh --short
 
-conformance:
+autobahn:
 	tests/conformance/autobahn.sh
+
+# The contract of API Gateway's WebSocket APIs, feature by feature, from outside. Without TARGET against a gateway of this tree, and
+# docs/conformance.md must be what the run found; with TARGET (an address, or a file as tests/conformance/apigateway/README.md
+# describes) against that endpoint, with the report in .cache. RUST_SDK=1 compiles and runs the SDK for Rust, too.
+CONFORMANCE := tests/conformance/apigateway/run.sh -n 2 --dist worksteal
+conformance:
+ifeq ($(TARGET),)
+	$(CARGO) build --quiet -p tidegate
+	CONFORMANCE_COMPARE=$(CURDIR)/docs/conformance.md $(CONFORMANCE)
+else
+	TARGET='$(TARGET)' CONFORMANCE_REPORT=$(CURDIR)/.cache/conformance/report.md $(CONFORMANCE)
+	@echo "the report is .cache/conformance/report.md"
+endif
+
+conformance-doc:
+	$(CARGO) build --quiet -p tidegate
+	CONFORMANCE_REPORT=$(CURDIR)/docs/conformance.md $(CONFORMANCE)
 
 # The manual's pages on failures, from the catalogue of causes.
 manual:

@@ -210,8 +210,8 @@ impl Gateway {
         let idle = Duration::from_millis(config.settings.all.integration.pool_idle_ms);
         let records = Arc::clone(&config.records);
         let mounts = std::mem::take(&mut config.mounts);
-        let unmatched = config.settings.all.logs.unmatched.as_deref().map(StageLogs::of_unmatched);
         let api_keys = ApiKeys::new(std::mem::take(&mut config.usage_plans), Arc::clone(&records));
+        let unmatched = config.settings.all.logs.unmatched.as_deref().map(StageLogs::of_unmatched);
         let gateway = Arc::new_cyclic(|this| Self {
             unmatched,
             apps: Apps::new(mounts),

@@ -77,7 +77,7 @@ def reset(sock):
 
 
 class Backend:
-    def __init__(self):
+    def __init__(self, host="127.0.0.1"):
         self.requests = []
         self.connections = 0
         self.replies = {}
@@ -85,7 +85,7 @@ class Backend:
         self.changed = threading.Condition()
         self.closing = threading.Event()
         self.sockets = set()
-        self.listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
+        self.listener = socket.create_server((host, 0), backlog=4096)
         self.port = self.listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 

@@ -52,7 +52,8 @@ class Wire:
         self.sock.connect((host, port))
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if tls:
-            context = ssl.create_default_context(cafile=str(tls))
+            # True: whatever the machine trusts.
+            context = ssl.create_default_context(cafile=None if tls is True else str(tls))
             self.sock = context.wrap_socket(self.sock, server_hostname=server_name or host)
         self.buffer = b""
 
