@@ -1,4 +1,5 @@
-//! The HTTP backend of the benchmarks: keep-alive, answers 200 with the request's body, as little work as possible.
+//! The HTTP backend of the benchmarks: keep-alive, answers 200 with the request's body, as little work as possible. At
+//! `/authorize` it is an authorizer that allows everything.
 
 use std::hint::black_box;
 use std::io::Write as _;
@@ -14,6 +15,12 @@ use crate::http_exchange::{content_length, head_len};
 
 /// Largest request, in bytes.
 const MAX_REQUEST: usize = 1024 * 1024;
+
+/// How requests of an authorizer begin.
+const AUTHORIZE: &[u8] = b"POST /authorize ";
+
+/// What an authorizer answers that allows everything.
+const ALLOWED: &[u8] = br#"{"principalId":"bench","policyDocument":{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"execute-api:Invoke","Resource":"*"}]},"context":{"plan":"gold"}}"#;
 
 #[derive(Debug, Args)]
 pub struct Arguments {
@@ -54,10 +61,14 @@ async fn serve(mut stream: TcpStream, work: Duration) {
             if work > Duration::ZERO {
                 busy(work);
             }
+            let body = match received.starts_with(AUTHORIZE) {
+                true => ALLOWED,
+                false => &received[head_len..rest],
+            };
             answer
                 .extend_from_slice(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: ");
-            let _ = write!(answer, "{body_len}\r\n\r\n");
-            answer.extend_from_slice(&received[head_len..rest]);
+            let _ = write!(answer, "{}\r\n\r\n", body.len());
+            answer.extend_from_slice(body);
             received.drain(..rest);
         }
         if !answer.is_empty() {

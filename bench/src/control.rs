@@ -60,6 +60,74 @@ pub fn create_api(gateway: &GatewayProcess, routes: &[RouteSpec<'_>]) -> Result<
     Ok(format!("/_aws/execute-api/{api_id}/{STAGE}"))
 }
 
+/// What an API has beyond routes to an HTTP backend.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Extras {
+    /// One line for each event.
+    pub has_access_log: bool,
+    /// Messages and answers go through templates that change and restore them.
+    pub has_templates: bool,
+    /// `$connect` asks an authorizer.
+    pub has_authorizer: bool,
+}
+
+/// Form of the access log: what people usually log.
+const ACCESS_LOG: &str = r#"{"requestId":"$context.requestId","ip":"$context.identity.sourceIp","agent":"$context.identity.userAgent","time":"$context.requestTime","event":"$context.eventType","route":"$context.routeKey","status":"$context.status","latency":"$context.integration.latency","connection":"$context.connectionId","error":$context.error.messageString}"#;
+
+/// What a backend behind templates gets, and the way back.
+const REQUEST_TEMPLATE: &str =
+    r#"{"connection":"$context.connectionId","sent":"$context.requestTimeEpoch","message":$input.json('$')}"#;
+const RESPONSE_TEMPLATE: &str = "$input.json('$.message')";
+
+/// Creates an API whose `$connect` and two-way `$default` call the backend at `uri`, and answers its path.
+pub fn create_api_with(gateway: &GatewayProcess, uri: &str, extras: Extras) -> Result<String> {
+    let control = Control { signer: signer("apigateway"), admin: gateway.admin };
+    let body = json!({"name": "bench", "protocolType": "WEBSOCKET",
+                      "routeSelectionExpression": "$request.body.action"});
+    let api_id = control.create("/v2/apis", &body, "apiId")?;
+    let base = format!("/v2/apis/{api_id}");
+    let integrations = format!("{base}/integrations");
+    let backend = format!("{uri}/");
+    let proxy =
+        json!({"integrationType": "HTTP_PROXY", "integrationMethod": "POST", "integrationUri": backend});
+    let plain = control.create(&integrations, &proxy, "integrationId")?;
+    let mut connect = json!({"routeKey": "$connect", "target": format!("integrations/{plain}")});
+    if extras.has_authorizer {
+        let body = json!({"name": "bench", "authorizerType": "REQUEST", "authorizerUri": format!("{uri}/authorize"),
+                          "identitySource": []});
+        let authorizer = control.create(&format!("{base}/authorizers"), &body, "authorizerId")?;
+        connect["authorizationType"] = json!("CUSTOM");
+        connect["authorizerId"] = json!(authorizer);
+    }
+    control.create(&format!("{base}/routes"), &connect, "routeId")?;
+    let of_messages = match extras.has_templates {
+        false => plain,
+        true => {
+            let body = json!({"integrationType": "HTTP", "integrationMethod": "POST", "integrationUri": backend,
+                              "requestTemplates": {"application/json": REQUEST_TEMPLATE}});
+            let id = control.create(&integrations, &body, "integrationId")?;
+            let body = json!({"integrationResponseKey": "$default",
+                              "responseTemplates": {"application/json": RESPONSE_TEMPLATE}});
+            let responses = format!("{integrations}/{id}/integrationresponses");
+            control.create(&responses, &body, "integrationResponseId")?;
+            id
+        }
+    };
+    let body = json!({"routeKey": "$default", "target": format!("integrations/{of_messages}"),
+                      "routeResponseSelectionExpression": "$default"});
+    let route = control.create(&format!("{base}/routes"), &body, "routeId")?;
+    let body = json!({"routeResponseKey": "$default"});
+    control.create(&format!("{base}/routes/{route}/routeresponses"), &body, "routeResponseId")?;
+    let mut stage = json!({"stageName": STAGE});
+    if extras.has_access_log {
+        let destination = format!("arn:aws:logs:{REGION}:000000000000:log-group:{api_id}");
+        stage["accessLogSettings"] = json!({"destinationArn": destination, "format": ACCESS_LOG});
+    }
+    control.create(&format!("{base}/stages"), &stage, "stageName")?;
+    control.create(&format!("{base}/deployments"), &json!({"stageName": STAGE}), "deploymentId")?;
+    Ok(format!("/_aws/execute-api/{api_id}/{STAGE}"))
+}
+
 struct Control {
     signer: Signer,
     admin: SocketAddr,

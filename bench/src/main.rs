@@ -24,7 +24,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::report::Report;
 use crate::scenario::{
-    alerts, chat, connect, echo_builtin, echo_http, fanout, idle, journal, push, startup, tokens,
+    alerts, chat, connect, contract, echo_builtin, echo_http, fanout, idle, journal, push, startup, tokens,
 };
 
 /// Measures Tidegate against its budgets.
@@ -62,6 +62,8 @@ enum Command {
     Chat(chat::Arguments),
     /// One alert to many subscribers
     Alerts(alerts::Arguments),
+    /// Access logs, templates and an authorizer: the same API with and without them, in turns
+    Contract(contract::Arguments),
     /// Everything, with default durations
     All(AllArguments),
     /// A keep-alive HTTP backend that answers with the request's body
@@ -95,6 +97,7 @@ fn main() -> anyhow::Result<()> {
         Command::Journal(arguments) => journal::run(arguments)?,
         Command::Chat(arguments) => chat::run(arguments)?,
         Command::Alerts(arguments) => alerts::run(arguments)?,
+        Command::Contract(arguments) => contract::run(arguments)?,
         Command::All(arguments) => run_all(&arguments.gateway),
     };
     if cli.json {
@@ -108,7 +111,7 @@ fn main() -> anyhow::Result<()> {
 /// Runs every scenario. One that fails becomes a line of the report, and the others still run.
 fn run_all(gateway: &std::path::Path) -> Report {
     let mut all = Report::new("all");
-    let scenarios: [(&str, &dyn Fn() -> anyhow::Result<Report>); 11] = [
+    let scenarios: [(&str, &dyn Fn() -> anyhow::Result<Report>); 12] = [
         ("startup", &|| startup::run(&startup::Arguments::new(gateway))),
         ("idle", &|| idle::run(&idle::Arguments::new(gateway))),
         ("echo-http", &|| echo_http::run(&echo_http::Arguments::new(gateway))),
@@ -120,6 +123,7 @@ fn run_all(gateway: &std::path::Path) -> Report {
         ("journal", &|| journal::run(&journal::Arguments::new(gateway))),
         ("chat", &|| chat::run(&chat::Arguments::new(gateway))),
         ("alerts", &|| alerts::run(&alerts::Arguments::new(gateway))),
+        ("contract", &|| contract::run(&contract::Arguments::new(gateway))),
     ];
     for (name, run) in scenarios {
         eprintln!("running {name}");

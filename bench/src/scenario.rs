@@ -3,6 +3,7 @@
 pub mod alerts;
 pub mod chat;
 pub mod connect;
+pub mod contract;
 pub mod echo_builtin;
 pub mod echo_http;
 pub mod fanout;

@@ -7,20 +7,21 @@ mod execution;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use http::Request;
 use parking_lot::Mutex;
 use tidegate_core::access_log::{AuthorizerCall, Called, Failed, Phase, Record};
-use tidegate_core::context::{Authorized, Caller, Event, EventKind, SessionFacts};
+use tidegate_core::context::{Authorized, Caller, Event, EventKind, SessionFacts, error_body};
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::ErrorCode;
+use tidegate_core::function::Invoked;
 use tidegate_core::id::RequestId;
 use tidegate_core::log::StageLogs;
 use tidegate_core::notice::Place;
 use tidegate_core::settings::Settings;
-use tidegate_core::snapshot::Stage;
+use tidegate_core::snapshot::{FunctionName, Stage};
 
 use self::execution::Writer;
 use crate::clock::now_millis;
@@ -46,8 +47,6 @@ pub(crate) struct EventLog {
     asked: Asked,
     /// The first lines have been written.
     is_begun: AtomicBool,
-    /// The call goes to somebody outside, and has been told as such.
-    has_endpoint: AtomicBool,
     called: Mutex<Option<Called>>,
     authorized: Mutex<Option<Arc<Authorized>>>,
     session: Mutex<Option<SessionFacts>>,
@@ -97,7 +96,6 @@ impl EventLog {
             began: now_millis(),
             asked,
             is_begun: AtomicBool::new(false),
-            has_endpoint: AtomicBool::new(false),
             called: Mutex::new(None),
             authorized: Mutex::new(None),
             session: Mutex::new(None),
@@ -206,7 +204,6 @@ pub(crate) fn sending_http(gateway: &Gateway, call: &Call<'_>, uri: &http::Uri, 
 fn sending(gateway: &Gateway, log: &EventLog, event: &Event, uri: &str, head: &[u8], body: &str) {
     let writer = Writer::of_event(gateway, log, event);
     writer.begin(event);
-    log.has_endpoint.store(true, Ordering::Relaxed);
     writer.sending(uri, head, body);
 }
 
@@ -219,23 +216,50 @@ pub(crate) fn called(
 ) {
     let Some(log) = call.log else { return };
     let latency_ms = Some(duration.as_millis() as u64);
+    // What the service in between has said, where there is one.
+    let of_service =
+        log.called.lock().take().filter(|called| called.latency_ms.is_none()).unwrap_or_default();
     let called = match result {
-        Ok(answer) => Called { status: Some(answer.status), latency_ms, ..Called::default() },
+        Ok(answer) => Called { status: Some(answer.status), latency_ms, ..of_service },
         Err(failure) => {
             let error = Some(failure.detail.clone().into_owned()).filter(|detail| !detail.is_empty());
-            Called { latency_ms, error, ..Called::default() }
+            Called { latency_ms, error, ..of_service }
         }
     };
     *log.called.lock() = Some(called);
     log.authorized.lock().clone_from(&call.event.authorized);
     log.session.lock().clone_from(&call.event.session);
+    Writer::of_event(gateway, log, call.event).begin(call.event);
+}
+
+/// A backend has answered; templates have not been asked yet.
+pub(crate) fn received(gateway: &Gateway, call: &Call<'_>, answer: &Answer, duration: Duration) {
+    let Some(log) = call.log else { return };
+    Writer::of_event(gateway, log, call.event).received(
+        answer.status,
+        &answer.headers,
+        &answer.body,
+        duration,
+    );
+}
+
+/// A function is about to be called.
+pub(crate) fn sending_function(gateway: &Gateway, call: &Call<'_>, function: &FunctionName, payload: &[u8]) {
+    let Some(log) = call.log else { return };
+    sending(gateway, log, call.event, &function.arn, b"", &String::from_utf8_lossy(payload));
+}
+
+/// A function has answered, or failed on its own.
+pub(crate) fn invoked(gateway: &Gateway, call: &Call<'_>, invoked: &Invoked, duration: Duration) {
+    let Some(log) = call.log else { return };
+    *log.called.lock() = Some(Called {
+        service_status: Some(invoked.status),
+        request_id: invoked.request_id.clone(),
+        ..Called::default()
+    });
     let writer = Writer::of_event(gateway, log, call.event);
-    writer.begin(call.event);
-    if let Ok(answer) = result
-        && log.has_endpoint.swap(false, Ordering::Relaxed)
-    {
-        writer.received(answer, duration);
-    }
+    writer.received(invoked.status, &http::HeaderMap::new(), &invoked.payload, duration);
+    writer.invoked(invoked);
 }
 
 /// A message was handled, whatever its integration answered.
@@ -257,7 +281,7 @@ pub(crate) fn failed(gateway: &Gateway, log: &Log, event: &Event, failure: &Fail
     writer.begin(event);
     writer.failed(failure.code, &failure.detail);
     writer.gateway_response(failure.code, status, || {
-        frame(message, event.connection.connection_id, event.request_id)
+        error_body(message, event.connection.connection_id, "requestId", event.request_id)
     });
     writer.message_sent(event, status);
     let told = Failed::of(failure.code).map(|failed| Failed { message, ..failed });
@@ -419,9 +443,12 @@ enum PhaseName {
     Authenticate,
 }
 
+fn area_of(diagnosis: Diagnosis) -> &'static str {
+    diagnosis.as_str().split('.').next().unwrap_or_default()
+}
+
 fn phase_of(code: ErrorCode, diagnosis: Diagnosis) -> Option<PhaseName> {
-    let area = diagnosis.as_str().split('.').next().unwrap_or_default();
-    match area {
+    match area_of(diagnosis) {
         "authorizer" => Some(PhaseName::Authorizer),
         "apikey" | "management" | "iam" => Some(PhaseName::Authorize),
         "jwt" | "token" | "session" | "cookie" => Some(PhaseName::Authenticate),
@@ -452,8 +479,11 @@ pub(crate) fn handshake_refused(
     let request_id = attempt.request_id();
     let called = log.called.lock().clone();
     let (authorized, session) = (log.authorized.lock().clone(), log.session.lock().clone());
-    let told = reply.and_then(message_of);
     let row = code.row();
+    // The texts of other refusals may repeat what the client sent: signatures, for one.
+    let area = area_of(diagnosis);
+    let is_own = code == ErrorCode::MissingParameters || matches!(area, "authorizer" | "apikey");
+    let told = reply.filter(|_| is_own).and_then(message_of);
     let message = told.as_deref().unwrap_or(row.message);
 
     let writer = Writer::new(gateway, &log, Some("$connect"), connection_id, request_id);
@@ -463,9 +493,9 @@ pub(crate) fn handshake_refused(
         ErrorCode::BackendRefused => writer.completed(status, reply.and_then(body_of).as_ref()),
         _ => {
             writer.failed(code, detail);
-            writer.gateway_response(code, status, || match reply.and_then(body_of) {
-                Some(body) => String::from_utf8_lossy(&body).into_owned(),
-                None => format!(r#"{{"message":{}}}"#, serde_json::Value::from(message)),
+            writer.gateway_response(code, status, || match connection_id {
+                Some(id) => error_body(message, id, "requestId", request_id),
+                None => body_with(message),
             });
         }
     }
@@ -523,14 +553,12 @@ pub(crate) fn managed(gateway: &Gateway, log: &Log, call: &Management<'_>) {
     let route_key = log.asked.route_key.as_deref();
     let writer = Writer::new(gateway, log, route_key, place.connection_id, request_id);
     writer.begin_request();
-    let message = refused.map(|(code, _)| message_of(reply).unwrap_or_else(|| code.row().message.to_owned()));
     match refused {
         None => writer.completed(status, None),
         Some((code, diagnosis)) => {
             writer.failed(*code, diagnosis.as_str());
-            writer.gateway_response(*code, status, || {
-                body_of(reply).map(|body| String::from_utf8_lossy(&body).into_owned()).unwrap_or_default()
-            });
+            // The text of the table: that of the answer may repeat headers and what should have been signed.
+            writer.gateway_response(*code, status, || body_with(code.row().message));
         }
     }
     let account = &gateway.config.account_id;
@@ -544,7 +572,6 @@ pub(crate) fn managed(gateway: &Gateway, log: &Log, call: &Management<'_>) {
         }),
         ..Authorized::default()
     });
-    let failed = refused.and_then(|(code, _)| Failed::of(code));
     let record = Record {
         connection_id: place.connection_id,
         event_type: CONNECTION_API,
@@ -552,7 +579,7 @@ pub(crate) fn managed(gateway: &Gateway, log: &Log, call: &Management<'_>) {
         request_id: Some(request_id),
         status: Some(status),
         authorized: authorized.as_ref(),
-        failed: failed.map(|failed| Failed { message: message.as_deref().unwrap_or_default(), ..failed }),
+        failed: refused.and_then(|(code, _)| Failed::of(code)),
         ..log.record()
     };
     log.write(gateway, &record);
@@ -591,10 +618,13 @@ fn body_of(reply: &Reply) -> Option<bytes::Bytes> {
 /// The text that the client reads.
 fn message_of(reply: &Reply) -> Option<String> {
     let body: serde_json::Value = serde_json::from_slice(&body_of(reply)?).ok()?;
-    let message = body.get("message").or_else(|| body.get("Message"))?;
-    Some(message.as_str()?.to_owned())
+    Some(body.get("message")?.as_str()?.to_owned())
 }
 
-fn frame(message: &str, connection_id: tidegate_core::id::ConnectionId, request_id: RequestId) -> String {
-    tidegate_core::context::error_body(message, connection_id, "requestId", request_id)
+/// The body of an answer with this text; empty ones have none.
+fn body_with(message: &str) -> String {
+    match message {
+        "" => String::new(),
+        message => format!(r#"{{"message":{}}}"#, serde_json::Value::from(message)),
+    }
 }

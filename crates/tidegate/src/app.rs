@@ -12,13 +12,17 @@ use tidegate_admin::{AdminApi, Callers, Parts, Surroundings};
 use tidegate_auth::{CredentialKeys, RequestParts, Verifier};
 use tidegate_control::limits::Quotas;
 use tidegate_control::{AuthFailure, Authenticate, Because, ControlPlane, ControlSettings, RestApi};
+use tidegate_core::definition::Live;
 use tidegate_core::diagnosis::Diagnosis;
+use tidegate_core::function::FunctionRunner;
 use tidegate_core::journal::{Entry, EntryQuery, Facts, JournalStore, Kind};
+use tidegate_core::log::LogSink;
 use tidegate_core::notice::{Notice, Place};
 use tidegate_core::port::DefinitionSink;
 use tidegate_core::settings::Profile;
 use tidegate_doctor::journal::{ClientAddress, Journal, JournalConfig, NoJournal};
 use tidegate_gateway::{Gateway, GatewayConfig, ReadFile, SettingsOf, SignatureClock, edge};
+use tidegate_lambda::Runner;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -28,6 +32,9 @@ use crate::apps::Apps;
 use crate::certs;
 use crate::config::Config;
 use crate::demo::Demo;
+use crate::functions::Functions;
+use crate::invoke_api::InvokeApi;
+use crate::log_targets::LogTargets;
 use crate::metrics::Metrics;
 use crate::observe::Observer;
 use crate::stores::{OpenJournal, Stores};
@@ -53,6 +60,8 @@ pub(crate) struct App {
     tasks: JoinSet<()>,
     shutdown_timeout: Duration,
     journal: Option<Arc<Journal>>,
+    logs: Arc<LogTargets>,
+    functions: Option<Arc<Runner>>,
 }
 
 #[derive(Debug, Clone)]
@@ -113,15 +122,24 @@ impl App {
             proxy: proxy_listener.as_ref().map(local).transpose()?,
         };
 
+        let functions = Functions::open(&config, acceptor.as_ref())?;
         let apps = Apps::open(&config).await?;
         let outside = apps.outside();
-        let metrics = Arc::new(Metrics::new());
+        let mounted = apps.mounts.iter().map(|mount| (mount.api_id.clone(), mount.stage.clone()));
+        let metrics = Arc::new(Metrics::new(mounted.collect()));
+        let logs = LogTargets::start(&config.logs, &config.data_dir, config.is_dev);
+        let logs = Arc::new(logs.context("start the thread that writes logs")?);
         let is_loopback = addresses.public.ip().is_loopback();
         let gateway_config = GatewayConfig {
             node: 0,
             region: config.region.clone(),
             account_id: config.account_id.clone(),
-            credentials: config.credentials.clone(),
+            credentials: config
+                .credentials
+                .iter()
+                .cloned()
+                .chain(functions.as_ref().map(|functions| functions.credential.clone()))
+                .collect(),
             api_keys: config.api_keys.clone(),
             trusted_proxies: config.trusted_proxies.clone(),
             settings: SettingsOf {
@@ -138,8 +156,11 @@ impl App {
             read_file: ReadFile(Arc::new(|path| std::fs::read(path))),
             debug_clients: config.debug_clients.clone(),
             probe: config.probe,
-            functions: None,
-            aws: tidegate_gateway::AwsConfig { region: config.region.clone(), ..Default::default() },
+            logs: Arc::clone(&logs) as Arc<dyn LogSink>,
+            functions: functions
+                .as_ref()
+                .map(|functions| Arc::clone(&functions.runner) as Arc<dyn FunctionRunner>),
+            aws: config.lambda.aws.clone(),
             usage_plans: config.usage_plans.clone(),
             signature_clock: SignatureClock::default(),
             mounts: apps.mounts,
@@ -167,7 +188,7 @@ impl App {
             },
             ..ControlSettings::default()
         };
-        let sink = Arc::clone(&gateway) as Arc<dyn DefinitionSink>;
+        let sink = Arc::new(Published { gateway: Arc::clone(&gateway), metrics: Arc::clone(&metrics) });
         let clock: tidegate_control::Clock = Arc::new(jiff::Timestamp::now);
         let control =
             ControlPlane::load(store, sink, settings, clock).await.context("load the definitions")?;
@@ -189,9 +210,20 @@ impl App {
         });
         let watching =
             config.doctor_interval.map(|interval| watch(api.clone(), interval, Arc::clone(&metrics)));
-        let observed = Observed { metrics, journal: journal.clone(), apps: apps.counted };
-        let admin =
-            Arc::new(Admin::new(rest, api, control.clone(), Arc::clone(&gateway), observed, config.is_dev));
+        let observed =
+            Observed { metrics, journal: journal.clone(), logs: Arc::clone(&logs), apps: apps.counted };
+        let invoke = functions.as_ref().map(|functions| {
+            InvokeApi::new(Arc::clone(&functions.runner), &config, control_verifier(&config, is_loopback))
+        });
+        let admin = Arc::new(Admin::new(
+            rest,
+            api,
+            control.clone(),
+            Arc::clone(&gateway),
+            observed,
+            config.is_dev,
+            invoke,
+        ));
         let mut tasks = JoinSet::new();
         if let Some(journal) = &journal {
             note_unclean_end(journal.as_ref()).await;
@@ -212,7 +244,10 @@ impl App {
                 "sending disconnect events of connections that ended with the process before"
             );
         }
-        tasks.spawn(edge::listener::serve(Arc::clone(&gateway), public, None));
+        match functions.as_ref().and_then(|functions| functions.tls.clone()) {
+            Some(tls) => tasks.spawn(edge::listener::serve_either(Arc::clone(&gateway), public, tls)),
+            None => tasks.spawn(edge::listener::serve(Arc::clone(&gateway), public, None)),
+        };
         if let (Some(listener), Some(acceptor)) = (tls_listener, &acceptor) {
             tasks.spawn(edge::listener::serve(Arc::clone(&gateway), listener, Some(acceptor.clone())));
         }
@@ -226,7 +261,8 @@ impl App {
         }
         tracing::info!(public = %addresses.public, admin = %addresses.admin, "ready");
         let shutdown_timeout = config.shutdown_timeout;
-        Ok(Self { control, gateway, admin, addresses, tasks, shutdown_timeout, journal })
+        let functions = functions.map(|functions| functions.runner);
+        Ok(Self { control, gateway, admin, addresses, tasks, shutdown_timeout, journal, logs, functions })
     }
 
     pub(crate) fn public_address(&self) -> SocketAddr {
@@ -239,8 +275,17 @@ impl App {
 
     /// A second signal: what is under way is given up, and the journal says that the end was wanted.
     async fn end_at_once(&self) -> ExitCode {
+        self.end_functions().await;
         self.close_journal(self.gateway.n_connections()).await;
+        self.close_logs().await;
         ExitCode::FAILURE
+    }
+
+    /// No process of a function outlives the node.
+    async fn end_functions(&self) {
+        if let Some(functions) = &self.functions {
+            functions.stop().await;
+        }
     }
 
     /// The last entry, and everything before it, on the disk.
@@ -249,6 +294,13 @@ impl App {
         control_notice(&self.gateway, "stop", Facts::none().with("unfinished", n_unfinished));
         // Its failure is counted and logged there.
         let _ = tokio::time::timeout(JOURNAL_END, journal.close()).await;
+    }
+
+    /// Lines that wait are written.
+    async fn close_logs(&self) {
+        let logs = Arc::clone(&self.logs);
+        // Its thread may hang at a disk that does; it does not hold up the end for long.
+        let _ = tokio::task::spawn_blocking(move || logs.close()).await;
     }
 
     /// What the page of `tidegate dev` shows.
@@ -294,9 +346,11 @@ impl App {
             _ = terminate.recv() => return Ok(self.end_at_once().await),
             _ = interrupt.recv() => return Ok(self.end_at_once().await),
         };
+        self.end_functions().await;
         // A change that is being stored is stored.
         self.control.close().await;
         self.close_journal(n_unfinished).await;
+        self.close_logs().await;
         self.tasks.shutdown().await;
         if n_unfinished > 0 {
             let diag = Diagnosis::CLEANUP_DISCONNECT_LOST.as_str();
@@ -305,6 +359,21 @@ impl App {
         }
         tracing::info!("stopped");
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Where definitions go that are live: to the data plane, and to the metrics, which have series for them.
+#[derive(Debug)]
+struct Published {
+    gateway: Arc<Gateway>,
+    metrics: Arc<Metrics>,
+}
+
+impl DefinitionSink for Published {
+    fn publish(&self, live: Live) {
+        // First the series: what is counted of a new stage finds them.
+        self.metrics.set_stages(&live);
+        self.gateway.publish(live);
     }
 }
 

@@ -4,6 +4,7 @@
 
 pub(crate) mod apps;
 mod keys;
+pub(crate) mod lambda;
 mod nearest;
 mod profile;
 mod shown;
@@ -25,6 +26,7 @@ use toml::{Table, Value};
 
 pub(crate) use self::apps::{Alerts, Apps};
 pub(crate) use self::keys::secrets;
+pub(crate) use self::lambda::Lambda;
 use self::nearest::nearest;
 use self::shown::shown;
 pub(crate) use self::shown::{as_json, show};
@@ -75,6 +77,8 @@ pub(crate) struct Config {
     /// Trusted for backends beside the system's certificates.
     pub(crate) backend_ca: Option<PathBuf>,
     pub(crate) journal: JournalSettings,
+    /// Where access and execution logs go.
+    pub(crate) logs: LogSettings,
     /// Every value with its origin, secrets masked; for reports.
     pub(crate) shown: Shown,
     /// How often the node looks for what is wrong with its APIs; absent: never.
@@ -83,6 +87,8 @@ pub(crate) struct Config {
     pub(crate) is_dev: bool,
     /// Applications in the process.
     pub(crate) apps: Apps,
+    /// Functions.
+    pub(crate) lambda: Lambda,
     /// API keys of clients, and what they are good for.
     pub(crate) usage_plans: UsagePlans,
 }
@@ -118,6 +124,45 @@ impl Default for JournalSettings {
             sample_posts: 1000,
         }
     }
+}
+
+/// What of `[logs]` is the process's: where lines go.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct LogSettings {
+    /// By name, as `destinationArn` names them.
+    pub(crate) targets: BTreeMap<String, LogTarget>,
+    /// Target for execution logs, beside the process's own log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) execution: Option<String>,
+}
+
+/// `[logs.targets.NAME]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct LogTarget {
+    /// Unset: `logs/NAME.log` in the data directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) file: Option<PathBuf>,
+    /// Standard output, in place of a file.
+    pub(crate) stdout: bool,
+    /// Size at which a file is put aside.
+    pub(crate) max_bytes: u64,
+    /// Files that are kept beside it.
+    pub(crate) max_files: u32,
+}
+
+impl Default for LogTarget {
+    fn default() -> Self {
+        Self { file: None, stdout: false, max_bytes: 64 << 20, max_files: 5 }
+    }
+}
+
+/// Keys of `[logs]` that are the process's.
+const LOG_KEYS: [&str; 2] = ["targets", "execution"];
+
+fn is_of_process(key: &str) -> bool {
+    LOG_KEYS.contains(&key)
 }
 
 /// `[sigv4]`.
@@ -233,6 +278,8 @@ const SECTIONS: &[&str] = &[
     "jwt",
     "chat",
     "apps",
+    "lambda",
+    "aws",
     "api_keys",
     "usage_plans",
 ];
@@ -347,7 +394,7 @@ fn apply_environment(
         let section = API_SECTIONS
             .iter()
             .chain(NODE_SECTIONS)
-            .chain(["sigv4", "tls", "proxy", "journal"].iter())
+            .chain(["sigv4", "tls", "proxy", "journal", "lambda"].iter())
             .find_map(|section| {
                 path.strip_prefix(*section)?.strip_prefix('_').map(|key| (*section, key.to_owned()))
             });
@@ -515,7 +562,9 @@ fn check_table(table: &Table, problems: &mut Vec<Problem>) -> Option<Config> {
     }
     let backend_ca: Option<String> = check.value("backend_ca");
     let journal = check.journal();
+    let logs = check.logs();
     let apps = check.apps();
+    let lambda = check.lambda(&region);
     let usage_plans = check.usage_plans();
     Some(Config {
         listen: listen?,
@@ -540,10 +589,12 @@ fn check_table(table: &Table, problems: &mut Vec<Problem>) -> Option<Config> {
         proxy,
         backend_ca: backend_ca.map(PathBuf::from),
         journal,
+        logs,
         shown: Shown::new(),
         doctor_interval: (doctor_interval > 0).then(|| Duration::from_secs(doctor_interval)),
         is_dev: false,
         apps,
+        lambda,
         usage_plans,
     })
 }
@@ -561,6 +612,11 @@ fn merge_sections(all: &Table, of_api: &Table) -> Table {
         let is_of_api = of_api.get(*section).is_some_and(|section| section.get("trusted_proxies").is_some());
         if !is_of_api {
             keys.remove("trusted_proxies");
+        }
+        if *section == "logs" {
+            // What is the process's may not stand below an API; there it stays, to be refused.
+            let of_api = of_api.get(*section).and_then(Value::as_table);
+            keys.retain(|key, _| !is_of_process(key) || of_api.is_some_and(|keys| keys.contains_key(key)));
         }
         merged.insert((*section).to_owned(), Value::Table(keys));
     }
@@ -632,6 +688,9 @@ impl Checker<'_> {
                 if prefix.is_empty() && *section == "data_plane" && key == "trusted_proxies" {
                     continue;
                 }
+                if prefix.is_empty() && *section == "logs" && is_of_process(key) {
+                    continue;
+                }
                 let alone = Table::from_iter([(key.clone(), value.clone())]);
                 let outer = Table::from_iter([((*section).to_owned(), Value::Table(alone))]);
                 match Value::Table(outer).try_into::<Settings>() {
@@ -650,7 +709,8 @@ impl Checker<'_> {
 
     fn check_ranges(&mut self, prefix: &str, settings: &Settings) {
         let data_plane = &settings.data_plane;
-        let ranges: [(&str, u64, std::ops::RangeInclusive<u64>); 12] = [
+        let ranges: [(&str, u64, std::ops::RangeInclusive<u64>); 13] = [
+            ("logs.line_bytes", settings.logs.line_bytes as u64, 128..=65_536),
             ("data_plane.max_frame_bytes", data_plane.max_frame_bytes as u64, 125..=64 << 20),
             ("data_plane.max_message_bytes", data_plane.max_message_bytes as u64, 125..=64 << 20),
             ("data_plane.per_connection_concurrency", data_plane.per_connection_concurrency as u64, 1..=64),
@@ -686,6 +746,32 @@ impl Checker<'_> {
                 "a host name, with or without a port, expected",
             );
         }
+    }
+
+    /// Targets of access and execution logs.
+    fn logs(&mut self) -> LogSettings {
+        let Some(Value::Table(section)) = self.table.get("logs") else { return LogSettings::default() };
+        let of_process: Table = section
+            .iter()
+            .filter(|(key, _)| is_of_process(key))
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
+        let settings: LogSettings = self.table_of("logs", &of_process).unwrap_or_default();
+        for (name, target) in &settings.targets {
+            let path = format!("logs.targets.{name}");
+            if target.stdout && target.file.is_some() {
+                self.problem(&path, "either file or stdout = true expected");
+            }
+            if !(64 << 10..=1 << 40).contains(&target.max_bytes) {
+                let message = format!("{} is not between 65536 and 1099511627776", target.max_bytes);
+                self.problem(&format!("{path}.max_bytes"), &message);
+            }
+            if target.max_files > 1000 {
+                let message = format!("{} is not between 0 and 1000", target.max_files);
+                self.problem(&format!("{path}.max_files"), &message);
+            }
+        }
+        settings
     }
 
     fn journal(&mut self) -> JournalSettings {

@@ -1,39 +1,20 @@
-//! Metrics in the form Prometheus reads. Labels come from closed sets, never from ids or clients' text.
+//! Metrics in the form Prometheus reads. Labels come from closed sets and from definitions, never from ids or clients' text.
 
-use std::sync::atomic::AtomicU64;
+mod stages;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::registry::Registry;
+use tidegate_core::definition::Live;
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::notice::Notice;
 use tidegate_doctor::journal::Counts;
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Outcome {
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Direction {
-    direction: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Push {
-    target: &'static str,
-    result: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Close {
-    by: &'static str,
-    diagnosis: &'static str,
-}
+use self::stages::Stages;
+use crate::log_targets::LineCounts;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Reason {
@@ -45,72 +26,33 @@ struct Problem {
     id: &'static str,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Event {
-    event: &'static str,
-}
-
 /// All metrics of a node.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
-    connects: Family<Outcome, Counter>,
-    messages: Family<Direction, Counter>,
-    message_failures: Family<Outcome, Counter>,
-    integrations: Family<Event, Histogram, fn() -> Histogram>,
-    integration_failures: Family<Event, Counter>,
-    pushes: Family<Push, Counter>,
-    closes: Family<Close, Counter>,
+    stages: Stages,
     session_refusals: Family<Reason, Counter>,
     problems: Family<Problem, Gauge>,
     key_set_failures: Counter,
     disconnects_lost: Counter,
     accept_failures: Counter,
     panics: Counter,
-    bytes: Family<Direction, Counter<u64, AtomicU64>>,
 }
 
-/// From a millisecond to the longest integration timeout, in seconds.
-const BUCKETS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 29.0];
-
 impl Metrics {
-    pub(crate) fn new() -> Self {
-        let integrations: fn() -> Histogram = || Histogram::new(BUCKETS);
+    /// `always`: API and stage of applications, which no definition names.
+    pub(crate) fn new(always: Vec<(String, String)>) -> Self {
         let mut metrics = Self {
             registry: Registry::with_prefix("tidegate"),
-            connects: Family::default(),
-            messages: Family::default(),
-            message_failures: Family::default(),
-            integrations: Family::new_with_constructor(integrations),
-            integration_failures: Family::default(),
-            pushes: Family::default(),
-            closes: Family::default(),
+            stages: Stages::new(always),
             session_refusals: Family::default(),
             problems: Family::default(),
             key_set_failures: Counter::default(),
             disconnects_lost: Counter::default(),
             accept_failures: Counter::default(),
             panics: Counter::default(),
-            bytes: Family::default(),
         };
         let registry = &mut metrics.registry;
-        registry.register("connects", "Handshakes by outcome", metrics.connects.clone());
-        registry.register("messages", "Messages from (in) and to (out) clients", metrics.messages.clone());
-        registry.register(
-            "message_failures",
-            "Messages that failed, by error code",
-            metrics.message_failures.clone(),
-        );
-        registry.register_with_unit(
-            "integration_duration",
-            "Time of integration calls by event",
-            Unit::Seconds,
-            metrics.integrations.clone(),
-        );
-        let failures = metrics.integration_failures.clone();
-        registry.register("integration_failures", "Integration calls without an answer", failures);
-        registry.register("push", "Pushes by target and result", metrics.pushes.clone());
-        registry.register("closes", "Ended connections by who ended them and why", metrics.closes.clone());
         let refusals = metrics.session_refusals.clone();
         registry.register(
             "session_refusals",
@@ -136,13 +78,12 @@ impl Metrics {
             metrics.accept_failures.clone(),
         );
         registry.register("connection_panics", "Connection tasks that panicked", metrics.panics.clone());
-        registry.register_with_unit(
-            "payload",
-            "Payload from and to clients",
-            Unit::Bytes,
-            metrics.bytes.clone(),
-        );
         metrics
+    }
+
+    /// What is defined from now on: the series that there are.
+    pub(crate) fn set_stages(&self, live: &Live) {
+        self.stages.set(live);
     }
 
     /// What the repeated checks found last, in place of what they found before.
@@ -156,48 +97,9 @@ impl Metrics {
 
     /// Counts one notice.
     pub(crate) fn count(&self, notice: &Notice) {
-        let message = |direction| self.messages.get_or_create(&Direction { direction }).inc();
         match notice {
-            Notice::ConnectionOpened { .. } => {
-                self.connects.get_or_create(&Outcome { outcome: "opened" }).inc();
-            }
-            Notice::HandshakeRefused { code, .. } => {
-                self.connects.get_or_create(&Outcome { outcome: code.as_str() }).inc();
-            }
-            Notice::MessageHandled { .. }
-            | Notice::BackendRefusedMessage { .. }
-            | Notice::SubprotocolTrouble { .. } => {
-                if matches!(notice, Notice::MessageHandled { .. }) {
-                    message("in");
-                }
-            }
-            Notice::MessageFailed { code, .. } => {
-                message("in");
-                self.message_failures.get_or_create(&Outcome { outcome: code.as_str() }).inc();
-            }
-            Notice::IntegrationCalled { event_type, status, duration, .. } => {
-                self.integrations.get_or_create(&Event { event: event_type }).observe(duration.as_secs_f64());
-                if status.is_none() {
-                    self.integration_failures.get_or_create(&Event { event: event_type }).inc();
-                }
-            }
-            Notice::ConnectionClosed { by, diagnosis, messages_out, bytes_in, bytes_out, .. } => {
-                let close = Close { by: by.as_str(), diagnosis: diagnosis.as_str() };
-                self.closes.get_or_create(&close).inc();
-                self.messages.get_or_create(&Direction { direction: "out" }).inc_by(*messages_out);
-                self.bytes.get_or_create(&Direction { direction: "in" }).inc_by(*bytes_in);
-                self.bytes.get_or_create(&Direction { direction: "out" }).inc_by(*bytes_out);
-            }
             Notice::DisconnectLost { .. } => {
                 self.disconnects_lost.inc();
-            }
-            Notice::Pushed { .. } => {
-                self.pushes.get_or_create(&Push { target: "connection", result: "taken" }).inc();
-            }
-            Notice::Published { target, delivered, gone, slow, .. } => {
-                for (result, n_connections) in [("taken", delivered), ("gone", gone), ("slow", slow)] {
-                    self.pushes.get_or_create(&Push { target, result }).inc_by(*n_connections as u64);
-                }
             }
             Notice::ChannelRefused { diagnosis, .. } | Notice::WouldBeLimited { diagnosis, .. } => {
                 self.session_refusals.get_or_create(&Reason { diagnosis: diagnosis.as_str() }).inc();
@@ -209,9 +111,6 @@ impl Metrics {
             Notice::KeySetNotFetched { .. } => {
                 self.key_set_failures.inc();
             }
-            Notice::PushRefused { code, .. } => {
-                self.pushes.get_or_create(&Push { target: "connection", result: code.as_str() }).inc();
-            }
             Notice::AcceptFailed { .. } => {
                 self.accept_failures.inc();
             }
@@ -219,16 +118,25 @@ impl Metrics {
                 self.panics.inc();
             }
             // Counted elsewhere, or for the journal alone.
-            Notice::TokenRequested { .. }
+            Notice::SubprotocolTrouble { .. }
+            | Notice::BackendRefusedMessage { .. }
+            | Notice::TokenRequested { .. }
             | Notice::Decided { .. }
             | Notice::MembershipChanged { .. }
             | Notice::Controlled { .. } => {}
+            of_stages => self.stages.count(of_stages),
         }
     }
 
     /// The page that Prometheus reads. Connections and entries are counted where they are.
     /// `of_apps` is what [`alerts`] and [`chat`] give.
-    pub(crate) fn page(&self, n_connections: usize, journal: Counts, of_apps: &str) -> String {
+    pub(crate) fn page(
+        &self,
+        n_connections: usize,
+        journal: Counts,
+        logs: LineCounts,
+        of_apps: &str,
+    ) -> String {
         let mut page = format!(
             "# HELP tidegate_connections Pending and open connections.\n# TYPE tidegate_connections gauge\ntidegate_connections {n_connections}\n"
         );
@@ -241,6 +149,12 @@ impl Metrics {
                 "# HELP tidegate_journal_{name} {help}.\n# TYPE tidegate_journal_{name} counter\ntidegate_journal_{name}_total {count}\n"
             ));
         }
+        let mut lines =
+            Written::new(&mut page, "counter", "log_lines", "Lines of access and execution logs by result");
+        for (result, n) in [("written", logs.written), ("dropped", logs.dropped), ("failed", logs.failed)] {
+            lines.sample(&[("result", result)], n);
+        }
+        self.stages.write(&mut page);
         page.push_str(of_apps);
         // Writing into a string cannot fail.
         let _ = encode(&mut page, &self.registry);
@@ -261,15 +175,19 @@ impl<'a> Written<'a> {
         Self { page, name, suffix: if kind == "counter" { "_total" } else { "" } }
     }
 
-    fn sample(&mut self, labels: &[(&str, &str)], value: u64) {
-        let labels: Vec<String> =
-            labels.iter().map(|(name, text)| format!("{name}=\"{}\"", escaped(text))).collect();
-        let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
-        self.page.push_str(&format!("tidegate_{}{}{labels} {value}\n", self.name, self.suffix));
+    fn sample(&mut self, names: &[(&str, &str)], value: u64) {
+        self.page.push_str(&format!("tidegate_{}{}{} {value}\n", self.name, self.suffix, labels(names)));
     }
 }
 
-/// Roles are named by whoever writes the configuration.
+/// `{name="value",...}`; nothing without labels.
+fn labels(names: &[(&str, &str)]) -> String {
+    let labels: Vec<String> =
+        names.iter().map(|(name, text)| format!("{name}=\"{}\"", escaped(text))).collect();
+    if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) }
+}
+
+/// Roles and routes are named by whoever writes the configuration.
 fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }

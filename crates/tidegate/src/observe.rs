@@ -12,6 +12,7 @@ use tidegate_core::id::ConnectionId;
 use tidegate_core::notice::{Notice, NoticeSink, Place};
 use tidegate_doctor::journal::Journal;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
 
 use crate::cli::LogFormat;
 use crate::metrics::Metrics;
@@ -63,12 +64,34 @@ fn plain(text: &str) -> String {
     kept
 }
 
-/// Writes a line to standard error, and keeps it.
-struct Tee;
+/// Name of the log lines that are an API's own execution log: they may hold payloads, if its owner wants them to.
+const EXECUTION: &str = "tidegate::execution";
+
+/// Writes lines to standard error, and keeps those of the gateway itself.
+struct Lines;
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = Tee;
+
+    fn make_writer(&'a self) -> Tee {
+        Tee { is_kept: true }
+    }
+
+    fn make_writer_for(&'a self, metadata: &tracing::Metadata<'_>) -> Tee {
+        Tee { is_kept: metadata.target() != EXECUTION }
+    }
+}
+
+/// Writes a line to standard error, and keeps it for reports.
+struct Tee {
+    is_kept: bool,
+}
 
 impl io::Write for Tee {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        RECENT.add(line);
+        if self.is_kept {
+            RECENT.add(line);
+        }
         // As a whole: lines of other threads must not come in between.
         io::stderr().lock().write_all(line)?;
         Ok(line.len())
@@ -82,7 +105,7 @@ impl io::Write for Tee {
 /// Starts logging to standard error. `TIDEGATE_LOG` replaces `level` by filters.
 pub(crate) fn start_logging(format: LogFormat, level: &str) {
     let filter = EnvFilter::try_from_env("TIDEGATE_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Tee).with_target(false);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Lines).with_target(false);
     // A second start in one process is a test's; the first stays.
     let _ = match format {
         LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),

@@ -4,6 +4,7 @@
 //! Everything of a stage is live at once, the deployment that it points to included: that is how to deploy and how to
 //! go back.
 
+use tidegate_core::access_log::{Format, FormatError};
 use tidegate_core::definition::{AccessLogSettings, Map, RouteSettings, Stage};
 
 use super::{Outcome, Reply, deployment, tag};
@@ -196,26 +197,14 @@ fn edit_access_log(stage: &mut Stage, body: &Members) -> Result<(), ApiError> {
     replace(&mut settings.format, body.text("format", limits::ACCESS_LOG_FORMAT)?);
     match (&settings.destination_arn, &settings.format) {
         (None, None) => return Ok(()),
-        (Some(_), Some(format)) => check_access_log_format(format)?,
+        (Some(_), Some(format)) => {
+            Format::parse(format).map_err(|error| ApiError::bad_request(error.to_string()))?;
+        }
         _ => {
-            return Err(ApiError::bad_request(
-                "Access Log value missing. Expected destinationArn and format.",
-            ));
+            return Err(ApiError::bad_request(FormatError::Missing.to_string()));
         }
     }
     stage.access_log_settings = Some(AccessLogSettings { ..settings });
-    Ok(())
-}
-
-fn check_access_log_format(format: &str) -> Result<(), ApiError> {
-    if format.trim_end_matches(['\r', '\n']).contains(['\r', '\n']) {
-        return Err(ApiError::bad_request("Invalid access log format: it must be a single line"));
-    }
-    if !["$context.requestId", "$context.extendedRequestId"].iter().any(|id| format.contains(id)) {
-        return Err(ApiError::bad_request(
-            "Invalid access log format: it must contain $context.requestId or $context.extendedRequestId",
-        ));
-    }
     Ok(())
 }
 

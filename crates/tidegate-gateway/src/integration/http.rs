@@ -171,6 +171,7 @@ pub(super) async fn call(
     };
     let mut answer = Answer::new(received.status, Bytes::from(received.body));
     answer.headers = received.headers;
+    logs::received(gateway, call, &answer, now.elapsed());
     if is_connect && answer.status < 300 {
         answer::note_accepted(call);
     }

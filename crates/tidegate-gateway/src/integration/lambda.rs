@@ -2,7 +2,7 @@
 //!
 //! What a function may answer: *Lambda proxy integrations for WebSocket APIs* in the API Gateway developer guide.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use bytes::Bytes;
@@ -19,6 +19,7 @@ use tidegate_core::snapshot::LambdaIntegration;
 use super::{Answer, Call, Failure, Judged};
 use crate::functions::{self, FunctionCall};
 use crate::gateway::Gateway;
+use crate::logs;
 
 /// Calls the function with the event and reads its answer, within `limit`.
 pub(super) async fn call(
@@ -39,7 +40,10 @@ pub(super) async fn call(
         credentials_arn: credentials_arn.as_deref(),
         trace_id: Some(&trace_id),
     };
+    logs::sending_function(gateway, call, &function, &called.payload);
+    let began = Instant::now();
     let invoked = functions::invoke(gateway, called).await?;
+    logs::invoked(gateway, call, &invoked, began.elapsed());
     if let Some(failure) = functions::failed(&function, &invoked) {
         return Err(failure);
     }

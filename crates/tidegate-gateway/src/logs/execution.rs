@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tidegate_core::context::{Event, EventKind};
 use tidegate_core::error::ErrorCode;
+use tidegate_core::function::Invoked;
 use tidegate_core::id::{ConnectionId, RequestId};
 use tidegate_core::log::{
     Execution, ExecutionLine, Level, execution_line, is_credential, masked, masked_event, masked_query,
@@ -18,7 +19,6 @@ use tidegate_core::log::{
 
 use super::EventLog;
 use crate::gateway::Gateway;
-use crate::integration::Answer;
 
 /// Writes the lines of one event.
 pub(super) struct Writer<'a> {
@@ -159,19 +159,35 @@ impl<'a> Writer<'a> {
     }
 
     /// A backend has answered.
-    pub(super) fn received(&self, answer: &Answer, duration: Duration) {
+    pub(super) fn received(&self, status: u16, known: &http::HeaderMap, body: &[u8], duration: Duration) {
         self.info(format_args!(
-            "Received response. Status: {}, Integration latency: {} ms",
-            answer.status,
+            "Received response. Status: {status}, Integration latency: {} ms",
             duration.as_millis()
         ));
-        self.trace(|| format!("Endpoint response headers: {{{}}}", headers(&answer.headers)));
+        self.trace(|| format!("Endpoint response headers: {{{}}}", headers(known)));
         self.trace(|| {
-            format!(
-                "Endpoint response body before transformations: {}",
-                String::from_utf8_lossy(&answer.body)
-            )
+            format!("Endpoint response body before transformations: {}", String::from_utf8_lossy(body))
         });
+    }
+
+    /// What the Invoke API says of a function's call. Of an error only its kind, unless payloads are wanted: what a function
+    /// throws may hold what it was given.
+    pub(super) fn invoked(&self, invoked: &Invoked) {
+        let request_id = invoked.request_id.as_deref().unwrap_or("-");
+        if invoked.request_id.is_some() {
+            self.info(format_args!("AWS Integration Endpoint RequestId : {request_id}"));
+        }
+        let Some(kind) = &invoked.function_error else { return };
+        let error: serde_json::Value = serde_json::from_slice(&invoked.payload).unwrap_or_default();
+        let member = if self.execution.has_trace { "errorMessage" } else { "errorType" };
+        self.line(
+            Level::Error,
+            format_args!(
+                "Lambda execution failed with status {} due to customer function error: {}. Lambda request id: {request_id}",
+                invoked.status,
+                error.get(member).and_then(|text| text.as_str()).unwrap_or(kind)
+            ),
+        );
     }
 
     /// The gateway has an answer.

@@ -196,6 +196,13 @@ async fn what_is_missing_elsewhere_is_logged() {
     let words = lines.event("CONNECTION_API", 1).await;
     assert_eq!(words[3..6], ["403", "MISSING_AUTHENTICATION_TOKEN", "Missing Authentication Token"]);
 
+    // Whose answer repeats what was sent; the log does not.
+    let signature = "Authorization: AWS4-HMAC-SHA256 Credential=secret-of-the-caller\r\n";
+    let incomplete = plane.manage_with("POST", &format!("@connections/{id}"), signature, "x").await;
+    assert!(incomplete.body.contains("secret-of-the-caller"), "{incomplete:?}");
+    let words = lines.event("CONNECTION_API", 2).await;
+    assert_eq!(words[3..6], ["403", "MISSING_AUTHENTICATION_TOKEN", "Missing Authentication Token"]);
+
     // Refused handshakes: by the backend, by the gateway before and after there was an id, and no handshake at all.
     plane.backend.plan(|request| match request.is_event("CONNECT") {
         true => Answer::Status(401),

@@ -85,9 +85,15 @@ fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
     found
 }
 
+/// What stages log of themselves, as far as it goes without `dataTraceEnabled`.
+const LOGGED: &str = r#"logging_level = "INFO"
+access_log.destination_arn = "arn:aws:logs:us-east-1:000000000000:log-group:access"
+access_log.format = "$context.requestId $context.eventType $context.routeKey $context.status $context.connectionId $context.messageId $context.domainName $context.disconnectReason $context.error.message $context.error.messageString $context.error.responseType $context.error.validationErrorString $context.identity.sourceIp $context.identity.userAgent $context.identity.caller $context.identity.userArn $context.identity.apiKey $context.authorizer.principalId $context.authorizer.error $context.authorize.error $context.authenticate.error $context.integration.error $context.integration.status"
+"#;
+
 #[test]
 fn no_secret_is_kept_logged_or_answered() {
-    // DX-10, DX-64
+    // DX-10, DX-64, AG-28
     const JWT: &str = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJwcml2YWN5LXRlc3QifQ.bm90LXRoZS1zaWduYXR1cmUtYXQtYWxs";
     const UNKNOWN: &str = "5d41402abc4b2a76b9719d911017c5925d41402abc4b2a76b9719d911017c592";
     const COOKIE: &str = "cookie-Zq81LmW0xTrk4v";
@@ -119,7 +125,14 @@ fn no_secret_is_kept_logged_or_answered() {
     ];
     let backend = backend(BODY, BODY_HEADER);
     let folder = tempfile::tempdir().expect("a folder");
-    let node = Serve::start(folder.path(), &[("TIDEGATE_LOG", "debug")]);
+    let node = Serve::start(
+        folder.path(),
+        &[
+            ("TIDEGATE_LOG", "debug"),
+            ("TIDEGATE_LOGS_EXECUTION", "steps"),
+            ("TIDEGATE_LOGS_UNMATCHED", "stray"),
+        ],
+    );
     node.apply(
         folder.path(),
         &format!(
@@ -130,16 +143,18 @@ name = "open"
 route_selection_expression = "$request.body.action"
 integrations = {{ echo = {{ uri = "tidegate://echo" }}, ask = {{ uri = "http://{backend}/ask" }} }}
 routes = {{ "$connect" = {{ integration = "ask" }}, "echo" = {{ integration = "echo", two_way = true }}, "ask" = {{ integration = "ask", two_way = true }} }}
-stages = {{ prod = {{}} }}
 
+[apis.stages.prod]
+{LOGGED}
 [[apis]]
 id = "shut000001"
 name = "shut"
 route_selection_expression = "$request.body.action"
 integrations = {{ no = {{ uri = "http://{backend}/refuse" }} }}
 routes = {{ "$connect" = {{ integration = "no" }} }}
-stages = {{ prod = {{}} }}
 
+[apis.stages.prod]
+{LOGGED}
 [[apis]]
 id = "guard00001"
 name = "guard"
@@ -147,6 +162,8 @@ route_selection_expression = "$request.body.action"
 integrations = {{ echo = {{ uri = "tidegate://echo" }} }}
 routes = {{ "$default" = {{ integration = "echo", two_way = true }} }}
 
+[apis.stages.prod]
+{LOGGED}
 [apis.stages.prod.policy]
 admission = {{ checks = ["token", "jwt"] }}
 connect_tokens = {{ cookie = "sessionid" }}
@@ -261,6 +278,30 @@ jwt = {{ keys = [{{ secret = "0123456789abcdefghijABCDEFGHIJ!$%&/()", algorithms
     let mut kept = files(&data(folder.path()));
     node.stop();
     kept.extend(files(&data(folder.path())));
+    // What was logged is there, too.
+    let text_of = |wanted: &str| {
+        let file = kept.iter().rev().find(|(name, _)| name.ends_with(wanted));
+        String::from_utf8_lossy(&file.expect(wanted).1).into_owned()
+    };
+    let (access, steps) = (text_of("logs/access.log"), text_of("logs/steps.log"));
+    for expected in [
+        " CONNECT $connect 200 ",
+        " CONNECT $connect 403 ",
+        " MESSAGE ask 200 ",
+        " MESSAGE - 403 ",
+        " CONNECTION_API ",
+    ] {
+        assert!(access.contains(expected), "{expected} in {access}");
+    }
+    for expected in [
+        "Endpoint request URI: ",
+        "Execution failed: Forbidden",
+        "Gateway response body: ",
+        "connected to API",
+    ] {
+        assert!(steps.contains(expected), "{expected} in {steps}");
+    }
+    assert!(text_of("logs/stray.log").contains("\"CONNECT\""));
     kept.push(("the log".to_owned(), log(folder.path()).into_bytes()));
     kept.push(("the journal".to_owned(), entries.into_bytes()));
     kept.push(("its failures".to_owned(), failures.into_bytes()));
