@@ -12,6 +12,7 @@ use crate::channel::ChannelRules;
 use crate::definition::{self, ApiDefinition, Live, LiveApi, LiveStage};
 use crate::log::StageLogs;
 use crate::mapping::Mapping;
+use crate::model::RouteModels;
 use crate::origin::OriginList;
 use crate::policy::Policy;
 use crate::select::Expression;
@@ -241,12 +242,15 @@ fn compile_route(
         is_two_way: selects_response && has_response,
         lacks_route_response: selects_response != has_response,
         authorization: compile_authorization(route, definition),
-        api_key: route.api_key_required.then(|| match definition.api.api_key_selection_expression.as_str() {
-            "$context.authorizer.usageIdentifierKey" => ApiKeySource::Authorizer,
-            _ => ApiKeySource::Header,
-        }),
+        api_key: route.api_key_required.then_some(
+            match definition.api.api_key_selection_expression.as_str() {
+                "$context.authorizer.usageIdentifierKey" => ApiKeySource::Authorizer,
+                _ => ApiKeySource::Header,
+            },
+        ),
         required_headers: required("route.request.header."),
         required_query: required("route.request.querystring."),
+        models: RouteModels::of(route, definition),
         seen: RouteSeen::default(),
     }
 }
@@ -347,12 +351,26 @@ fn compile_aws(integration: &definition::Integration) -> Result<transformed::Bac
         let function = Box::new(LambdaIntegration { function, credentials_arn });
         return Ok(transformed::Backend::Lambda { function, mappings });
     }
-    Ok(transformed::Backend::Aws(Box::new(transformed::AwsIntegration {
-        uri: uri.to_owned(),
+    // `arn:aws:apigateway:{region}:{service}:path/{path}` or `...:action/{name}`.
+    let form = "expected arn:aws:apigateway:{region}:{service}:path/... or :action/...";
+    let mut fields = uri.splitn(6, ':').skip(3);
+    let (Some(region), Some(service), Some(call)) = (fields.next(), fields.next(), fields.next()) else {
+        return Err(form.to_owned());
+    };
+    let path = match (call.strip_prefix("path/"), call.strip_prefix("action/")) {
+        (Some(path), _) => path.to_owned(),
+        (None, Some(action)) => format!("?Action={action}"),
+        (None, None) => return Err(form.to_owned()),
+    };
+    let request = HttpIntegration {
+        uri: UriTemplate::parse(&format!("https://{service}/{path}")).map_err(|error| error.to_string())?,
         method: compile_method(integration)?,
         mappings,
-        credentials_arn,
-    })))
+        server_name: None,
+    };
+    let (region, service) = (region.to_owned(), service.to_owned());
+    let aws = transformed::AwsIntegration { region, service, request, credentials_arn };
+    Ok(transformed::Backend::Aws(Box::new(aws)))
 }
 
 #[cfg(test)]

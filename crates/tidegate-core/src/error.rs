@@ -97,6 +97,7 @@ error_table! {
     AuthorizerFailed 500 "InternalServerErrorException" "Internal server error" "AUTHORIZER_FAILURE" Warn AUTHORIZER_UNSUPPORTED "The authorizer cannot be asked, or has failed."
     AuthorizerBadAnswer 500 "AuthorizerConfigurationException" "Internal server error" "AUTHORIZER_CONFIGURATION_ERROR" Warn AUTHORIZER_BAD_ANSWER "The authorizer's answer is none."
     Misconfigured 500 "InternalServerErrorException" "Internal server error" "API_CONFIGURATION_ERROR" Warn INTEGRATION_MISSING "The integration cannot work as it is defined."
+    InvalidBody 400 "BadRequestException" "Bad request body" "BAD_REQUEST_BODY" Info MESSAGE_INVALID_MODEL "The message does not fit the model that its route demands."
     UnsupportedMediaType 415 "UnsupportedMediaTypeException" "Unsupported Media Type" "UNSUPPORTED_MEDIA_TYPE" Info REPLY_TEMPLATE "No template fits and passthrough is refused."
     IntegrationTimeout 504 "IntegrationTimeoutException" "Endpoint request timed out" "INTEGRATION_TIMEOUT" Warn INTEGRATION_TIMEOUT "The backend gave no complete answer within its limit."
     IntegrationFailure 504 "IntegrationFailureException" "Network error communicating with endpoint" "INTEGRATION_FAILURE" Warn INTEGRATION_REFUSED "The backend could not be reached, or broke off."

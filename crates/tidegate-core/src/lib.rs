@@ -24,6 +24,7 @@ pub mod lambda_event;
 pub mod limits;
 pub mod log;
 pub mod mapping;
+pub mod model;
 pub mod nearest;
 pub mod network;
 pub mod notice;

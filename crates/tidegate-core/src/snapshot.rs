@@ -13,6 +13,7 @@ use crate::definition::Map;
 use crate::diagnosis::Diagnosis;
 use crate::log::StageLogs;
 use crate::mapping::Mapping;
+use crate::model::RouteModels;
 use crate::network::Network;
 use crate::origin::OriginList;
 use crate::policy::Policy;
@@ -169,6 +170,8 @@ pub struct Route {
     pub required_headers: Vec<String>,
     /// See [`Self::required_headers`].
     pub required_query: Vec<String>,
+    /// What its messages must look like.
+    pub models: Option<RouteModels>,
     /// What has been seen of it since it was deployed.
     pub seen: RouteSeen,
 }

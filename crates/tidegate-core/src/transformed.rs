@@ -54,12 +54,12 @@ pub enum Backend {
 /// An action of an AWS service.
 #[derive(Debug)]
 pub struct AwsIntegration {
-    /// `arn:aws:apigateway:{region}:{service}:path|action/...`.
-    pub uri: String,
-    /// `POST` unless given.
-    pub method: http::Method,
-    /// Header, query and path mappings.
-    pub mappings: Vec<Mapping>,
+    /// Of the service.
+    pub region: String,
+    /// As in signatures and host names: `sqs`.
+    pub service: String,
+    /// Method, path and mappings; its host is not that of the service.
+    pub request: HttpIntegration,
     /// Which profile of credentials signs the call.
     pub credentials_arn: Option<String>,
 }
@@ -197,13 +197,17 @@ impl TransformedIntegration {
         }
     }
 
+    /// The integration response `$default`.
+    pub fn default_response(&self) -> Option<&Response> {
+        self.responses.iter().find(|response| response.key == ResponseKey::Default)
+    }
+
     /// The integration response for a status or an error message: the first whose pattern fits the whole, else
     /// `$default`.
     pub fn response(&self, value: &str) -> Option<&Response> {
         let fits =
             |response: &&Response| matches!(&response.key, ResponseKey::Pattern(key) if key.fits(value));
-        let default = || self.responses.iter().find(|response| response.key == ResponseKey::Default);
-        self.responses.iter().find(fits).or_else(default)
+        self.responses.iter().find(fits).or_else(|| self.default_response())
     }
 }
 

@@ -42,7 +42,11 @@ pub(crate) fn resolve(integration: &LambdaIntegration, stage: &Stage) -> Result<
 
 /// Which profile signs calls of an integration's function, with the stage's variables as they are now.
 pub(crate) fn credentials_arn(integration: &LambdaIntegration, stage: &Stage) -> Option<String> {
-    let written = integration.credentials_arn.as_deref()?;
+    with_variables(integration.credentials_arn.as_deref()?, stage)
+}
+
+/// A text with the stage's variables in it; nothing when one of them is not set.
+pub(crate) fn with_variables(written: &str, stage: &Stage) -> Option<String> {
     let mut arn = String::new();
     let mut rest = written;
     while let Some((text, after)) = rest.split_once("${stageVariables.") {

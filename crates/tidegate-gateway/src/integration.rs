@@ -161,7 +161,14 @@ pub(crate) async fn call(
         IntegrationKind::Transformed(transformed) => {
             let mut trace = Trace::default();
             // Boxed: larger than the others.
-            let answering = Box::pin(transformed::call(gateway, transformed, call, started, &mut trace));
+            let answering = Box::pin(transformed::call(
+                gateway,
+                transformed,
+                integration.timeout,
+                call,
+                started,
+                &mut trace,
+            ));
             let result = tokio::time::timeout(integration.timeout, answering).await;
             let result = result.unwrap_or_else(|_| Err(trace.timed_out(integration.timeout)));
             note(gateway, call, &result, started.elapsed(), Some(&trace));

@@ -115,11 +115,12 @@ causes! {
         fix "Follow the integration's id in the entry: `tidegate explain REQUEST_ID`.";
     REPLY_TEMPLATE "reply.template" 21 "[g]" "G C"
         title "A mapping template or its selection failed."
-        cause "The template refers to something that the message does not have, or its syntax is not supported."
-        proof "The template's name and the error."
+        cause "The template does not parse, throws, needs too much, or gives no status; or nothing fits: no integration \
+            response, no template where passthrough is refused."
+        proof "The error, with the line of a template that does not parse."
         client "An error message `{\"message\": \"Internal server error\", \"connectionId\", \"requestId\"}` on \
             the open connection."
-        fix "Correct the template and deploy. Templates hold references only, no loops or conditions.";
+        fix "Correct the template and deploy.";
     MESSAGE_INVALID_MODEL "message.invalid-model" 21 "[g]" "G"
         title "The message does not have the form that the route's model demands."
         cause "A required member is missing or has another type."

@@ -127,7 +127,7 @@ pub fn test(
                 Backend::Mock => "mock".to_owned(),
                 Backend::Http(_) => address(definition, &route.integration.integration_id),
                 Backend::Lambda { function, .. } => format!("the function {}", function.function.to_text()),
-                Backend::Aws(action) => action.uri.clone(),
+                Backend::Aws(action) => format!("the service {}", action.service),
             },
             IntegrationKind::Echo => "echo".to_owned(),
             IntegrationKind::App(name) => format!("the application {name}"),

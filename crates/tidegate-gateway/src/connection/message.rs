@@ -1,5 +1,6 @@
 //! One message: choose the route, call its integration, answer.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::pin::Pin;
@@ -14,6 +15,7 @@ use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::ErrorCode;
 use tidegate_core::id::RequestId;
 use tidegate_core::journal::{Facts, Kind};
+use tidegate_core::model::{Misfit, Unfit};
 use tidegate_core::notice::{Notice, Place};
 use tidegate_core::policy::Excess;
 use tidegate_core::settings::{ErrorFrames, TwoWayErrors};
@@ -69,12 +71,22 @@ pub(crate) fn begin(gateway: &Arc<Gateway>, handle: &Arc<Handle>, queued: Queued
         }
     };
     place.route_key = Some(Arc::clone(&route.key));
+    let message_id = gateway.request_id(now);
+    if let Some(models) = &route.models
+        && let Err(unfit) = models.check(&plain_text(&queued))
+    {
+        let failure = invalid(&unfit);
+        // The frame of a message that does not fit names the message.
+        let id = if failure.code == ErrorCode::InvalidBody { message_id } else { request_id };
+        refuse(gateway, handle, &stage, Some(&route), place, size, failure, id, now);
+        return None;
+    }
     let event = Event {
         connection: Arc::clone(&handle.facts),
         request_id,
         route_key: Arc::clone(&route.key),
         request_time: now,
-        kind: EventKind::Message { message_id: gateway.request_id(now) },
+        kind: EventKind::Message { message_id },
         session: handle.session_facts(),
         authorized: handle.authorized(),
     };
@@ -372,12 +384,9 @@ fn choose(
             "the stage has no deployment",
         ));
     };
-    // A binary message travels as base64, but is routed by what it says, when that is text.
-    let decoded =
-        queued.is_base64.then(|| base64::engine::general_purpose::STANDARD.decode(&queued.text).ok());
-    let decoded = decoded.flatten().and_then(|bytes| String::from_utf8(bytes).ok());
+    let text = plain_text(queued);
+    let text = &*text;
     let policy = stage.policy.as_deref();
-    let text = decoded.as_deref().unwrap_or(&queued.text);
     let opcode = if queued.is_base64 { "binary" } else { "text" };
     let RouteChoice { route, mut selected, diagnosis } = deployment.select_route_with(policy, text);
     if let (Some(Diagnosis::HANDLER_NOT_ALLOWED), Some(policy)) = (diagnosis, policy) {
@@ -434,6 +443,28 @@ fn is_hourly(told_at: &AtomicU64, now: u64) -> bool {
     let before = told_at.load(Ordering::Relaxed);
     (before == 0 || now.saturating_sub(before) >= HOUR)
         && told_at.compare_exchange(before, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+}
+
+/// What a message says. A binary one travels as base64, but is read as what it is, when that is text.
+fn plain_text(queued: &Queued) -> Cow<'_, str> {
+    let decoded =
+        queued.is_base64.then(|| base64::engine::general_purpose::STANDARD.decode(&queued.text).ok());
+    let decoded = decoded.flatten().and_then(|bytes| String::from_utf8(bytes).ok());
+    decoded.map_or(Cow::Borrowed(queued.text.as_str()), Cow::Owned)
+}
+
+/// The failure of a message that does not fit its route's model. The detail is what the service calls
+/// `validationErrorString`.
+fn invalid(unfit: &Unfit) -> Failure {
+    let code = match unfit {
+        Unfit::Broken(_) => ErrorCode::Misconfigured,
+        Unfit::NoModel | Unfit::Misfit(_) => ErrorCode::InvalidBody,
+    };
+    let failure = Failure::new(code, Diagnosis::MESSAGE_INVALID_MODEL, unfit.to_string());
+    match unfit {
+        Unfit::Misfit(Misfit::Violations(violations)) => failure.with("violations", violations.clone()),
+        _ => failure,
+    }
 }
 
 /// A failure of the integration as the failure of a message; the cause goes along.
@@ -531,11 +562,12 @@ fn error_frame(
     let row = code.row();
     let message = code.message_text();
     let id = handle.facts.connection_id;
+    let id_name = if code == ErrorCode::InvalidBody { "messageId" } else { "requestId" };
     let mut body = match stage.settings.data_plane.error_frames {
         ErrorFrames::None => return None,
-        ErrorFrames::Aws => error_body(message, id, "requestId", request_id),
+        ErrorFrames::Aws => error_body(message, id, id_name, request_id),
         ErrorFrames::Detailed => {
-            let mut body = error_body(message, id, "requestId", request_id);
+            let mut body = error_body(message, id, id_name, request_id);
             body.pop();
             let key = serde_json::Value::from(route.map_or("", |route| &route.key));
             format!(r#"{body}, "responseType":"{}", "routeKey":{key}}}"#, row.response_type)

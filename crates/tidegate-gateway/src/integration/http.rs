@@ -318,7 +318,7 @@ fn build(gateway: &Gateway, backend: &HttpIntegration, call: &Call<'_>) -> Resul
 
 /// The backend's address, and the target of the request where it is not that of the address: client query and
 /// mapped parameters stand behind the address's own query.
-fn address(
+pub(super) fn address(
     backend: &HttpIntegration,
     call: &Call<'_>,
     inputs: &Inputs<'_>,
@@ -511,7 +511,7 @@ fn is_forwarded(name: &HeaderName) -> bool {
 }
 
 /// Whether a mapping may set this header, however it is spelled.
-fn is_mappable(name: &str) -> bool {
+pub(super) fn is_mappable(name: &str) -> bool {
     const RESERVED: [&str; 4] = ["host", "content-length", "x-amzn-trace-id", "x-amzn-apigateway-api-id"];
     let is_own = name.get(..OWN_PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(OWN_PREFIX));
     !is_own && !is_hop_by_hop(name) && !RESERVED.iter().any(|known| known.eq_ignore_ascii_case(name))

@@ -1,23 +1,29 @@
 //! `HTTP`, `AWS` and `MOCK`: templates stand between the message, the backend and the client.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use ::http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use bytes::Bytes;
 use tidegate_core::context::EventKind;
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::ErrorCode;
+use tidegate_core::mapping::{Inputs, Mapping, Target};
+use tidegate_core::snapshot::LambdaIntegration;
 use tidegate_core::template::Scope;
-use tidegate_core::transformed::{Answered, Backend, Chosen, TransformedIntegration};
+use tidegate_core::transformed::{Answered, AwsIntegration, Backend, Chosen, TransformedIntegration};
 
+use super::aws::{self, AwsCall};
 use super::http::Trace;
-use super::{Answer, Call, Failure, http};
+use super::{Answer, Call, Failure, Judged, http};
+use crate::functions::{self, FunctionCall};
 use crate::gateway::Gateway;
 
 /// What the backend said.
 struct Reply {
     answer: Answer,
-    /// What chooses the integration response: the status, or the error message of a function.
-    selector: String,
+    /// What chooses the integration response: the status, or the error message of a function that failed. Nothing:
+    /// `$default`.
+    selector: Option<String>,
 }
 
 /// The answer of an integration without a backend; nothing for those that have one.
@@ -45,13 +51,14 @@ fn mock(integration: &TransformedIntegration, call: &Call<'_>) -> Result<Answer,
     if integration.responses.is_empty() {
         return Ok(Answer { body: Bytes::new(), ..answer });
     }
-    conclude(integration, call, Reply { selector: status.to_string(), answer })
+    conclude(integration, call, Reply { selector: Some(status.to_string()), answer })
 }
 
 /// Calls the backend and makes the client's answer of its answer. The caller sets the time limit.
 pub(super) async fn call(
     gateway: &Gateway,
     integration: &TransformedIntegration,
+    limit: Duration,
     one: &Call<'_>,
     now: Instant,
     trace: &mut Trace,
@@ -72,24 +79,117 @@ pub(super) async fn call(
         Backend::Http(backend) => {
             let transformed = Call { payload: Some(&payload), ..*one };
             let answer = http::call_again(gateway, backend, &transformed, now, trace).await?;
-            Reply { selector: answer.status.to_string(), answer }
+            Reply { selector: Some(answer.status.to_string()), answer }
         }
-        Backend::Lambda { .. } | Backend::Aws(_) => {
-            return Err(Failure::new(
-                ErrorCode::Misconfigured,
-                Diagnosis::INTEGRATION_MISSING,
-                "integrations of type AWS cannot be called",
-            ));
+        Backend::Lambda { function, mappings } => {
+            let is_async = is_async(mappings, one);
+            ask_function(gateway, function, is_async, limit, one, payload).await?
         }
+        Backend::Aws(action) => ask_service(gateway, action, one, payload).await?,
     };
     conclude(integration, one, reply)
+}
+
+/// What a mapping may read.
+fn inputs<'a>(call: &Call<'a>, none: &'a HeaderMap) -> Inputs<'a> {
+    Inputs {
+        event: call.event,
+        headers: call.headers.filter(|_| call.event.kind == EventKind::Connect).unwrap_or(none),
+        query: call.query,
+        body: call.body,
+        stage_variables: &call.stage.variables,
+    }
+}
+
+/// Nobody waits for the function: `X-Amz-Invocation-Type` is mapped to `Event`.
+fn is_async(mappings: &[Mapping], call: &Call<'_>) -> bool {
+    let none = HeaderMap::new();
+    let inputs = inputs(call, &none);
+    let is_it = |mapping: &&Mapping| matches!(&mapping.target, Target::Header(name) if name.eq_ignore_ascii_case("x-amz-invocation-type"));
+    let mapping = mappings.iter().rev().find(is_it);
+    mapping.and_then(|mapping| mapping.source.evaluate(&inputs)).is_some_and(|kind| kind == "Event")
+}
+
+async fn ask_function(
+    gateway: &Gateway,
+    integration: &LambdaIntegration,
+    is_async: bool,
+    limit: Duration,
+    call: &Call<'_>,
+    payload: Vec<u8>,
+) -> Result<Reply, Failure> {
+    let function = functions::resolve(integration, call.stage)?;
+    let trace_id = gateway.trace_id(call.event.request_time);
+    let credentials_arn = functions::credentials_arn(integration, call.stage);
+    // A function gets a document, even if there is nothing to say.
+    let payload = if payload.is_empty() { Bytes::from_static(b"{}") } else { Bytes::from(payload) };
+    let called = FunctionCall {
+        function: &function,
+        payload,
+        is_async,
+        timeout: limit,
+        credentials_arn: credentials_arn.as_deref(),
+        trace_id: Some(&trace_id),
+    };
+    let invoked = functions::invoke(gateway, called).await?;
+    let Some(failure) = functions::failed(&function, &invoked) else {
+        return Ok(Reply { answer: Answer::new(invoked.status, invoked.payload), selector: None });
+    };
+    let message = serde_json::from_slice::<serde_json::Value>(&invoked.payload)
+        .ok()
+        .and_then(|error| Some(error.get("errorMessage")?.as_str()?.to_owned()));
+    let mut answer = Answer::new(ErrorCode::FunctionFailed.row().status, invoked.payload);
+    answer.diagnosis = Some(failure.diagnosis);
+    answer.judged = Some(Box::new(Judged { facts: failure.facts, ..Judged::default() }));
+    Ok(Reply { answer, selector: Some(message.unwrap_or_default()) })
+}
+
+async fn ask_service(
+    gateway: &Gateway,
+    action: &AwsIntegration,
+    call: &Call<'_>,
+    payload: Vec<u8>,
+) -> Result<Reply, Failure> {
+    let none = HeaderMap::new();
+    let inputs = inputs(call, &none);
+    let transformed = Call { payload: Some(&payload), ..*call };
+    let (uri, composed) = http::address(&action.request, &transformed, &inputs)?;
+    let path_and_query = composed.or_else(|| uri.path_and_query().cloned());
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    for mapping in &action.request.mappings {
+        if let Target::Header(name) = &mapping.target
+            && http::is_mappable(name)
+            && let Some(value) = mapping.source.evaluate(&inputs)
+            && let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), value.parse::<HeaderValue>())
+        {
+            headers.insert(name, value);
+        }
+    }
+    let credentials_arn = action.credentials_arn.as_deref();
+    let credentials_arn = credentials_arn.and_then(|arn| functions::with_variables(arn, call.stage));
+    let asked = AwsCall {
+        service: &action.service,
+        region: Some(&action.region),
+        method: action.request.method.as_str(),
+        path_and_query: path_and_query.as_ref().map_or("/", |target| target.as_str()),
+        headers,
+        body: Bytes::copy_from_slice(&payload),
+        credentials_arn: credentials_arn.as_deref(),
+    };
+    let answer = aws::call(gateway, asked).await?;
+    Ok(Reply { selector: Some(answer.status.to_string()), answer })
 }
 
 /// Chooses the integration response and makes the client's answer.
 fn conclude(integration: &TransformedIntegration, call: &Call<'_>, reply: Reply) -> Result<Answer, Failure> {
     let Reply { mut answer, selector } = reply;
     let status = answer.status;
-    let Some(response) = integration.response(&selector) else {
+    let response = match &selector {
+        Some(selector) => integration.response(selector),
+        None => integration.default_response(),
+    };
+    let Some(response) = response else {
         let detail = format!("no integration response for status {status} and no $default");
         return Err(failed(detail).with("status", status));
     };
@@ -100,7 +200,7 @@ fn conclude(integration: &TransformedIntegration, call: &Call<'_>, reply: Reply)
     }
     let body = String::from_utf8_lossy(&answer.body);
     let answered = Answered { status, headers: &answer.headers, body: &body };
-    let mut headers = ::http::HeaderMap::new();
+    let mut headers = HeaderMap::new();
     if call.event.kind == EventKind::Connect {
         for (name, source) in &response.headers {
             if let Some(value) = source.evaluate(&answered) {

@@ -59,3 +59,4 @@ mod thousand_at_once;
 mod timers;
 mod token_endpoint;
 mod told_to_backends;
+mod transformed;

@@ -1,0 +1,3 @@
+//! Behavior of the crate from outside.
+
+mod fuzz_corpus;
