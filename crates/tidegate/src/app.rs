@@ -12,11 +12,13 @@ use tidegate_admin::{AdminApi, Callers, Parts, Surroundings};
 use tidegate_auth::{CredentialKeys, RequestParts, Verifier};
 use tidegate_control::{AuthFailure, Authenticate, Because, ControlPlane, ControlSettings, RestApi};
 use tidegate_core::diagnosis::Diagnosis;
+use tidegate_core::function::FunctionRunner;
 use tidegate_core::journal::{Entry, EntryQuery, Facts, JournalStore, Kind};
 use tidegate_core::notice::{Notice, Place};
 use tidegate_core::port::DefinitionSink;
 use tidegate_doctor::journal::{ClientAddress, Journal, JournalConfig, NoJournal};
 use tidegate_gateway::{Gateway, GatewayConfig, ReadFile, SettingsOf, SignatureClock, edge};
+use tidegate_lambda::Runner;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -26,6 +28,8 @@ use crate::apps::Apps;
 use crate::certs;
 use crate::config::Config;
 use crate::demo::Demo;
+use crate::functions::Functions;
+use crate::invoke_api::InvokeApi;
 use crate::metrics::Metrics;
 use crate::observe::Observer;
 use crate::stores::{OpenJournal, Stores};
@@ -51,6 +55,7 @@ pub(crate) struct App {
     tasks: JoinSet<()>,
     shutdown_timeout: Duration,
     journal: Option<Arc<Journal>>,
+    functions: Option<Arc<Runner>>,
 }
 
 #[derive(Debug, Clone)]
@@ -111,6 +116,7 @@ impl App {
             proxy: proxy_listener.as_ref().map(local).transpose()?,
         };
 
+        let functions = Functions::open(&config, acceptor.as_ref())?;
         let apps = Apps::open(&config).await?;
         let outside = apps.outside();
         let metrics = Arc::new(Metrics::new());
@@ -119,7 +125,12 @@ impl App {
             node: 0,
             region: config.region.clone(),
             account_id: config.account_id.clone(),
-            credentials: config.credentials.clone(),
+            credentials: config
+                .credentials
+                .iter()
+                .cloned()
+                .chain(functions.as_ref().map(|functions| functions.credential.clone()))
+                .collect(),
             api_keys: config.api_keys.clone(),
             trusted_proxies: config.trusted_proxies.clone(),
             settings: SettingsOf {
@@ -137,8 +148,10 @@ impl App {
             debug_clients: config.debug_clients.clone(),
             probe: config.probe,
             logs: Arc::new(tidegate_core::log::NoLogs),
-            functions: None,
-            aws: tidegate_gateway::AwsConfig { region: config.region.clone(), ..Default::default() },
+            functions: functions
+                .as_ref()
+                .map(|functions| Arc::clone(&functions.runner) as Arc<dyn FunctionRunner>),
+            aws: config.lambda.aws.clone(),
             usage_plans: config.usage_plans.clone(),
             signature_clock: SignatureClock::default(),
             mounts: apps.mounts,
@@ -184,8 +197,18 @@ impl App {
         let watching =
             config.doctor_interval.map(|interval| watch(api.clone(), interval, Arc::clone(&metrics)));
         let observed = Observed { metrics, journal: journal.clone(), apps: apps.counted };
-        let admin =
-            Arc::new(Admin::new(rest, api, control.clone(), Arc::clone(&gateway), observed, config.is_dev));
+        let invoke = functions.as_ref().map(|functions| {
+            InvokeApi::new(Arc::clone(&functions.runner), &config, control_verifier(&config, is_loopback))
+        });
+        let admin = Arc::new(Admin::new(
+            rest,
+            api,
+            control.clone(),
+            Arc::clone(&gateway),
+            observed,
+            config.is_dev,
+            invoke,
+        ));
         let mut tasks = JoinSet::new();
         if let Some(journal) = &journal {
             note_unclean_end(journal.as_ref()).await;
@@ -206,7 +229,10 @@ impl App {
                 "sending disconnect events of connections that ended with the process before"
             );
         }
-        tasks.spawn(edge::listener::serve(Arc::clone(&gateway), public, None));
+        match functions.as_ref().and_then(|functions| functions.tls.clone()) {
+            Some(tls) => tasks.spawn(edge::listener::serve_either(Arc::clone(&gateway), public, tls)),
+            None => tasks.spawn(edge::listener::serve(Arc::clone(&gateway), public, None)),
+        };
         if let (Some(listener), Some(acceptor)) = (tls_listener, &acceptor) {
             tasks.spawn(edge::listener::serve(Arc::clone(&gateway), listener, Some(acceptor.clone())));
         }
@@ -217,7 +243,8 @@ impl App {
         note_start(&gateway, &config, &addresses);
         tracing::info!(public = %addresses.public, admin = %addresses.admin, "ready");
         let shutdown_timeout = config.shutdown_timeout;
-        Ok(Self { control, gateway, admin, addresses, tasks, shutdown_timeout, journal })
+        let functions = functions.map(|functions| functions.runner);
+        Ok(Self { control, gateway, admin, addresses, tasks, shutdown_timeout, journal, functions })
     }
 
     pub(crate) fn public_address(&self) -> SocketAddr {
@@ -230,8 +257,16 @@ impl App {
 
     /// A second signal: what is under way is given up, and the journal says that the end was wanted.
     async fn end_at_once(&self) -> ExitCode {
+        self.end_functions().await;
         self.close_journal(self.gateway.n_connections()).await;
         ExitCode::FAILURE
+    }
+
+    /// No process of a function outlives the node.
+    async fn end_functions(&self) {
+        if let Some(functions) = &self.functions {
+            functions.stop().await;
+        }
     }
 
     /// The last entry, and everything before it, on the disk.
@@ -285,6 +320,7 @@ impl App {
             _ = terminate.recv() => return Ok(self.end_at_once().await),
             _ = interrupt.recv() => return Ok(self.end_at_once().await),
         };
+        self.end_functions().await;
         // A change that is being stored is stored.
         self.control.close().await;
         self.close_journal(n_unfinished).await;

@@ -106,6 +106,9 @@ pub(crate) struct DevArgs {
     /// Apply this document at the start, instead of making the API `dev0000000`
     #[arg(long, value_name = "FILE", conflicts_with = "backend")]
     pub(crate) apply: Option<PathBuf>,
+    /// Your Lambda function behind all routes: `app.handler` for `handler` in `app.py`, `app.mjs` or `app.js`
+    #[arg(long, value_name = "HANDLER", conflicts_with_all = ["backend", "apply"])]
+    pub(crate) lambda: Option<String>,
     /// Switch an application on and serve its example page: chat, alerts, or both
     #[arg(long, value_enum, value_name = "NAME", value_delimiter = ',')]
     pub(crate) app: Vec<ExampleApp>,

@@ -3,6 +3,7 @@
 //! Every value keeps its origin. A key that is not known is an error and names the nearest one that is.
 
 pub(crate) mod apps;
+pub(crate) mod lambda;
 mod usage_plans;
 
 use std::collections::{BTreeMap, HashMap};
@@ -21,6 +22,7 @@ use tidegate_gateway::{Network, UsagePlans};
 use toml::{Table, Value};
 
 pub(crate) use self::apps::{Alerts, Apps};
+pub(crate) use self::lambda::Lambda;
 use crate::cli::ConfigArgs;
 
 /// One thing that is wrong, with the path of its key.
@@ -76,6 +78,8 @@ pub(crate) struct Config {
     pub(crate) is_dev: bool,
     /// Applications in the process.
     pub(crate) apps: Apps,
+    /// Functions.
+    pub(crate) lambda: Lambda,
     /// API keys of clients, and what they are good for.
     pub(crate) usage_plans: UsagePlans,
 }
@@ -204,7 +208,8 @@ impl Loaded {
 }
 
 /// Members that hold secrets, or name files that do.
-const SECRET_MEMBERS: [&str; 5] = ["secret_access_key", "api_key", "key", "secret", "database"];
+const SECRET_MEMBERS: [&str; 6] =
+    ["secret_access_key", "api_key", "key", "secret", "database", "session_token"];
 
 /// Secrets of a configuration file and of the environment, with where they stand. What cannot be read is left out.
 pub(crate) fn secrets(file: &Path) -> Vec<(String, String)> {
@@ -296,6 +301,8 @@ const SECTIONS: &[&str] = &[
     "jwt",
     "chat",
     "apps",
+    "lambda",
+    "aws",
     "api_keys",
     "usage_plans",
 ];
@@ -396,8 +403,10 @@ fn apply_environment(
             table.insert(path, value);
             continue;
         }
-        let section =
-            API_SECTIONS.iter().chain(["sigv4", "tls", "proxy", "journal"].iter()).find_map(|section| {
+        let section = API_SECTIONS
+            .iter()
+            .chain(["sigv4", "tls", "proxy", "journal", "lambda"].iter())
+            .find_map(|section| {
                 path.strip_prefix(*section)?.strip_prefix('_').map(|key| (*section, key.to_owned()))
             });
         let Some((section, key)) = section else {
@@ -556,6 +565,7 @@ fn check_table(table: &Table, problems: &mut Vec<Problem>) -> Option<Config> {
     let backend_ca: Option<String> = check.value("backend_ca");
     let journal = check.journal();
     let apps = check.apps();
+    let lambda = check.lambda(&region);
     let usage_plans = check.usage_plans();
     Some(Config {
         listen: listen?,
@@ -584,6 +594,7 @@ fn check_table(table: &Table, problems: &mut Vec<Problem>) -> Option<Config> {
         doctor_interval: (doctor_interval > 0).then(|| Duration::from_secs(doctor_interval)),
         is_dev: false,
         apps,
+        lambda,
         usage_plans,
     })
 }
@@ -984,6 +995,7 @@ fn shown(config: &Config, origins: &BTreeMap<String, (Origin, Value)>) -> Shown 
         ("tls", config.tls.as_ref().and_then(|tls| Value::try_from(tls).ok())),
         ("journal", Value::try_from(&config.journal).ok()),
         ("chat", config.apps.chat.as_ref().and_then(|chat| Value::try_from(&chat.settings).ok())),
+        ("lambda", Some(Value::Table(config.lambda.shown()))),
     ];
     effective.extend(sections.into_iter().filter_map(|(name, section)| Some((name.to_owned(), section?))));
     if let Some(alerts) = &config.apps.alerts
@@ -1013,6 +1025,8 @@ fn shown(config: &Config, origins: &BTreeMap<String, (Origin, Value)>) -> Shown 
             || path == "api_key"
             || path == "api_key_file"
             || path.starts_with("api_keys.") && path.ends_with(".value")
+            || path.contains("session_token")
+            || path.starts_with("lambda.functions.") && path.contains(".environment.")
             || path == "credentials"
             || path == "keys"
             || path.starts_with("apps.") && path.ends_with(".user_check.url")
