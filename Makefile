@@ -33,7 +33,7 @@ end-to-end:
 
 # Files whose tests wait for others most of the time and measure nothing: two at a time.
 SIDE_BY_SIDE := $(addprefix test_,$(addsuffix .py,admin backends browser chat chat_browser chat_reference control django doctor_api \
-	doctor_domain doctor_statistics domains example_pages first_time frames handshake js login mapping readme routing sdk sign why_chat \
+	doctor_domain doctor_statistics domains example_pages first_time frames handshake import js login mapping readme routing sdk sign why_chat \
 	why_connecting why_control why_django why_messages why_proxy why_pushes why_requests))
 
 # The pictures of the example pages in the manual.

@@ -28,14 +28,12 @@ pub(super) async fn read(args: &AwsArgs) -> anyhow::Result<LiveApi> {
     let mut live = LiveApi { api: reader.api(api_id).await?, ..LiveApi::default() };
     live.routes = reader.list("GetRoutes", &["apis", api_id, "routes"]).await?;
     live.integrations = reader.list("GetIntegrations", &["apis", api_id, "integrations"]).await?;
-    for (route_id, route) in ids(&live.routes, "routeId") {
+    for route_id in ids(&live.routes, "routeId") {
         let path = ["apis", api_id, "routes", route_id, "routeresponses"];
-        // A list of the protocol's own routes is short; those without responses cost a call all the same.
-        let _ = route;
         let found = reader.list("GetRouteResponses", &path).await?;
         live.route_responses.insert(route_id.to_owned(), found);
     }
-    for (integration_id, _) in ids(&live.integrations, "integrationId") {
+    for integration_id in ids(&live.integrations, "integrationId") {
         let path = ["apis", api_id, "integrations", integration_id, "integrationresponses"];
         let found = reader.list("GetIntegrationResponses", &path).await?;
         live.integration_responses.insert(integration_id.to_owned(), found);
@@ -62,8 +60,8 @@ pub(super) async fn read(args: &AwsArgs) -> anyhow::Result<LiveApi> {
     Ok(live)
 }
 
-fn ids<'v>(list: &'v [Value], member: &'v str) -> impl Iterator<Item = (&'v str, &'v Value)> {
-    list.iter().filter_map(move |value| Some((value[member].as_str()?, value)))
+fn ids<'v>(list: &'v [Value], member: &'v str) -> impl Iterator<Item = &'v str> {
+    list.iter().filter_map(move |value| value[member].as_str())
 }
 
 fn client(args: &AwsArgs) -> anyhow::Result<AdminClient> {
