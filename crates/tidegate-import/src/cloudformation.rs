@@ -134,24 +134,20 @@ fn beside(resource: &Resource, report: &mut Report) {
         "AWS::Lambda::Permission" => {
             (Part::Beside, "functions that Tidegate runs need no permission to be called", "")
         }
-        "AWS::ApiGateway::Account" => (Part::Beside, "is the role that writes logs on AWS", ""),
+        "AWS::ApiGateway::Account" => (Part::Beside, "the role that writes logs on AWS", ""),
         "AWS::Logs::LogGroup" => {
-            (Part::Beside, "is a log group; a stage keeps its name as the destination of its access log", "")
+            (Part::Beside, "a log group; a stage keeps its name as the destination of its access log", "")
         }
-        kind if kind.starts_with("AWS::IAM::") => (Part::Beside, "is about rights in AWS", ""),
+        kind if kind.starts_with("AWS::IAM::") => (Part::Beside, "rights in AWS", ""),
         kind if kind.starts_with("AWS::ApiGatewayV2::") => {
-            (Part::Api, "has no counterpart", "check whether the API needs it")
+            (Part::Api, "there is no counterpart", "check whether the API needs it")
         }
-        kind if kind.starts_with("AWS::Serverless::") => (Part::Beside, "is no part of a WebSocket API", ""),
+        kind if kind.starts_with("AWS::Serverless::") => (Part::Beside, "no part of a WebSocket API", ""),
         kind if kind.starts_with("AWS::CloudFormation::Stack") => {
-            (Part::Api, "is a template of its own", "import that template too")
+            (Part::Api, "a template of its own", "import that template too")
         }
-        _ => (
-            Part::Beside,
-            "is no part of a WebSocket API",
-            "functions that use it need it where they run now",
-        ),
+        _ => (Part::Beside, "no part of a WebSocket API", "functions that use it need it where they run now"),
     };
-    let why = format!("{} {why}", plain(&resource.kind));
+    let why = format!("{}: {why}", plain(&resource.kind));
     report.add(part, &resource.path(), resource.line, why, to_do);
 }

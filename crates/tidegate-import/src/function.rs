@@ -111,8 +111,17 @@ impl Function {
                     "the environment variable {} is made of {names}, which AWS alone knows",
                     plain(variable)
                 );
-                let to_do = "set it in [lambda.functions]; an address of the API is now Tidegate's management address";
-                report.add(Part::Configuration, &path, node.line, why, to_do);
+                let api = found.names.iter().find(|name| {
+                    let resource = evaluator.template.resource(name);
+                    resource.is_some_and(|resource| resource.kind == "AWS::ApiGatewayV2::Api")
+                });
+                let to_do = match api {
+                    Some(api) => format!(
+                        "choose the id of the API with --parameter {api}=ID, or set the variable in [lambda.functions]"
+                    ),
+                    None => "set it in [lambda.functions]".to_owned(),
+                };
+                report.add(Part::Configuration, &path, node.line, why, &to_do);
                 unknown_environment.insert(variable.clone(), names);
             }
         }
