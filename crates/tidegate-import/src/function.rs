@@ -27,6 +27,9 @@ pub struct Function {
     /// `app.handler`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub handler: Option<String>,
+    /// Longest time for one event, in milliseconds, where the template has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u32>,
     /// Variables whose values the template knows.
     pub environment: BTreeMap<String, String>,
     /// Variables whose values only AWS knows, with what they are made of.
@@ -46,6 +49,7 @@ const TAKEN: &[&str] = &[
     "InlineCode",
     "PackageType",
     "Runtime",
+    "Timeout",
 ];
 
 impl Function {
@@ -125,6 +129,8 @@ impl Function {
                 unknown_environment.insert(variable.clone(), names);
             }
         }
+        let seconds = text("Timeout")?.and_then(|text| text.parse::<u32>().ok());
+        let timeout_ms = seconds.and_then(|seconds| seconds.checked_mul(1000));
         let rest = resource.properties.entries().iter().map(|(key, _)| key.as_str());
         let rest: Vec<String> = rest.filter(|key| !TAKEN.contains(key)).map(plain).collect();
         if !rest.is_empty() {
@@ -132,7 +138,7 @@ impl Function {
             let to_do = "rights, layers and networks are those of the process and its machine here";
             report.add(Part::Beside, &path, resource.line, why, to_do);
         }
-        Ok(Self { name, command, directory, runtime, handler, environment, unknown_environment })
+        Ok(Self { name, command, directory, runtime, handler, timeout_ms, environment, unknown_environment })
     }
 
     /// As the configuration file has it.
@@ -153,6 +159,9 @@ impl Function {
             let variables =
                 self.environment.iter().map(|(name, value)| format!("{} = {}", key(name), quoted(value)));
             text.push_str(&format!("environment = {{ {} }}\n", variables.collect::<Vec<_>>().join(", ")));
+        }
+        if let Some(timeout_ms) = self.timeout_ms {
+            text.push_str(&format!("timeout_ms = {timeout_ms}\n"));
         }
         for (name, made_of) in &self.unknown_environment {
             text.push_str(&format!("# environment variable {}: made of {}\n", plain(name), plain(made_of)));

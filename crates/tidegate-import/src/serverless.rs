@@ -35,6 +35,7 @@ const PROVIDER: &[&str] = &[
     "stackName",
     "stage",
     "tags",
+    "timeout",
     "websocket",
     "websocketsApiName",
     "websocketsApiRouteSelectionExpression",
@@ -227,6 +228,9 @@ impl Service<'_> {
         if let Some(node) = function.get("runtime").or_else(|| self.provider.get("runtime")) {
             properties.put("Runtime", node.clone());
         }
+        // The framework's default is not that of AWS Lambda.
+        let timeout = function.get("timeout").or_else(|| self.provider.get("timeout")).cloned();
+        properties.put("Timeout", timeout.unwrap_or_else(|| Node::text(line, "6")));
         if function.get("image").is_some() {
             properties.put("PackageType", Node::text(line, "Image"));
         }
@@ -238,7 +242,14 @@ impl Service<'_> {
         for (key, node) in function.entries() {
             if !matches!(
                 key.as_str(),
-                "name" | "handler" | "runtime" | "image" | "environment" | "events" | "description"
+                "name"
+                    | "handler"
+                    | "runtime"
+                    | "timeout"
+                    | "image"
+                    | "environment"
+                    | "events"
+                    | "description"
             ) {
                 properties.put(key, node.clone());
             }

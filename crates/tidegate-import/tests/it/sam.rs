@@ -51,6 +51,8 @@ fn functions_are_ready_to_paste() {
     assert!(configuration.contains(expected), "{configuration}");
     let expected = "command = [\"python\", \"-m\", \"awslambdaric\", \"app.handler\"]\ndirectory = \"sendmessage/\"\nenvironment = { TABLE_NAME = \"chat-connections\" }\n# environment variable ENDPOINT: made of ChatSocket\n";
     assert!(configuration.contains(expected), "{configuration}");
+    let expected = "environment = { TABLE_NAME = \"chat-connections\" }\ntimeout_ms = 30000\n";
+    assert!(configuration.contains(expected), "{configuration}");
     // With an id for the API, the address is known.
     let options =
         Options { parameters: [("ChatSocket".to_owned(), "chat".to_owned())].into(), ..Options::default() };

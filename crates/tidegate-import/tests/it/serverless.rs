@@ -51,6 +51,7 @@ fn a_chat_with_an_authorizer_is_what_the_framework_makes() {
         [("HISTORY".to_owned(), "50".to_owned()), ("TABLE".to_owned(), "chat-dev-connections".to_owned())]
             .into()
     );
+    assert_eq!(messages.timeout_ms, Some(6000));
     assert_eq!(
         messages.unknown_environment,
         [
