@@ -188,7 +188,6 @@ pub(crate) fn event(call: &Call<'_>, trace_id: &str) -> Bytes {
 }
 
 /// The event for an authorizer, as JSON. `call` is that of `$connect`.
-#[allow(dead_code, reason = "authorizers are the callers")]
 pub(crate) fn authorizer_event(call: &Call<'_>, method_arn: &str, trace_id: &str) -> Bytes {
     with_inputs(call, trace_id, |inputs| lambda_event::authorizer_event(inputs, method_arn))
 }
