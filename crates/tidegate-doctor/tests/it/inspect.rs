@@ -264,7 +264,18 @@ fn authorizers_and_keys() {
     });
     assert_eq!(ids(&deployed(&unknown)), ["authorizer.failed"]);
     let keyed = changed(|api| api.routes[0].api_key_required = true);
-    assert_eq!(ids(&deployed(&keyed)), ["apikey.missing"]);
+    assert_eq!(deployed(&keyed), []);
+    // A key that only an authorizer could give, and nobody is one.
+    let keyless = changed(|api| {
+        api.routes[0].api_key_required = true;
+        api.api.api_key_selection_expression = "$context.authorizer.usageIdentifierKey".to_owned();
+    });
+    assert_eq!(ids(&deployed(&keyless)), ["apikey.missing"]);
+    let lists = changed(|api| {
+        api.authorizers =
+            vec![authorizer("route.request.header.A, route.request.querystring.b"), authorizer("")];
+    });
+    assert_eq!(deployed(&lists), []);
     let modeled = changed(|api| api.models = vec![Model { name: "m".to_owned(), ..Model::default() }]);
     let findings = deployed(&modeled);
     assert_eq!(
