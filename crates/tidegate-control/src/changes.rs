@@ -72,7 +72,8 @@ fn below_api(
     table(id, &old.models, &api.models, changes)?;
     table(id, &old.authorizers, &api.authorizers, changes)?;
     for (deployment_id, (sequence, content)) in &api.contents {
-        if !old.contents.contains_key(deployment_id) {
+        let is_unchanged = old.contents.get(deployment_id).is_some_and(|(_, old)| Arc::ptr_eq(old, content));
+        if !is_unchanged {
             changes.push(put(DEPLOYMENT_CONTENT, id, deployment_id, *sequence, content.as_ref())?);
         }
     }

@@ -25,7 +25,7 @@ use tidegate_core::policy::Policy;
 
 pub use document::{
     AccessLogForm, ApiForm, AuthorizerForm, ConfigurationForm, Document, DomainForm, IntegrationForm,
-    IntegrationResponseForm, MAX_DOCUMENT, MappingForm, ModelForm, MutualTlsForm, RouteForm,
+    IntegrationResponseForm, JwtForm, MAX_DOCUMENT, MappingForm, ModelForm, MutualTlsForm, RouteForm,
     RouteResponseForm, RouteSettingsForm, StageForm, Throttle, VpcLinkForm,
 };
 pub use form::Secrets;

@@ -72,7 +72,8 @@ pub(crate) fn freeze(api: &ApiState) -> ApiDefinition {
     }
 }
 
-/// Deploys every API whose frozen part differs from `old` to its stages with `autoDeploy`.
+/// Deploys every API whose frozen part differs from `old` to its stages with `autoDeploy`. Changes within
+/// [`limits::AUTO_DEPLOY_WINDOW`] of the first share its deployment.
 ///
 /// # Errors
 /// As [`deploy`], except that an API without routes is left alone.
@@ -97,20 +98,45 @@ pub(crate) fn auto_deploy(old: &State, new: &mut State, context: &Context<'_>) -
         if stages.is_empty() {
             continue;
         }
-        let deployment = deploy(new, &api_id, None, true, context)?;
+        let shared = shared_deployment(api, &stages, context);
+        let deployment_id = match shared {
+            Some(id) => {
+                let api = new.api_mut(&api_id)?;
+                let frozen = Arc::new(freeze(api));
+                if let Some((_, content)) = api.contents.get_mut(&id) {
+                    *content = frozen;
+                }
+                id
+            }
+            None => {
+                let id = deploy(new, &api_id, None, true, context)?.deployment_id;
+                new.api_mut(&api_id)?.auto_deployed = Some((id.clone(), context.now));
+                id
+            }
+        };
         let api = new.api_mut(&api_id)?;
         for name in stages {
             let stage = api.stage_mut(&name)?;
-            stage.deployment_id = Some(deployment.deployment_id.clone());
+            stage.deployment_id = Some(deployment_id.clone());
             stage.last_updated_date = context.timestamp();
-            stage.last_deployment_status_message = Some(format!(
-                "Successfully deployed stage with deployment ID '{}'",
-                deployment.deployment_id
-            ));
+            stage.last_deployment_status_message =
+                Some(format!("Successfully deployed stage with deployment ID '{deployment_id}'"));
         }
         forget_old_auto_deployments(api);
     }
     Ok(())
+}
+
+/// The deployment of a moment ago, if nobody but `stages` points to it: changes that follow each other closely share one.
+fn shared_deployment(api: &ApiState, stages: &[String], context: &Context<'_>) -> Option<String> {
+    let (id, at) = api.auto_deployed.as_ref()?;
+    let age = context.now.duration_since(*at);
+    let is_recent = !age.is_negative() && age.unsigned_abs() < limits::AUTO_DEPLOY_WINDOW;
+    let is_of_others = api
+        .stages
+        .iter()
+        .any(|stage| stage.deployment_id.as_ref() == Some(id) && !stages.contains(&stage.stage_name));
+    (is_recent && !is_of_others && api.deployments.contains(id)).then(|| id.clone())
 }
 
 /// Whether `api` has changed since `content` was frozen, in anything that needs a deployment.
@@ -195,6 +221,7 @@ pub(crate) fn refresh(old: &State, new: &mut State) -> bool {
             Arc::ptr_eq(before, api)
                 || (before.api == api.api
                     && before.stages.is_same(&api.stages)
+                    && is_same_live_content(before, api)
                     && is_same_policies(before, api))
         });
         if !is_same {
@@ -205,6 +232,19 @@ pub(crate) fn refresh(old: &State, new: &mut State) -> bool {
         }
     }
     is_changed
+}
+
+/// Whether the stages of both, which are the same, show the same content.
+fn is_same_live_content(a: &ApiState, b: &ApiState) -> bool {
+    b.stages.iter().filter_map(|stage| stage.deployment_id.as_deref()).all(|id| is_same_content(a, b, id))
+}
+
+/// Whether both have the same content of a deployment.
+pub(crate) fn is_same_content(a: &ApiState, b: &ApiState, deployment_id: &str) -> bool {
+    match (a.contents.get(deployment_id), b.contents.get(deployment_id)) {
+        (Some((_, a)), Some((_, b))) => Arc::ptr_eq(a, b),
+        (a, b) => a.is_none() && b.is_none(),
+    }
 }
 
 fn is_same_policies(a: &ApiState, b: &ApiState) -> bool {

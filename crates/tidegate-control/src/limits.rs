@@ -3,6 +3,91 @@
 //! Sources: "Quotas for configuring and running a WebSocket API in API Gateway" and the `apigatewayv2` model (API
 //! version 2018-11-29), except where a line says that Tidegate allows more.
 
+use std::time::Duration;
+
+use tidegate_core::snapshot::Throttle;
+
+/// How many of each there may be, and how often operations may be called.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Quotas {
+    /// APIs of the node.
+    pub apis: usize,
+    /// Routes of an API.
+    pub routes_per_api: usize,
+    /// Integrations of an API.
+    pub integrations_per_api: usize,
+    /// Authorizers of an API.
+    pub authorizers_per_api: usize,
+    /// Stages of an API.
+    pub stages_per_api: usize,
+    /// Domain names of the node.
+    pub domain_names: usize,
+    /// API mappings of a domain name.
+    pub mappings_per_domain: usize,
+    /// None: operations may be called as often as the node can.
+    pub calls: Option<CallRates>,
+}
+
+/// How often operations may be called; calls of other programs only, not what the node does itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CallRates {
+    /// All operations together.
+    pub all: Throttle,
+    /// CreateDeployment.
+    pub create_deployment: Throttle,
+    /// CreateDomainName.
+    pub create_domain_name: Throttle,
+    /// CreateVpcLink.
+    pub create_vpc_link: Throttle,
+}
+
+impl Quotas {
+    /// Tidegate's own, which are wide.
+    pub const TIDEGATE: Self = Self {
+        apis: usize::MAX,
+        routes_per_api: 1000,
+        integrations_per_api: 1000,
+        authorizers_per_api: 100,
+        stages_per_api: 100,
+        domain_names: usize::MAX,
+        mappings_per_domain: 1000,
+        calls: None,
+    };
+
+    /// Those of the real service, before a customer asks for more.
+    pub const AWS: Self = Self {
+        apis: 600,
+        routes_per_api: 300,
+        integrations_per_api: 300,
+        authorizers_per_api: 10,
+        stages_per_api: 10,
+        domain_names: 120,
+        mappings_per_domain: 200,
+        calls: Some(CallRates {
+            all: Throttle { rate: 10.0, burst: 40.0 },
+            create_deployment: once_in(5.0),
+            create_domain_name: once_in(30.0),
+            create_vpc_link: once_in(15.0),
+        }),
+    };
+}
+
+impl Default for Quotas {
+    fn default() -> Self {
+        Self::TIDEGATE
+    }
+}
+
+const fn once_in(seconds: f64) -> Throttle {
+    Throttle { rate: 1.0 / seconds, burst: 1.0 }
+}
+
+/// Changes of an API with `autoDeploy` that follow so soon upon the first share its deployment.
+pub const AUTO_DEPLOY_WINDOW: Duration = Duration::from_millis(200);
+
+/// Entries of `routeSettings`. Tidegate's bound: as many as the widest quota of routes.
+pub const ROUTE_SETTINGS: usize = 1000;
+
 /// Longest request body, in bytes. Larger than any object the model permits.
 pub const MAX_BODY: usize = 4 * 1024 * 1024;
 
@@ -12,32 +97,17 @@ pub const DEFAULT_PAGE: usize = 100;
 /// Largest `maxResults`, in items. Tidegate's choice; the service does not state one.
 pub const MAX_PAGE: usize = 500;
 
-/// Routes per API. The service's default is 300, adjustable.
-pub const ROUTES_PER_API: usize = 1000;
-
-/// Integrations per API. The service's default is 300, adjustable.
-pub const INTEGRATIONS_PER_API: usize = 1000;
-
 /// Integration responses per integration. Tidegate's bound.
 pub const INTEGRATION_RESPONSES_PER_INTEGRATION: usize = 100;
 
 /// Models per API. Tidegate's bound.
 pub const MODELS_PER_API: usize = 1000;
 
-/// Authorizers per API. The service's default is 10, adjustable.
-pub const AUTHORIZERS_PER_API: usize = 100;
-
-/// Stages per API. The service's default is 10, adjustable.
-pub const STAGES_PER_API: usize = 100;
-
 /// Deployments per API, made by hand. Tidegate's bound, because each one keeps a frozen definition.
 pub const DEPLOYMENTS_PER_API: usize = 10_000;
 
 /// Deployments made by `autoDeploy` that are kept beside those a stage points to. Tidegate's bound.
 pub const AUTO_DEPLOYMENTS_KEPT: usize = 20;
-
-/// API mappings per domain name. The service's default is 200, adjustable.
-pub const MAPPINGS_PER_DOMAIN: usize = 1000;
 
 /// Variables per stage.
 pub const STAGE_VARIABLES: usize = 100;

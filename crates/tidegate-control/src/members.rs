@@ -179,6 +179,15 @@ pub(crate) fn merge(member: &mut Option<Map>, given: Option<Map>) {
     }
 }
 
+/// As [`merge`], for templates: an empty one is a template too, so it counts where there is nothing to remove yet.
+/// Source: what Terraform's provider reads back from the service.
+pub(crate) fn merge_templates(member: &mut Option<Map>, given: Map, is_new: bool) {
+    match is_new {
+        true => *member = Some(given).filter(|map| !map.is_empty()),
+        false => merge(member, Some(given)),
+    }
+}
+
 /// As [`merge`], for a map that is shown even when it is empty.
 pub(crate) fn merge_map(map: &mut Map, given: Map) {
     for (key, value) in given {

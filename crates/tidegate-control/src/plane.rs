@@ -17,6 +17,7 @@ use tidegate_core::port::{DefinitionSink, DefinitionStore, StoreError};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::error::ApiError;
+use crate::limits::Quotas;
 use crate::state::State;
 use crate::{changes, deploy, id, limits};
 
@@ -36,8 +37,12 @@ pub struct ControlSettings {
     pub public_hostname: String,
     /// Longest `timeoutInMillis` of an integration, in milliseconds.
     pub max_timeout_ms: u32,
-    /// Hosts that integrations may call: exact, or `*.example.com` for sub-domains only. Empty: any.
+    /// Hosts that integrations and authorizers may call: exact, or `*.example.com` for sub-domains only. Empty: any.
     pub allow_integration_hosts: Vec<String>,
+    /// Authorizers may be of type `JWT`.
+    pub allow_jwt_authorizer: bool,
+    /// How many of each there may be, and how often operations may be called.
+    pub quotas: Quotas,
 }
 
 impl Default for ControlSettings {
@@ -50,6 +55,8 @@ impl Default for ControlSettings {
             public_hostname: "localhost".to_owned(),
             max_timeout_ms: limits::MAX_TIMEOUT_MS,
             allow_integration_hosts: Vec::new(),
+            allow_jwt_authorizer: false,
+            quotas: Quotas::default(),
         }
     }
 }
@@ -111,6 +118,10 @@ pub(crate) struct Context<'a> {
 impl Context<'_> {
     pub(crate) fn timestamp(&self) -> String {
         id::timestamp(self.now)
+    }
+
+    pub(crate) fn quotas(&self) -> &Quotas {
+        &self.settings.quotas
     }
 }
 
@@ -222,6 +233,10 @@ impl ControlPlane {
         drop(self.inner.writing.lock().await);
     }
 
+    pub(crate) fn now(&self) -> Timestamp {
+        (self.inner.clock)()
+    }
+
     pub(crate) fn state(&self) -> Arc<State> {
         Arc::clone(&self.inner.state.read())
     }
@@ -268,7 +283,7 @@ impl ControlPlane {
         change: impl FnOnce(&mut State, &Context<'_>) -> Result<R, E>,
     ) -> Result<(State, R), E> {
         let mut draft = State::clone(old);
-        let context = Context { settings: &self.inner.settings, now: (self.inner.clock)() };
+        let context = Context { settings: &self.inner.settings, now: self.now() };
         let answer = change(&mut draft, &context)?;
         deploy::auto_deploy(old, &mut draft, &context)?;
         Ok((draft, answer))

@@ -6,6 +6,7 @@
 pub(crate) mod api;
 pub(crate) mod api_mapping;
 pub(crate) mod authorizer;
+mod calls;
 mod deployment;
 pub(crate) mod domain_name;
 pub(crate) mod integration;
@@ -25,10 +26,12 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
+use jiff::Timestamp;
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
 use serde_json::Value;
 
+use self::calls::Calls;
 use crate::error::{ApiError, AuthFailure};
 use crate::id;
 use crate::limits;
@@ -77,6 +80,8 @@ impl Reply {
 pub struct RestApi {
     plane: ControlPlane,
     authenticate: Authenticate,
+    /// Shared by all clones. None: no throttle.
+    calls: Option<Arc<Calls>>,
 }
 
 impl fmt::Debug for RestApi {
@@ -88,7 +93,9 @@ impl fmt::Debug for RestApi {
 impl RestApi {
     /// Serves `plane` to callers that `authenticate` lets in.
     pub fn new(plane: ControlPlane, authenticate: Authenticate) -> Self {
-        Self { plane, authenticate }
+        let calls = plane.settings().quotas.calls.clone();
+        let calls = calls.map(|rates| Arc::new(Calls::new(rates, millis(plane.now()))));
+        Self { plane, authenticate, calls }
     }
 
     /// Answers one request; a refusal whose cause is known has a [`Because`](crate::Because) among its extensions. The path is read as received, still percent-encoded, and begins with `/v2/`.
@@ -111,6 +118,9 @@ impl RestApi {
 
     async fn answer(&self, parts: &Parts, body: &Bytes) -> Outcome {
         (self.authenticate)(parts, body)?;
+        if let Some(calls) = &self.calls {
+            calls.admit(&parts.method, parts.uri.path(), millis(self.plane.now()))?;
+        }
         if body.len() > limits::MAX_BODY {
             return Err(ApiError::bad_request(format!(
                 "Invalid request body: at most {} bytes are permitted",
@@ -126,6 +136,10 @@ impl RestApi {
         };
         dispatch(&self.plane, &parts.method, parts.uri.path(), parts.uri.query().unwrap_or(""), body).await
     }
+}
+
+fn millis(time: Timestamp) -> u64 {
+    u64::try_from(time.as_millisecond()).unwrap_or_default()
 }
 
 fn respond(status: StatusCode, body: Option<&Value>, error_type: Option<&str>) -> Response<Bytes> {

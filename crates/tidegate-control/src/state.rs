@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use tidegate_core::definition::{
     Api, ApiDefinition, ApiMapping, Authorizer, Deployment, DomainName, Integration, IntegrationResponse,
@@ -54,9 +55,12 @@ pub(crate) struct ApiState {
     pub(crate) models: Table<Model>,
     pub(crate) authorizers: Table<Authorizer>,
     pub(crate) deployments: Table<Deployment>,
-    /// By deployment id: its sequence in the store, and what it froze. Never changes.
+    /// By deployment id: its sequence in the store, and what it froze. Never changes, except while changes that follow each
+    /// other closely share the deployment of `autoDeploy`.
     pub(crate) contents: BTreeMap<String, (u64, Arc<ApiDefinition>)>,
     pub(crate) stages: Table<Stage>,
+    /// The latest deployment of `autoDeploy` of this process, and when it was made.
+    pub(crate) auto_deployed: Option<(String, Timestamp)>,
     /// By stage name: its sequence in the store, and the policy. The same pointer as long as it does not change.
     pub(crate) policies: BTreeMap<String, (u64, Arc<Policy>)>,
     /// Names that the declarative form gave to integrations and authorizers, by the object's id.

@@ -216,9 +216,9 @@ pub struct Authorizer {
     pub authorizer_id: String,
     /// Required.
     pub name: String,
-    /// `REQUEST`.
+    /// `REQUEST`, or with a setting of Tidegate `JWT`.
     pub authorizer_type: String,
-    /// Lambda invocation URI.
+    /// Lambda invocation URI, or the address of a service that is asked in the same form.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub authorizer_uri: Option<String>,
     /// Role of the call.
@@ -229,6 +229,20 @@ pub struct Authorizer {
     /// Stored, never applied.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub identity_validation_expression: Option<String>,
+    /// With type `JWT` only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jwt_configuration: Option<JwtConfiguration>,
+}
+
+/// Whose tokens an authorizer of type `JWT` takes.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct JwtConfiguration {
+    /// One of them must be in the token's `aud`.
+    pub audience: Vec<String>,
+    /// Must be the token's `iss`; its keys are found below `/.well-known/openid-configuration`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
 }
 
 /// A frozen state of an API; the frozen content itself is [`ApiDefinition`], kept beside it.

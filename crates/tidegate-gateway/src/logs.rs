@@ -217,7 +217,8 @@ pub(crate) fn called(
     let Some(log) = call.log else { return };
     let latency_ms = Some(duration.as_millis() as u64);
     // What the service in between has said, where there is one.
-    let of_service = log.called.lock().take().filter(|called| called.latency_ms.is_none()).unwrap_or_default();
+    let of_service =
+        log.called.lock().take().filter(|called| called.latency_ms.is_none()).unwrap_or_default();
     let called = match result {
         Ok(answer) => Called { status: Some(answer.status), latency_ms, ..of_service },
         Err(failure) => {
@@ -234,7 +235,12 @@ pub(crate) fn called(
 /// A backend has answered; templates have not been asked yet.
 pub(crate) fn received(gateway: &Gateway, call: &Call<'_>, answer: &Answer, duration: Duration) {
     let Some(log) = call.log else { return };
-    Writer::of_event(gateway, log, call.event).received(answer.status, &answer.headers, &answer.body, duration);
+    Writer::of_event(gateway, log, call.event).received(
+        answer.status,
+        &answer.headers,
+        &answer.body,
+        duration,
+    );
 }
 
 /// A function is about to be called.

@@ -27,6 +27,7 @@ use tokio::task::JoinSet;
 
 use crate::apps::Counted;
 use crate::demo::{self, Demo};
+use crate::invoke_api::{self, InvokeApi};
 use crate::log_targets::LogTargets;
 use crate::metrics::{self, Metrics};
 
@@ -65,6 +66,8 @@ pub(crate) struct Admin {
     demo: RwLock<Value>,
     /// Example pages, and the public listener's address. Set once, by `dev --app`.
     examples: OnceLock<(Arc<Demo>, SocketAddr)>,
+    /// Where functions run on this machine.
+    invoke: Option<InvokeApi>,
 }
 
 /// What is counted and kept of what happens.
@@ -84,6 +87,7 @@ impl Admin {
         gateway: Arc<Gateway>,
         observed: Observed,
         is_dev: bool,
+        invoke: Option<InvokeApi>,
     ) -> Self {
         Self {
             rest,
@@ -94,6 +98,7 @@ impl Admin {
             is_dev,
             demo: RwLock::new(Value::Null),
             examples: OnceLock::new(),
+            invoke,
         }
     }
 
@@ -149,6 +154,22 @@ impl Admin {
                         None => self.note_change(asked, answer.status()),
                     }
                     answer.map(Full::new)
+                }
+                Err(_) => {
+                    json_reply(StatusCode::PAYLOAD_TOO_LARGE, &json!({ "message": "Request too large" }))
+                }
+            };
+        }
+        if let Some(invoke) = self.invoke.as_ref().filter(|_| InvokeApi::is_its(path)) {
+            let (head, body) = request.into_parts();
+            let asked = Asked::of(&head);
+            return match Limited::new(body, invoke_api::MAX_BODY).collect().await {
+                Ok(body) => {
+                    let answer = invoke.handle(Request::from_parts(head, body.to_bytes())).await;
+                    if let Some(because) = answer.extensions().get::<Because>() {
+                        self.note_refusal(asked, answer.status(), because.clone());
+                    }
+                    answer
                 }
                 Err(_) => {
                     json_reply(StatusCode::PAYLOAD_TOO_LARGE, &json!({ "message": "Request too large" }))

@@ -204,17 +204,42 @@ impl AdminClient {
         let host = HeaderValue::from_str(authority)
             .map_err(|_| ClientError::Usage(format!("--admin-url {}: no host", args.admin_url)))?;
         let (credential, origin) = credential(args.key_file.as_deref(), &base)?;
-        let tls = match base.scheme() {
-            "https" => {
-                let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-                Some(TlsConnector::from(Arc::new(certs::client_config(args.cafile.as_deref())?)))
-            }
-            _ => None,
-        };
-        if tls.is_none() && !is_loopback(&base) {
-            eprintln!("tidegate: warning: {base} is not encrypted; others on the way can read what is sent");
-        }
+        let tls = tls_connector(&base, args.cafile.as_deref())?;
         Ok(Self { base, host, tls, credential, origin, sender: None })
+    }
+
+    /// A caller of something else that takes signatures: `argument` is the one that has the address.
+    pub(crate) fn signing(
+        argument: &str,
+        url: &str,
+        cafile: Option<&Path>,
+        signer: Signer,
+        origin: String,
+    ) -> anyhow::Result<Self> {
+        let base = http_url(argument, url)?;
+        let authority = &base[url::Position::BeforeHost..url::Position::AfterPort];
+        let host = HeaderValue::from_str(authority)
+            .map_err(|_| ClientError::Usage(format!("{argument} {url}: no host")))?;
+        let tls = tls_connector(&base, cafile)?;
+        Ok(Self {
+            base,
+            host,
+            tls,
+            credential: Credential::Signature(Box::new(signer)),
+            origin,
+            sender: None,
+        })
+    }
+
+    /// A `GET` whose answer is JSON, whatever its status; `path` is encoded already.
+    pub(crate) async fn ask(
+        &mut self,
+        path: &str,
+        query: &[(&'static str, String)],
+    ) -> Result<(StatusCode, Value), ClientError> {
+        let request = self.request(Method::GET, path, query, Body::Nothing, "application/json")?;
+        let answer = self.send(request).await?;
+        Ok((answer.status, serde_json::from_slice(&answer.bytes).unwrap_or_default()))
     }
 
     /// The address of the node.
@@ -249,6 +274,14 @@ impl AdminClient {
     }
 
     async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Result<Answer, ClientError> {
+        let answer = self.send(request).await?;
+        match answer.status.is_success() {
+            true => Ok(answer),
+            false => Err(self.refusal(&answer)),
+        }
+    }
+
+    async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Answer, ClientError> {
         let url = self.base().to_owned();
         let no_answer = |reason: String| ClientError::NoAnswer { url: url.clone(), reason };
         let mut sender = match self.sender.take() {
@@ -271,10 +304,7 @@ impl AdminClient {
             Err(_) => return Err(no_answer(format!("nothing within {} s", ANSWER_TIMEOUT.as_secs()))),
         };
         self.sender = Some(sender);
-        match answer.status.is_success() {
-            true => Ok(answer),
-            false => Err(self.refusal(&answer)),
-        }
+        Ok(answer)
     }
 
     fn refusal(&self, answer: &Answer) -> ClientError {
@@ -391,9 +421,26 @@ where
     Ok(sender)
 }
 
+/// TLS for `https://`; a warning where others can read along.
+fn tls_connector(base: &Url, cafile: Option<&Path>) -> anyhow::Result<Option<TlsConnector>> {
+    if base.scheme() == "https" {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        return Ok(Some(TlsConnector::from(Arc::new(certs::client_config(cafile)?))));
+    }
+    if !is_loopback(base) {
+        eprintln!("tidegate: warning: {base} is not encrypted; others on the way can read what is sent");
+    }
+    Ok(None)
+}
+
 /// `/api` and these segments, each encoded.
 pub(crate) fn path(segments: &[&str]) -> String {
-    let mut path = "/api".to_owned();
+    path_below("/api", segments)
+}
+
+/// `below` and these segments, each encoded.
+pub(crate) fn path_below(below: &str, segments: &[&str]) -> String {
+    let mut path = below.to_owned();
     for segment in segments {
         path.push('/');
         path.extend(utf8_percent_encode(segment, ENCODED));
@@ -426,13 +473,15 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 fn base_url(text: &str) -> Result<Url, ClientError> {
-    let usage = |message: &str| ClientError::Usage(format!("--admin-url {text}: {message}"));
+    http_url("--admin-url", text)
+}
+
+fn http_url(argument: &str, text: &str) -> Result<Url, ClientError> {
+    let usage = |message: &str| ClientError::Usage(format!("{argument} {text}: {message}"));
     let url = Url::parse(text).map_err(|error| usage(&error.to_string()))?;
     if !url.username().is_empty() || url.password().is_some() {
         // Not shown again: it has a password in it.
-        return Err(ClientError::Usage(
-            "--admin-url: a user or a password is not permitted in it".to_owned(),
-        ));
+        return Err(ClientError::Usage(format!("{argument}: a user or a password is not permitted in it")));
     }
     match url.scheme() {
         "http" | "https" if url.has_host() && url.query().is_none() && url.fragment().is_none() => Ok(url),

@@ -10,15 +10,19 @@ use anyhow::Context as _;
 use serde_json::{Map, Value};
 use tidegate_admin::{AdminApi, Callers, Parts, Surroundings};
 use tidegate_auth::{CredentialKeys, RequestParts, Verifier};
+use tidegate_control::limits::Quotas;
 use tidegate_control::{AuthFailure, Authenticate, Because, ControlPlane, ControlSettings, RestApi};
 use tidegate_core::definition::Live;
 use tidegate_core::diagnosis::Diagnosis;
+use tidegate_core::function::FunctionRunner;
 use tidegate_core::journal::{Entry, EntryQuery, Facts, JournalStore, Kind};
 use tidegate_core::log::LogSink;
 use tidegate_core::notice::{Notice, Place};
 use tidegate_core::port::DefinitionSink;
+use tidegate_core::settings::Profile;
 use tidegate_doctor::journal::{ClientAddress, Journal, JournalConfig, NoJournal};
 use tidegate_gateway::{Gateway, GatewayConfig, ReadFile, SettingsOf, SignatureClock, edge};
+use tidegate_lambda::Runner;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -28,6 +32,8 @@ use crate::apps::Apps;
 use crate::certs;
 use crate::config::Config;
 use crate::demo::Demo;
+use crate::functions::Functions;
+use crate::invoke_api::InvokeApi;
 use crate::log_targets::LogTargets;
 use crate::metrics::Metrics;
 use crate::observe::Observer;
@@ -55,6 +61,7 @@ pub(crate) struct App {
     shutdown_timeout: Duration,
     journal: Option<Arc<Journal>>,
     logs: Arc<LogTargets>,
+    functions: Option<Arc<Runner>>,
 }
 
 #[derive(Debug, Clone)]
@@ -115,6 +122,7 @@ impl App {
             proxy: proxy_listener.as_ref().map(local).transpose()?,
         };
 
+        let functions = Functions::open(&config, acceptor.as_ref())?;
         let apps = Apps::open(&config).await?;
         let outside = apps.outside();
         let mounted = apps.mounts.iter().map(|mount| (mount.api_id.clone(), mount.stage.clone()));
@@ -126,7 +134,12 @@ impl App {
             node: 0,
             region: config.region.clone(),
             account_id: config.account_id.clone(),
-            credentials: config.credentials.clone(),
+            credentials: config
+                .credentials
+                .iter()
+                .cloned()
+                .chain(functions.as_ref().map(|functions| functions.credential.clone()))
+                .collect(),
             api_keys: config.api_keys.clone(),
             trusted_proxies: config.trusted_proxies.clone(),
             settings: SettingsOf {
@@ -144,8 +157,10 @@ impl App {
             debug_clients: config.debug_clients.clone(),
             probe: config.probe,
             logs: Arc::clone(&logs) as Arc<dyn LogSink>,
-            functions: None,
-            aws: tidegate_gateway::AwsConfig { region: config.region.clone(), ..Default::default() },
+            functions: functions
+                .as_ref()
+                .map(|functions| Arc::clone(&functions.runner) as Arc<dyn FunctionRunner>),
+            aws: config.lambda.aws.clone(),
             usage_plans: config.usage_plans.clone(),
             signature_clock: SignatureClock::default(),
             mounts: apps.mounts,
@@ -166,6 +181,11 @@ impl App {
                 .unwrap_or_else(|| addresses.public.ip().to_string()),
             max_timeout_ms: config.settings.integration.max_timeout_ms,
             allow_integration_hosts: config.settings.integration.allowed_hosts.clone(),
+            allow_jwt_authorizer: config.settings.control_plane.allow_jwt_authorizer,
+            quotas: match config.settings.limits.profile {
+                Profile::Tidegate => Quotas::TIDEGATE,
+                Profile::Aws => Quotas::AWS,
+            },
             ..ControlSettings::default()
         };
         let sink = Arc::new(Published { gateway: Arc::clone(&gateway), metrics: Arc::clone(&metrics) });
@@ -192,8 +212,18 @@ impl App {
             config.doctor_interval.map(|interval| watch(api.clone(), interval, Arc::clone(&metrics)));
         let observed =
             Observed { metrics, journal: journal.clone(), logs: Arc::clone(&logs), apps: apps.counted };
-        let admin =
-            Arc::new(Admin::new(rest, api, control.clone(), Arc::clone(&gateway), observed, config.is_dev));
+        let invoke = functions.as_ref().map(|functions| {
+            InvokeApi::new(Arc::clone(&functions.runner), &config, control_verifier(&config, is_loopback))
+        });
+        let admin = Arc::new(Admin::new(
+            rest,
+            api,
+            control.clone(),
+            Arc::clone(&gateway),
+            observed,
+            config.is_dev,
+            invoke,
+        ));
         let mut tasks = JoinSet::new();
         if let Some(journal) = &journal {
             note_unclean_end(journal.as_ref()).await;
@@ -214,7 +244,10 @@ impl App {
                 "sending disconnect events of connections that ended with the process before"
             );
         }
-        tasks.spawn(edge::listener::serve(Arc::clone(&gateway), public, None));
+        match functions.as_ref().and_then(|functions| functions.tls.clone()) {
+            Some(tls) => tasks.spawn(edge::listener::serve_either(Arc::clone(&gateway), public, tls)),
+            None => tasks.spawn(edge::listener::serve(Arc::clone(&gateway), public, None)),
+        };
         if let (Some(listener), Some(acceptor)) = (tls_listener, &acceptor) {
             tasks.spawn(edge::listener::serve(Arc::clone(&gateway), listener, Some(acceptor.clone())));
         }
@@ -223,9 +256,13 @@ impl App {
         }
         tasks.spawn(admin::serve(Arc::clone(&admin), admin_listener));
         note_start(&gateway, &config, &addresses);
+        if let Some(unusual) = unusual(&config) {
+            tracing::info!("{unusual}");
+        }
         tracing::info!(public = %addresses.public, admin = %addresses.admin, "ready");
         let shutdown_timeout = config.shutdown_timeout;
-        Ok(Self { control, gateway, admin, addresses, tasks, shutdown_timeout, journal, logs })
+        let functions = functions.map(|functions| functions.runner);
+        Ok(Self { control, gateway, admin, addresses, tasks, shutdown_timeout, journal, logs, functions })
     }
 
     pub(crate) fn public_address(&self) -> SocketAddr {
@@ -238,9 +275,17 @@ impl App {
 
     /// A second signal: what is under way is given up, and the journal says that the end was wanted.
     async fn end_at_once(&self) -> ExitCode {
+        self.end_functions().await;
         self.close_journal(self.gateway.n_connections()).await;
         self.close_logs().await;
         ExitCode::FAILURE
+    }
+
+    /// No process of a function outlives the node.
+    async fn end_functions(&self) {
+        if let Some(functions) = &self.functions {
+            functions.stop().await;
+        }
     }
 
     /// The last entry, and everything before it, on the disk.
@@ -301,6 +346,7 @@ impl App {
             _ = terminate.recv() => return Ok(self.end_at_once().await),
             _ = interrupt.recv() => return Ok(self.end_at_once().await),
         };
+        self.end_functions().await;
         // A change that is being stored is stored.
         self.control.close().await;
         self.close_journal(n_unfinished).await;
@@ -369,6 +415,28 @@ fn keep(opened: Result<OpenJournal, NoJournal>, config: &Config) -> Kept {
 
 fn now_micros() -> u64 {
     u64::try_from(jiff::Timestamp::now().as_microsecond()).unwrap_or_default()
+}
+
+/// What whoever starts a node should be reminded of: quotas of the service, and times that pass faster.
+pub(crate) fn unusual(config: &Config) -> Option<String> {
+    let limits = &config.settings.limits;
+    let quotas = (limits.profile == Profile::Aws).then(|| {
+        format!(
+            "quotas of AWS: {} connects/s, {} requests/s, 10 calls/s of the control plane",
+            limits.connects_per_second, limits.requests_per_second
+        )
+    });
+    let data_plane = &config.settings.data_plane;
+    let limit =
+        |limit: Option<Duration>| limit.map_or_else(|| "never".to_owned(), |time| format!("{time:?}"));
+    let scale = (data_plane.time_scale > 1).then(|| {
+        let (idle, age) = (limit(data_plane.idle()), limit(data_plane.age()));
+        format!("time scale {}: idle limit {idle}, longest connection {age}", data_plane.time_scale)
+    });
+    match (quotas, scale) {
+        (None, None) => None,
+        (quotas, scale) => Some([quotas, scale].into_iter().flatten().collect::<Vec<_>>().join("; ")),
+    }
 }
 
 /// A process that ended well wrote a `stop` as the last thing it did. One that did not gets an entry at the time of the

@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) mod doctor;
 pub(crate) mod explain;
+pub(crate) mod import;
 pub(crate) mod node;
 pub(crate) mod route;
 
@@ -75,6 +76,8 @@ pub(crate) enum Command {
     Apply(node::ApplyArgs),
     /// Print everything that is there as a document, secrets masked
     Export(node::ExportArgs),
+    /// Read an API from a template, or from Amazon API Gateway, into a document
+    Import(Box<import::ImportArgs>),
     /// List handshakes and how they ended
     Attempts(node::AttemptsArgs),
     /// List changes by administrators
@@ -106,6 +109,9 @@ pub(crate) struct DevArgs {
     /// Apply this document at the start, instead of making the API `dev0000000`
     #[arg(long, value_name = "FILE", conflicts_with = "backend")]
     pub(crate) apply: Option<PathBuf>,
+    /// Your Lambda function behind all routes: `app.handler` for `handler` in `app.py`, `app.mjs` or `app.js`
+    #[arg(long, value_name = "HANDLER", conflicts_with_all = ["backend", "apply"])]
+    pub(crate) lambda: Option<String>,
     /// Switch an application on and serve its example page: chat, alerts, or both
     #[arg(long, value_enum, value_name = "NAME", value_delimiter = ',')]
     pub(crate) app: Vec<ExampleApp>,
@@ -118,12 +124,37 @@ pub(crate) struct DevArgs {
     /// Configuration file for further settings
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    /// Whose quotas are in force; `aws`: those of the service, and what it does not offer is refused
+    #[arg(long, value_enum, value_name = "PROFILE")]
+    pub(crate) limits: Option<LimitsProfile>,
+    /// Let the ten minutes and the two hours pass so many times faster, for tests
+    #[arg(long, value_name = "N")]
+    pub(crate) time_scale: Option<u32>,
     /// Write the addresses as JSON into this file once ready
     #[arg(long, value_name = "FILE")]
     pub(crate) address_file: Option<PathBuf>,
     /// How log lines look
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub(crate) log_format: LogFormat,
+}
+
+/// Whose quotas are in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LimitsProfile {
+    /// Tidegate's own, which are wide
+    Tidegate,
+    /// Those of the service, before a customer asks for more
+    Aws,
+}
+
+impl LimitsProfile {
+    /// As `limits.profile` has it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Tidegate => "tidegate",
+            Self::Aws => "aws",
+        }
+    }
 }
 
 /// An application with an example page.
@@ -167,6 +198,12 @@ pub(crate) struct ConfigArgs {
     /// Where state is kept
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<String>,
+    /// Whose quotas are in force; `aws`: those of the service, and what it does not offer is refused
+    #[arg(long, value_enum, value_name = "PROFILE")]
+    pub(crate) limits: Option<LimitsProfile>,
+    /// Let the ten minutes and the two hours pass so many times faster, for tests
+    #[arg(long, value_name = "N")]
+    pub(crate) time_scale: Option<u32>,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,

@@ -18,6 +18,7 @@ mod dev;
 pub(crate) mod doctor;
 mod document;
 mod explain;
+mod import;
 mod journal;
 mod node;
 mod permissions;
@@ -58,6 +59,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Plan(args) => ask(document::plan(args)),
         Command::Apply(args) => ask(document::apply(args)),
         Command::Export(args) => ask(document::export(args)),
+        Command::Import(args) => ask(import::run(*args)),
         Command::Attempts(args) => ask(records::attempts(args)),
         Command::Audit(args) => ask(records::audit(args)),
         Command::Journal(args) => ask(journal::run(*args)),

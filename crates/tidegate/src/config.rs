@@ -3,24 +3,33 @@
 //! Every value keeps its origin. A key that is not known is an error and names the nearest one that is.
 
 pub(crate) mod apps;
+mod keys;
+pub(crate) mod lambda;
+mod nearest;
+mod profile;
+mod shown;
 mod usage_plans;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tidegate_auth::{AdminKey, AdminKeys, ApiKey, Credential, Role, Secret};
-use tidegate_core::settings::Settings;
+use tidegate_auth::{AdminKeys, ApiKey, Credential};
+use tidegate_core::settings::{Profile, Settings};
 use tidegate_doctor::journal::ClientAddress;
 use tidegate_gateway::{Network, UsagePlans};
 use toml::{Table, Value};
 
 pub(crate) use self::apps::{Alerts, Apps};
+pub(crate) use self::keys::secrets;
+pub(crate) use self::lambda::Lambda;
+use self::nearest::nearest;
+use self::shown::shown;
+pub(crate) use self::shown::{as_json, show};
 use crate::cli::ConfigArgs;
 
 /// One thing that is wrong, with the path of its key.
@@ -78,6 +87,8 @@ pub(crate) struct Config {
     pub(crate) is_dev: bool,
     /// Applications in the process.
     pub(crate) apps: Apps,
+    /// Functions.
+    pub(crate) lambda: Lambda,
     /// API keys of clients, and what they are good for.
     pub(crate) usage_plans: UsagePlans,
 }
@@ -191,28 +202,6 @@ struct Proxy {
     listen: Option<SocketAddr>,
 }
 
-/// `[[credentials]]`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawCredential {
-    access_key_id: String,
-    secret_access_key: Option<String>,
-    secret_access_key_file: Option<PathBuf>,
-    #[serde(default)]
-    allow: Vec<String>,
-}
-
-/// `[[keys]]`.
-#[derive(Clone, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct RawKey {
-    name: Option<String>,
-    role: Option<String>,
-    key: Option<String>,
-    key_file: Option<PathBuf>,
-    sha256: Option<String>,
-}
-
 /// Where the value of a key comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Origin {
@@ -241,57 +230,6 @@ impl Loaded {
     /// Was this key written somewhere?
     pub(crate) fn is_set(&self, key: &str) -> bool {
         self.config.shown.get(key).is_some_and(|(_, origin)| *origin != "default")
-    }
-}
-
-/// Members that hold secrets, or name files that do.
-const SECRET_MEMBERS: [&str; 5] = ["secret_access_key", "api_key", "key", "secret", "database"];
-
-/// Secrets of a configuration file and of the environment, with where they stand. What cannot be read is left out.
-pub(crate) fn secrets(file: &Path) -> Vec<(String, String)> {
-    let mut secrets = Vec::new();
-    for name in ["TIDEGATE_SECRET_ACCESS_KEY", "TIDEGATE_API_KEY"] {
-        secrets.extend(std::env::var(name).ok().map(|value| (name.to_owned(), value)));
-    }
-    if let Ok(table) = read_file(file) {
-        collect_secrets(&Value::Table(table), "", &mut secrets);
-    }
-    secrets
-}
-
-fn collect_secrets(value: &Value, path: &str, secrets: &mut Vec<(String, String)>) {
-    match value {
-        Value::Array(items) => {
-            for (item_idx, item) in items.iter().enumerate() {
-                collect_secrets(item, &format!("{path}[{item_idx}]"), secrets);
-            }
-        }
-        Value::Table(members) => {
-            for (name, member) in members {
-                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-                let is_client_key = path.starts_with("api_keys.");
-                let in_file = name
-                    .strip_suffix("_file")
-                    .is_some_and(|name| SECRET_MEMBERS.contains(&name) || (is_client_key && name == "value"));
-                match member {
-                    // `key` of [tls] is a file with a private key, which is no text to look for.
-                    Value::String(_) if path == "tls.key" => {}
-                    Value::String(text) if is_client_key && name == "value" => {
-                        secrets.push((path, text.clone()));
-                    }
-                    Value::String(text) if SECRET_MEMBERS.contains(&name.as_str()) => {
-                        secrets.push((path, text.clone()));
-                    }
-                    Value::String(file) if in_file => {
-                        let text = std::fs::read_to_string(file).ok();
-                        secrets
-                            .extend(text.map(|text| (path, text.trim_end_matches(['\r', '\n']).to_owned())));
-                    }
-                    member => collect_secrets(member, &path, secrets),
-                }
-            }
-        }
-        _ => {}
     }
 }
 
@@ -325,6 +263,9 @@ const TOP_KEYS: &[&str] = &[
 const API_SECTIONS: &[&str] =
     &["data_plane", "integration", "management", "connect", "api", "authorizer", "context", "logs"];
 
+/// Sections of the same form that count for the whole node.
+const NODE_SECTIONS: &[&str] = &["limits", "control_plane"];
+
 /// Sections of the process.
 const SECTIONS: &[&str] = &[
     "sigv4",
@@ -337,6 +278,8 @@ const SECTIONS: &[&str] = &[
     "jwt",
     "chat",
     "apps",
+    "lambda",
+    "aws",
     "api_keys",
     "usage_plans",
 ];
@@ -365,6 +308,17 @@ pub(crate) fn load(args: &ConfigArgs) -> Result<Loaded, Vec<Problem>> {
             let value = Value::String(value.clone());
             origins.insert(key.to_owned(), (Origin::Flag, value.clone()));
             table.insert(key.to_owned(), value);
+        }
+    }
+    for (section, key, value) in [
+        ("limits", "profile", args.limits.map(|profile| Value::String(profile.name().to_owned()))),
+        ("data_plane", "time_scale", args.time_scale.map(|scale| Value::Integer(scale.into()))),
+    ] {
+        let Some(value) = value else { continue };
+        origins.insert(format!("{section}.{key}"), (Origin::Flag, value.clone()));
+        let entry = table.entry(section).or_insert_with(|| Value::Table(Table::new()));
+        if let Value::Table(inner) = entry {
+            inner.insert(key.to_owned(), value);
         }
     }
     let config = check_table(&table, &mut problems);
@@ -437,8 +391,11 @@ fn apply_environment(
             table.insert(path, value);
             continue;
         }
-        let section =
-            API_SECTIONS.iter().chain(["sigv4", "tls", "proxy", "journal"].iter()).find_map(|section| {
+        let section = API_SECTIONS
+            .iter()
+            .chain(NODE_SECTIONS)
+            .chain(["sigv4", "tls", "proxy", "journal", "lambda"].iter())
+            .find_map(|section| {
                 path.strip_prefix(*section)?.strip_prefix('_').map(|key| (*section, key.to_owned()))
             });
         let Some((section, key)) = section else {
@@ -501,9 +458,10 @@ pub(crate) fn app_warnings(config: &Config) -> Vec<Problem> {
 /// Checks everything; `None` only together with problems.
 fn check_table(table: &Table, problems: &mut Vec<Problem>) -> Option<Config> {
     for key in table.keys() {
-        let is_known = [TOP_KEYS, API_SECTIONS, SECTIONS].iter().any(|known| known.contains(&key.as_str()));
+        let all = [TOP_KEYS, API_SECTIONS, NODE_SECTIONS, SECTIONS];
+        let is_known = all.iter().any(|known| known.contains(&key.as_str()));
         if !is_known {
-            let known = [TOP_KEYS, API_SECTIONS, SECTIONS].into_iter().flatten().copied();
+            let known = all.into_iter().flatten().copied();
             problems.push(Problem {
                 path: key.clone(),
                 message: format!("unknown key{}", nearest(key, known)),
@@ -562,7 +520,11 @@ fn check_table(table: &Table, problems: &mut Vec<Problem>) -> Option<Config> {
     let api_key = check.secret("api_key").map(|key| check.bearer_key("api_key", &key));
     let admin_keys = check.admin_keys(api_key.as_ref());
     let api_keys = api_key.into_iter().collect();
-    let settings = check.settings(table, "", &Settings::default());
+    let mut settings = check.settings(table, "", &Settings::default());
+    let is_aws = settings.limits.profile == Profile::Aws;
+    if is_aws {
+        check.profile("", table, &mut settings);
+    }
     let mut settings_by_api = HashMap::new();
     if let Some(Value::Table(apis)) = table.get("apis") {
         for (api_id, value) in apis {
@@ -575,7 +537,11 @@ fn check_table(table: &Table, problems: &mut Vec<Problem>) -> Option<Config> {
                 let hint = nearest(key, API_SECTIONS.iter().copied());
                 check.problem(&format!("apis.{api_id}.{key}"), &format!("unknown section{hint}"));
             }
-            let settings = check.settings(&merged, &format!("apis.{api_id}."), &Settings::default());
+            let prefix = format!("apis.{api_id}.");
+            let mut settings = check.settings(&merged, &prefix, &Settings::default());
+            if is_aws {
+                check.profile(&prefix, sections, &mut settings);
+            }
             settings_by_api.insert(api_id.clone(), Arc::new(settings));
         }
     }
@@ -598,6 +564,7 @@ fn check_table(table: &Table, problems: &mut Vec<Problem>) -> Option<Config> {
     let journal = check.journal();
     let logs = check.logs();
     let apps = check.apps();
+    let lambda = check.lambda(&region);
     let usage_plans = check.usage_plans();
     Some(Config {
         listen: listen?,
@@ -627,6 +594,7 @@ fn check_table(table: &Table, problems: &mut Vec<Problem>) -> Option<Config> {
         doctor_interval: (doctor_interval > 0).then(|| Duration::from_secs(doctor_interval)),
         is_dev: false,
         apps,
+        lambda,
         usage_plans,
     })
 }
@@ -709,7 +677,7 @@ impl Checker<'_> {
 
     fn settings(&mut self, table: &Table, prefix: &str, default: &Settings) -> Settings {
         let mut good = Table::new();
-        for section in API_SECTIONS {
+        for section in API_SECTIONS.iter().chain(NODE_SECTIONS) {
             let Some(value) = table.get(*section) else { continue };
             let Value::Table(keys) = value else {
                 self.problem(&format!("{prefix}{section}"), "a table expected");
@@ -741,24 +709,39 @@ impl Checker<'_> {
 
     fn check_ranges(&mut self, prefix: &str, settings: &Settings) {
         let data_plane = &settings.data_plane;
-        let ranges: [(&str, u64, std::ops::RangeInclusive<u64>); 11] = [
+        let ranges: [(&str, u64, std::ops::RangeInclusive<u64>); 15] = [
             ("logs.line_bytes", settings.logs.line_bytes as u64, 128..=65_536),
             ("data_plane.max_frame_bytes", data_plane.max_frame_bytes as u64, 125..=64 << 20),
             ("data_plane.max_message_bytes", data_plane.max_message_bytes as u64, 125..=64 << 20),
             ("data_plane.per_connection_concurrency", data_plane.per_connection_concurrency as u64, 1..=64),
             ("data_plane.outbound_buffer_bytes", data_plane.outbound_buffer_bytes as u64, 1024..=1 << 30),
             ("data_plane.disconnect_retries", u64::from(data_plane.disconnect_retries), 0..=100),
+            ("data_plane.time_scale", u64::from(data_plane.time_scale), 1..=1_000_000),
+            ("integration.retries", u64::from(settings.integration.retries), 0..=10),
             ("integration.max_timeout_ms", u64::from(settings.integration.max_timeout_ms), 50..=3_600_000),
             ("management.hold_ms", settings.management.hold_ms, 1..=60_000),
             ("integration.pool_idle_ms", settings.integration.pool_idle_ms, 1..=600_000),
             ("integration.max_parallel", settings.integration.max_parallel as u64, 1..=1_000_000),
             ("data_plane.server_ping_timeout", data_plane.server_ping_timeout, 1..=3600),
+            ("authorizer.timeout_ms", settings.authorizer.timeout_ms, 1..=60_000),
+            ("authorizer.max_age", settings.authorizer.max_age, 0..=31_536_000),
         ];
         for (key, value, range) in ranges {
             if !range.contains(&value) {
                 let message = format!("{value} is not between {} and {}", range.start(), range.end());
                 self.problem(&format!("{prefix}{key}"), &message);
             }
+        }
+        if let Some(name) = &settings.context.domain_name
+            && (name.is_empty() || name.len() > 512 || !name.bytes().all(|b| b.is_ascii_graphic()))
+        {
+            self.problem(
+                &format!("{prefix}context.domain_name"),
+                "a host name expected, or a host and a path",
+            );
+        }
+        if settings.api.api_key_query_parameter.as_deref() == Some("") {
+            self.problem(&format!("{prefix}api.api_key_query_parameter"), "a name expected");
         }
         if let Some(host) = &settings.integration.host_header
             && (host.is_empty() || !host.bytes().all(|b| b.is_ascii_graphic()))
@@ -817,216 +800,6 @@ impl Checker<'_> {
         }
         settings
     }
-
-    /// A secret in the value or in a file of its own.
-    fn secret(&mut self, key: &str) -> Option<Secret> {
-        let secret = self.secret_or_file(key)?;
-        if secret.expose().is_empty() {
-            self.problem(key, "is empty");
-            return None;
-        }
-        Some(secret)
-    }
-
-    fn secret_or_file(&mut self, key: &str) -> Option<Secret> {
-        if let Some(text) = self.value::<String>(key) {
-            return Some(Secret::new(text));
-        }
-        let file_key = format!("{key}_file");
-        let path: PathBuf = self.value(&file_key)?;
-        match std::fs::read_to_string(&path) {
-            // Editors put a newline at the end that is no part of a secret.
-            Ok(text) => Some(Secret::new(text.trim_end_matches(['\r', '\n']))),
-            Err(error) => {
-                self.problem(&file_key, &format!("{}: {error}", path.display()));
-                None
-            }
-        }
-    }
-
-    /// The stored form of a key that is presented as `Authorization: Bearer`.
-    fn bearer_key(&mut self, path: &str, key: &Secret) -> ApiKey {
-        // RFC 6750, section 2.1: another one could never be presented.
-        let body = key.expose().trim_end_matches('=');
-        if body.is_empty() || !body.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~+/".contains(&b)) {
-            self.problem(path, "letters, digits and -._~+/, and = at the end, expected");
-        }
-        ApiKey::of(key)
-    }
-
-    /// `[[keys]]`, and `api_key`, which may do everything.
-    fn admin_keys(&mut self, api_key: Option<&ApiKey>) -> AdminKeys {
-        let mut keys = Vec::new();
-        if let Some(hash) = api_key {
-            keys.push(AdminKey { name: "api_key".to_owned(), role: Role::Administer, hash: hash.clone() });
-        }
-        let entries = match self.table.get("keys") {
-            None => &[],
-            Some(Value::Array(entries)) => entries.as_slice(),
-            Some(_) => {
-                self.problem("keys", "a list of tables, [[keys]], expected");
-                &[]
-            }
-        };
-        for (entry_idx, entry) in entries.iter().enumerate() {
-            keys.extend(self.admin_key(&format!("keys[{entry_idx}]"), entry));
-        }
-        AdminKeys::new(keys).unwrap_or_else(|error| {
-            self.problem("keys", &error.to_string());
-            AdminKeys::default()
-        })
-    }
-
-    /// One of `[[keys]]`; `None` only together with problems.
-    fn admin_key(&mut self, path: &str, entry: &Value) -> Option<AdminKey> {
-        let Value::Table(members) = entry else {
-            self.problem(path, "a table expected");
-            return None;
-        };
-        let mut good = Table::new();
-        for (member, value) in members {
-            let alone = Table::from_iter([(member.clone(), value.clone())]);
-            match Value::Table(alone).try_into::<RawKey>() {
-                Ok(_) => drop(good.insert(member.clone(), value.clone())),
-                // The parser would show the value, which is a secret of the wrong type.
-                Err(_) if ["key", "sha256"].contains(&member.as_str()) => {
-                    self.problem(&format!("{path}.{member}"), "text expected");
-                }
-                Err(error) => self.problem(&format!("{path}.{member}"), error.message()),
-            }
-        }
-        let is_complete = good.len() == members.len();
-        let raw: RawKey = Value::Table(good).try_into().unwrap_or_default();
-        let name = raw.name.filter(|name| {
-            let is_name = (1..=64).contains(&name.chars().count()) && !name.chars().any(char::is_control);
-            if !is_name {
-                self.problem(&format!("{path}.name"), "1 to 64 characters expected");
-            }
-            is_name
-        });
-        let role = raw.role.as_deref().and_then(|text| {
-            let role = Role::from_name(text);
-            if role.is_none() {
-                let roles = Role::ALL.map(Role::as_str).join(", ");
-                self.problem(&format!("{path}.role"), &format!("`{text}`: one of {roles} expected"));
-            }
-            role
-        });
-        for member in ["name", "role"].iter().filter(|member| !members.contains_key(**member)) {
-            self.problem(&format!("{path}.{member}"), "missing");
-        }
-        let hash = match (raw.key, raw.key_file, raw.sha256) {
-            (Some(key), None, None) => Some(self.bearer_key(&format!("{path}.key"), &Secret::new(key))),
-            (None, Some(file), None) => match std::fs::read_to_string(&file) {
-                Ok(text) => {
-                    let key = Secret::new(text.trim_end_matches(['\r', '\n']));
-                    Some(self.bearer_key(&format!("{path}.key_file"), &key))
-                }
-                Err(error) => {
-                    self.problem(&format!("{path}.key_file"), &format!("{}: {error}", file.display()));
-                    None
-                }
-            },
-            (None, None, Some(hash)) => {
-                let hash = ApiKey::from_hash_hex(&hash);
-                if hash.is_none() {
-                    self.problem(&format!("{path}.sha256"), "64 hexadecimal digits expected");
-                }
-                hash
-            }
-            _ if !is_complete => None,
-            _ => {
-                self.problem(path, "one of key, key_file and sha256 expected");
-                None
-            }
-        };
-        Some(AdminKey { name: name?, role: role?, hash: hash? })
-    }
-
-    fn credentials(&mut self) -> Vec<Credential> {
-        let mut credentials = Vec::new();
-        let id: Option<String> = self.value("access_key_id");
-        match (id, self.secret("secret_access_key")) {
-            (Some(access_key_id), Some(secret)) => {
-                credentials.push(Credential { access_key_id, secret, allow: Vec::new() });
-            }
-            (None, None) => {}
-            (Some(_), None) => self.problem("secret_access_key", "missing beside access_key_id"),
-            (None, Some(_)) => self.problem("access_key_id", "missing beside secret_access_key"),
-        }
-        let Some(Value::Array(entries)) = self.table.get("credentials") else { return credentials };
-        for (entry_idx, entry) in entries.iter().enumerate() {
-            let path = format!("credentials[{entry_idx}]");
-            let raw: RawCredential = match entry.clone().try_into() {
-                Ok(raw) => raw,
-                Err(error) => {
-                    self.problem(&path, error.message());
-                    continue;
-                }
-            };
-            let secret = match (&raw.secret_access_key, &raw.secret_access_key_file) {
-                (Some(text), None) => Some(text.clone()),
-                (None, Some(file)) => match std::fs::read_to_string(file) {
-                    Ok(text) => Some(text.trim_end_matches(['\r', '\n']).to_owned()),
-                    Err(error) => {
-                        self.problem(&path, &format!("{}: {error}", file.display()));
-                        None
-                    }
-                },
-                _ => {
-                    self.problem(&path, "one of secret_access_key and secret_access_key_file expected");
-                    None
-                }
-            };
-            match secret {
-                // An empty list would be the root credential; whoever lists rules means rules.
-                Some(_) if raw.allow.is_empty() => {
-                    self.problem(
-                        &path,
-                        "allow is empty: list what this credential may do, `*` for everything",
-                    );
-                }
-                Some(secret) if secret.is_empty() => self.problem(&path, "the secret is empty"),
-                Some(secret) => credentials.push(Credential {
-                    access_key_id: raw.access_key_id,
-                    secret: Secret::new(secret),
-                    // A rule without an action is about pushes only; a lone star means everything.
-                    allow: raw
-                        .allow
-                        .into_iter()
-                        .map(|rule| if rule == "*" { "* *".to_owned() } else { rule })
-                        .collect(),
-                }),
-                None => {}
-            }
-        }
-        credentials
-    }
-}
-
-/// `; did you mean X?` for a key that is close to a known one.
-fn nearest<'a>(key: &str, known: impl Iterator<Item = &'a str>) -> String {
-    let best = known.map(|known| (distance(key, known), known)).min();
-    match best {
-        Some((distance, known)) if distance <= 3 => format!("; did you mean `{known}`?"),
-        _ => String::new(),
-    }
-}
-
-/// Edit distance.
-fn distance(left: &str, right: &str) -> usize {
-    let right: Vec<char> = right.chars().collect();
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (left_idx, left_char) in left.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = left_idx + 1;
-        for (right_idx, right_char) in right.iter().enumerate() {
-            let substituted = diagonal + usize::from(left_char != *right_char);
-            diagonal = row[right_idx + 1];
-            row[right_idx + 1] = substituted.min(row[right_idx] + 1).min(diagonal + 1);
-        }
-    }
-    row[right.len()]
 }
 
 /// Prints problems as people read them.
@@ -1034,95 +807,6 @@ pub(crate) fn print_problems(problems: &[Problem]) {
     for problem in problems {
         eprintln!("config: {}: {} ({})", problem.path, problem.message, problem.id);
     }
-}
-
-/// Text without quotes, anything else as TOML writes it.
-fn text_of(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        value => value.to_string(),
-    }
-}
-
-/// Every effective value and where it comes from; secrets masked.
-fn shown(config: &Config, origins: &BTreeMap<String, (Origin, Value)>) -> Shown {
-    let mut rows = Shown::new();
-    let mut effective = Table::new();
-    // Tables of numbers and texts always have this form.
-    if let Ok(Value::Table(sections)) = Value::try_from(&*config.settings) {
-        effective.extend(sections);
-    }
-    let sections = [
-        ("sigv4", Value::try_from(&config.sigv4).ok()),
-        ("tls", config.tls.as_ref().and_then(|tls| Value::try_from(tls).ok())),
-        ("journal", Value::try_from(&config.journal).ok()),
-        ("chat", config.apps.chat.as_ref().and_then(|chat| Value::try_from(&chat.settings).ok())),
-    ];
-    effective.extend(sections.into_iter().filter_map(|(name, section)| Some((name.to_owned(), section?))));
-    if let Some(alerts) = &config.apps.alerts
-        && let Ok(section) = Value::try_from(&alerts.settings)
-    {
-        effective.insert("apps".to_owned(), Value::Table(Table::from_iter([("alerts".to_owned(), section)])));
-    }
-    let mut values = BTreeMap::new();
-    note_origins(&effective, "", Origin::File, &mut values);
-    for (path, (_, value)) in values {
-        rows.insert(path, (text_of(&value), "default"));
-    }
-    for (key, value) in [
-        ("listen", config.listen.to_string()),
-        ("admin", config.admin.to_string()),
-        ("data_dir", config.data_dir.display().to_string()),
-        ("region", config.region.clone()),
-        ("account_id", config.account_id.clone()),
-        ("shutdown_timeout", config.shutdown_timeout.as_secs().to_string()),
-        ("drain_spread", config.drain_spread.as_secs().to_string()),
-        ("max_connections", config.max_connections.to_string()),
-    ] {
-        rows.insert(key.to_owned(), (value, "default"));
-    }
-    for (path, (origin, value)) in origins {
-        let is_secret = path.contains("secret")
-            || path == "api_key"
-            || path == "api_key_file"
-            || path.starts_with("api_keys.") && path.ends_with(".value")
-            || path == "credentials"
-            || path == "keys"
-            || path.starts_with("apps.") && path.ends_with(".user_check.url")
-            || path == "chat.database"
-            || path == "apps.alerts.database";
-        let shown = if is_secret { "****".to_owned() } else { text_of(value) };
-        rows.insert(path.clone(), (shown, origin.as_str()));
-    }
-    rows
-}
-
-/// Settings as JSON: `{"listen": {"value": ..., "origin": ...}}`.
-pub(crate) fn as_json(shown: &Shown) -> serde_json::Value {
-    let member = |(path, (value, origin)): (&String, &(String, &str))| {
-        (path.clone(), serde_json::json!({ "value": value, "origin": origin }))
-    };
-    serde_json::Value::Object(shown.iter().map(member).collect())
-}
-
-/// `tidegate config`: effective values with their origin; secrets masked.
-pub(crate) fn show(args: &ConfigArgs) -> anyhow::Result<ExitCode> {
-    let loaded = match load(args) {
-        Ok(loaded) => loaded,
-        Err(problems) => {
-            print_problems(&problems);
-            return Ok(ExitCode::from(crate::cli::EXIT_FAILURE));
-        }
-    };
-    let shown = &loaded.config.shown;
-    if args.json {
-        println!("{}", as_json(shown));
-    } else {
-        for (path, (value, origin)) in shown {
-            println!("{path} = {value}  ({origin})");
-        }
-    }
-    Ok(ExitCode::SUCCESS)
 }
 
 #[cfg(test)]
@@ -1148,7 +832,7 @@ mod tests {
         config
     }
 
-    fn problems(text: &str) -> Vec<String> {
+    pub(super) fn problems(text: &str) -> Vec<String> {
         problems_of(text)
             .into_iter()
             .map(|problem| format!("{}: {}", problem.path, problem.message))
@@ -1204,57 +888,5 @@ mod tests {
         assert_eq!((config.region.as_str(), config.settings.data_plane.idle_timeout), ("eu-west-1", 7));
         let of_api = &config.settings_by_api["abc"].data_plane;
         assert_eq!((of_api.idle_timeout, of_api.max_duration), (7, 9));
-    }
-
-    #[test]
-    fn keys_of_administrators_are_checked_all_at_once() {
-        let found = problems(
-            "api_key = 'root'\n[[keys]]\nname = 'ci'\nrole = 'admin'\nkey = 'abc'\n\
-             [[keys]]\nrole = 'read'\nkey = 'a b'\nkye = 'x'\n\
-             [[keys]]\nname = 'two'\nrole = 'read'\nkey = 'd'\nsha256 = 'e'\n\
-             [[keys]]\nname = 'hash'\nrole = 'operate'\nsha256 = 'e'\n\
-             [[keys]]\nname = 'file'\nrole = 'operate'\nkey_file = '/nowhere/at/all'\n\
-             [[keys]]\nname = 'number'\nrole = 'read'\nkey = 4711\n",
-        );
-        assert!(!found.iter().any(|problem| problem.contains("4711")), "{found:?}");
-        for expected in [
-            "keys[0].role: `admin`: one of read, diagnose, operate, administer expected",
-            "keys[1].name: missing",
-            "keys[1].key: letters, digits",
-            "keys[1].kye: unknown field",
-            "keys[2]: one of key, key_file and sha256 expected",
-            "keys[3].sha256: 64 hexadecimal digits",
-            "keys[4].key_file: /nowhere/at/all",
-            "keys[5].key: text expected",
-        ] {
-            assert!(found.iter().any(|problem| problem.starts_with(expected)), "{expected} in {found:?}");
-        }
-        let found = problems("api_key = 'root'\n[[keys]]\nname = 'ci'\nrole = 'read'\nkey = 'root'\n");
-        assert_eq!(found, ["keys: admin keys `api_key` and `ci` are the same key"]);
-    }
-
-    #[test]
-    fn keys_have_their_roles_and_do_not_show() {
-        let sha256 = ApiKey::of(&Secret::new("hashed")).to_hash_hex();
-        let text = format!(
-            "api_key = 'root'\n[[keys]]\nname = 'ci'\nrole = 'read'\nkey = 'k3yt3xt'\n\
-             [[keys]]\nname = 'job'\nrole = 'operate'\nsha256 = '{sha256}'\n"
-        );
-        let mut problems = Vec::new();
-        let config = check_table(&text.parse().expect("TOML"), &mut problems).expect("a configuration");
-        assert_eq!(problems, []);
-        let role = |key: &str| config.admin_keys.find(key).map(|key| key.role);
-        assert_eq!(
-            [role("root"), role("k3yt3xt"), role("hashed"), role("other")],
-            [Some(Role::Administer), Some(Role::Read), Some(Role::Operate), None]
-        );
-        assert!(!format!("{config:?}").contains("k3yt3xt"));
-    }
-
-    #[test]
-    fn a_credential_without_rules_is_refused() {
-        let found = problems("[[credentials]]\naccess_key_id = 'a'\nsecret_access_key = 'b'\n");
-        assert!(found[0].contains("allow is empty"), "{found:?}");
-        assert!(!found[0].contains('b') || !found[0].contains("'b'"));
     }
 }

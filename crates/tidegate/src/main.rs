@@ -17,6 +17,8 @@ mod cli;
 mod command;
 mod config;
 mod demo;
+mod functions;
+mod invoke_api;
 mod log_targets;
 mod metrics;
 mod observe;

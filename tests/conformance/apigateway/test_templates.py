@@ -39,12 +39,12 @@ METHODS = [
     ("startsWith", "$name.startsWith('A') $name.endsWith('n')", "true true"), ("contains", "$name.contains('nn')", "true"), ("equals", "$name.equals('Ann')", "true"),
     ("equalsIgnoreCase", "$name.equalsIgnoreCase('ANN')", "true"), ("case", "$name.toLowerCase() $name.toUpperCase()", "ann ANN"), ("trim", "#set($s = '  x ')$s.trim()", "x"),
     ("replace", "$name.replace('n','m')", "Amm"), ("replaceAll", "$name.replaceAll('[a-z]','_')", "A__"), ("replaceFirst", "$name.replaceFirst('n','m')", "Amn"),
-    ("split", "#set($p = 'a,b'.split(','))$p[1]", "b"), ("matches", "$name.matches('A.*')", "true"), ("isEmpty", "$name.isEmpty()", "false"),
+    ("split", "#set($s = 'a,b')#set($p = $s.split(','))$p[1]", "b"), ("matches", "$name.matches('A.*')", "true"), ("isEmpty", "$name.isEmpty()", "false"),
     ("charAt", "$name.charAt(0)", "A"), ("concat", "$name.concat('!')", "Ann!"), ("toString", "$n.toString().length()", "1"),
     ("list size", "$list.size() $list.get(2) $list.contains(1) $list.isEmpty()", "3 2 true false"),
     ("list add", "#set($l = [])#set($x = $l.add('a'))#set($x = $l.add('b'))#set($x = $l.remove(0))$l.get(0)$l.size()", "b1"),
     ("map", "#set($m = {})#set($x = $m.put('k', 'v'))$m.get('k') $m.containsKey('k') $m.size() $m.isEmpty()", "v true 1 false"),
-    ("keySet", "#foreach($k in $o.keySet())$k#end", "kx"), ("values", "#foreach($v in {'a': 1}.values())$v#end", "1"),
+    ("keySet", "#foreach($k in $o.keySet())$k#end", "kx"), ("values", "#set($m = {'a': 1})#foreach($v in $m.values())$v#end", "1"),
 ]
 INPUT = [
     ("json", "$input.json('$.o.x')", '{"y":"deep"}'), ("json of text", "$input.json('$.name')", '"Ann"'), ("json of list", "$input.json('$.list')", "[3,1,2]"),

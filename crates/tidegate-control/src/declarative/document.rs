@@ -180,8 +180,12 @@ pub struct AuthorizerForm {
     /// Its name in the API, when that is not the key of this table.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Required: the ARN of the call.
+    /// Required, except with `jwt`: the ARN of the call, or an address.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub uri: String,
+    /// Makes it one of type `JWT`, where `control_plane.allow_jwt_authorizer` permits that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jwt: Option<JwtForm>,
     /// What must be present before it is asked.
     pub identity_source: Vec<String>,
     /// Role of the call.
@@ -190,6 +194,16 @@ pub struct AuthorizerForm {
     /// Stored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub identity_validation_expression: Option<String>,
+}
+
+/// Whose tokens an authorizer takes.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct JwtForm {
+    /// Required: address of the issuer.
+    pub issuer: String,
+    /// Required: whom the tokens must be for, one of these.
+    pub audience: Vec<String>,
 }
 
 /// One integration.

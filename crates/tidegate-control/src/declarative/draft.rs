@@ -280,18 +280,19 @@ impl Draft<'_> {
     }
 
     fn authorizer(&mut self, path: &str, api_id: &str, name: &str, form: &AuthorizerForm) {
-        let body = members(json!({"name": form.name.as_deref().unwrap_or(name), "authorizerType": "REQUEST",
-            "authorizerUri": form.uri, "identitySource": form.identity_source,
+        let kind = if form.jwt.is_some() { "JWT" } else { "REQUEST" };
+        let body = members(json!({"name": form.name.as_deref().unwrap_or(name), "authorizerType": kind,
+            "authorizerUri": form.uri, "jwtConfiguration": form.jwt, "identitySource": form.identity_source,
             "authorizerCredentialsArn": form.credentials_arn,
             "identityValidationExpression": form.identity_validation_expression}));
         let Ok(api) = self.state.api(api_id) else { return };
         let id = match Names::of_authorizers(api).id(name).map(str::to_owned) {
             None => {
-                let made = rest::authorizer::insert(self.state, api_id, &body);
+                let made = rest::authorizer::insert(self.state, api_id, &body, self.context);
                 self.checked(path, made).map(|authorizer| authorizer.authorizer_id)
             }
             Some(id) => {
-                let built = rest::authorizer::build(id.clone(), &body);
+                let built = rest::authorizer::build(id.clone(), &body, self.context);
                 if let Some(built) = self.checked(path, built) {
                     self.edit_api(api_id, |api| replace_row(&mut api.authorizers, &id, built));
                 }
@@ -486,11 +487,11 @@ impl Draft<'_> {
         let existing = api.routes.iter().find(|r| r.route_key == key).map(|r| r.route_id.clone());
         let id = match existing {
             None => {
-                let made = rest::route::insert(self.state, api_id, &body);
+                let made = rest::route::insert(self.state, api_id, &body, self.context);
                 self.checked(path, made).map(|route| route.route_id)
             }
             Some(id) => {
-                let built = rest::route::build(id.clone(), &body, api);
+                let built = rest::route::build(id.clone(), &body, api, self.context);
                 if let Some(built) = self.checked(path, built) {
                     self.edit_api(api_id, |api| replace_row(&mut api.routes, &id, built));
                 }
@@ -690,7 +691,7 @@ impl Draft<'_> {
         let existing = domain.mappings.iter().find(|m| m.api_mapping_key == form.key).cloned();
         let id = match existing {
             None => {
-                let made = rest::api_mapping::insert(self.state, domain_name, &body);
+                let made = rest::api_mapping::insert(self.state, domain_name, &body, self.context);
                 self.checked(path, made).map(|mapping| mapping.api_mapping_id)
             }
             Some(mapping) => {

@@ -11,7 +11,7 @@ use tidegate_core::policy::Policy;
 
 use super::document::{
     AccessLogForm, ApiForm, AuthorizerForm, ConfigurationForm, DomainForm, IntegrationForm,
-    IntegrationResponseForm, MappingForm, ModelForm, MutualTlsForm, RouteForm, RouteResponseForm,
+    IntegrationResponseForm, JwtForm, MappingForm, ModelForm, MutualTlsForm, RouteForm, RouteResponseForm,
     RouteSettingsForm, StageForm, Throttle, VpcLinkForm,
 };
 use super::names::Names;
@@ -120,6 +120,10 @@ pub(super) fn authorizer(authorizer: &Authorizer, name: &str) -> AuthorizerForm 
     AuthorizerForm {
         name: unless(&authorizer.name, name),
         uri: authorizer.authorizer_uri.clone().unwrap_or_default(),
+        jwt: authorizer.jwt_configuration.as_ref().map(|jwt| JwtForm {
+            issuer: jwt.issuer.clone().unwrap_or_default(),
+            audience: jwt.audience.clone(),
+        }),
         identity_source: authorizer.identity_source.clone(),
         credentials_arn: authorizer.authorizer_credentials_arn.clone(),
         identity_validation_expression: authorizer.identity_validation_expression.clone(),

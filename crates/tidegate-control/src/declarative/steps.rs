@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use super::form::{self, Secrets};
 use super::names::Names;
 use super::quote;
+use crate::deploy;
 use crate::state::{ApiState, State};
 
 /// Longest value in a sentence, in characters; longer ones are cut.
@@ -254,9 +255,13 @@ pub(super) fn compare(old: &State, new: &State, named: &BTreeSet<Key>) -> Compar
     }
     for api in new.apis.iter() {
         for stage in api.stages.iter() {
-            let before = old.apis.get(&api.api.api_id).and_then(|api| api.stages.get(&stage.stage_name));
-            let is_deployed = stage.deployment_id.is_some()
-                && before.is_none_or(|before| before.deployment_id != stage.deployment_id);
+            let old_api = old.apis.get(&api.api.api_id);
+            let before = old_api.and_then(|api| api.stages.get(&stage.stage_name));
+            let is_deployed = stage.deployment_id.as_ref().is_some_and(|id| {
+                let is_other = before.is_none_or(|before| before.deployment_id.as_ref() != Some(id));
+                // Changes that follow closely share a deployment of `autoDeploy`.
+                is_other || old_api.is_some_and(|old| !deploy::is_same_content(old, api, id))
+            });
             if is_deployed {
                 let (name, of) = (stage.stage_name.clone(), api.api.name.clone());
                 let sentence = format!("deploy API {} to stage {name}", plain(&of));

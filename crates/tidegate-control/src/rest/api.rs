@@ -77,6 +77,9 @@ pub(crate) fn insert(
     mut api: Api,
     context: &Context<'_>,
 ) -> Result<Api, ApiError> {
+    if state.apis.len() >= context.quotas().apis {
+        return Err(ApiError::too_many("Maximum number of APIs has been reached"));
+    }
     let chosen_id = chosen_id.or_else(|| api.tags.get(CUSTOM_ID_TAG).map(String::as_str));
     api.api_id = match chosen_id {
         None => id::fresh(id::LONG, |id| state.apis.contains(id))?,

@@ -6,7 +6,7 @@ use super::{Outcome, Reply};
 use crate::error::ApiError;
 use crate::members::Members;
 use crate::page::{Query, page};
-use crate::plane::ControlPlane;
+use crate::plane::{Context, ControlPlane};
 use crate::state::State;
 use crate::{id, limits};
 
@@ -25,15 +25,20 @@ pub(super) fn get(plane: &ControlPlane, domain_name: &str, id: &str) -> Outcome 
 }
 
 pub(super) async fn create(plane: &ControlPlane, domain_name: &str, body: &Members) -> Outcome {
-    let mapping = plane.write(|state, _| insert(state, domain_name, body)).await?;
+    let mapping = plane.write(|state, context| insert(state, domain_name, body, context)).await?;
     Reply::created(&mapping)
 }
 
 /// Adds the mapping that `body` describes.
-pub(crate) fn insert(state: &mut State, domain_name: &str, body: &Members) -> Result<ApiMapping, ApiError> {
+pub(crate) fn insert(
+    state: &mut State,
+    domain_name: &str,
+    body: &Members,
+    context: &Context<'_>,
+) -> Result<ApiMapping, ApiError> {
     let sequence = state.sequence();
     let domain = state.domain(domain_name)?;
-    if domain.mappings.len() >= limits::MAPPINGS_PER_DOMAIN {
+    if domain.mappings.len() >= context.quotas().mappings_per_domain {
         return Err(ApiError::too_many(
             "Maximum number of ApiMappings for this domain name has been reached",
         ));

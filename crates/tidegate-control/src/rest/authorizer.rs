@@ -2,13 +2,16 @@
 
 use tidegate_core::authorizer::is_http;
 use tidegate_core::definition::Authorizer;
+use tidegate_core::diagnosis::Diagnosis;
+use tidegate_core::journal::Facts;
+use tidegate_core::snapshot::FunctionUri;
 
-use super::{Outcome, Reply};
+use super::{Outcome, Reply, integration};
 use crate::error::ApiError;
 use crate::limits;
 use crate::members::{Members, missing, replace};
 use crate::page::{Query, page};
-use crate::plane::ControlPlane;
+use crate::plane::{Context, ControlPlane};
 use crate::state::{ApiState, State};
 
 /// Members that only authorizers of HTTP APIs have, with the names that the service's texts give them.
@@ -34,28 +37,37 @@ pub(super) fn get(plane: &ControlPlane, api_id: &str, id: &str) -> Outcome {
 }
 
 pub(super) async fn create(plane: &ControlPlane, api_id: &str, body: &Members) -> Outcome {
-    let authorizer = plane.write(|state, _| insert(state, api_id, body)).await?;
+    let authorizer = plane.write(|state, context| insert(state, api_id, body, context)).await?;
     Reply::created(&authorizer)
 }
 
 /// Adds the authorizer that `body` describes.
-pub(crate) fn insert(state: &mut State, api_id: &str, body: &Members) -> Result<Authorizer, ApiError> {
+pub(crate) fn insert(
+    state: &mut State,
+    api_id: &str,
+    body: &Members,
+    context: &Context<'_>,
+) -> Result<Authorizer, ApiError> {
     let sequence = state.sequence();
     let api = state.api_mut(api_id)?;
-    if api.authorizers.len() >= limits::AUTHORIZERS_PER_API {
+    if api.authorizers.len() >= context.quotas().authorizers_per_api {
         return Err(ApiError::too_many("Maximum number of Authorizers for this API has been reached"));
     }
-    let authorizer = build(api.fresh_id()?, body)?;
+    let authorizer = build(api.fresh_id()?, body, context)?;
     api.authorizers.insert(&authorizer.authorizer_id, sequence, authorizer.clone());
     Ok(authorizer)
 }
 
 /// An authorizer as `body` alone describes it.
-pub(crate) fn build(authorizer_id: String, body: &Members) -> Result<Authorizer, ApiError> {
+pub(crate) fn build(
+    authorizer_id: String,
+    body: &Members,
+    context: &Context<'_>,
+) -> Result<Authorizer, ApiError> {
     body.required_text("authorizerType", limits::NAME)?;
     body.required_text("name", limits::NAME)?;
     let mut authorizer = Authorizer { authorizer_id, ..Authorizer::default() };
-    edit(&mut authorizer, body)?;
+    edit(&mut authorizer, body, context)?;
     if body.text_list("identitySource")?.is_none() {
         return Err(missing("identitySource"));
     }
@@ -64,27 +76,38 @@ pub(crate) fn build(authorizer_id: String, body: &Members) -> Result<Authorizer,
 
 pub(super) async fn update(plane: &ControlPlane, api_id: &str, id: &str, body: &Members) -> Outcome {
     let authorizer = plane
-        .write(|state, _| {
+        .write(|state, context| {
             let api = state.api_mut(api_id)?;
-            let authorizer = api.authorizers.get_mut(id).ok_or_else(|| unknown(id))?;
-            edit(authorizer, body)?;
-            Ok(authorizer.clone())
+            let before = api.authorizers.get(id).ok_or_else(|| unknown(id))?;
+            let mut authorizer = (**before).clone();
+            edit(&mut authorizer, body, context)?;
+            let is_used = api.routes.iter().any(|route| route.authorizer_id.as_deref() == Some(id));
+            if is_used && authorizer.authorizer_type != before.authorizer_type {
+                return Err(ApiError::conflict(format!(
+                    "Cannot change the type of Authorizer {id}: a route uses it"
+                )));
+            }
+            if let Some(place) = api.authorizers.get_mut(id) {
+                place.clone_from(&authorizer);
+            }
+            Ok(authorizer)
         })
         .await?;
     Reply::ok(&authorizer)
 }
 
-fn edit(authorizer: &mut Authorizer, body: &Members) -> Result<(), ApiError> {
+fn edit(authorizer: &mut Authorizer, body: &Members, context: &Context<'_>) -> Result<(), ApiError> {
     if let Some(kind) = body.filled_text("authorizerType", limits::NAME)? {
-        if kind != "REQUEST" {
+        if kind != "REQUEST" && !(kind == "JWT" && context.settings.allow_jwt_authorizer) {
             return Err(ApiError::bad_request(
                 "Invalid authorizer type. Only REQUEST authorizer type is supported on WEBSOCKET protocol Apis.",
             ));
         }
         authorizer.authorizer_type = kind;
     }
+    let is_jwt = authorizer.authorizer_type == "JWT";
     for (member, name) in HTTP_ONLY {
-        if body.is_set(member) {
+        if body.is_set(member) && !(is_jwt && member == "jwtConfiguration") {
             return Err(ApiError::bad_request(format!("{name} cannot be set for WEBSOCKET protocol Apis.")));
         }
     }
@@ -92,10 +115,13 @@ fn edit(authorizer: &mut Authorizer, body: &Members) -> Result<(), ApiError> {
         authorizer.name = name;
     }
     replace(&mut authorizer.authorizer_uri, body.text("authorizerUri", limits::URI)?);
-    let uri = authorizer.authorizer_uri.as_deref().ok_or_else(|| missing("authorizerUri"))?;
-    // Beyond the real service an authorizer may be an HTTP address.
-    if !uri.starts_with("arn:") && !is_http(uri) {
-        return Err(ApiError::bad_request(format!("Invalid Authorizer URI: {uri}")));
+    match is_jwt {
+        true => edit_jwt(authorizer, body)?,
+        false => {
+            authorizer.jwt_configuration = None;
+            let uri = authorizer.authorizer_uri.as_deref().ok_or_else(|| missing("authorizerUri"))?;
+            check_uri(uri, context)?;
+        }
     }
     replace(&mut authorizer.authorizer_credentials_arn, body.text("authorizerCredentialsArn", limits::ARN)?);
     if let Some(sources) = body.text_list("identitySource")? {
@@ -108,6 +134,48 @@ fn edit(authorizer: &mut Authorizer, body: &Members) -> Result<(), ApiError> {
         &mut authorizer.identity_validation_expression,
         body.text("identityValidationExpression", limits::EXPRESSION)?,
     );
+    Ok(())
+}
+
+/// A Lambda function, or the address of a service that is asked in the same form.
+fn check_uri(uri: &str, context: &Context<'_>) -> Result<(), ApiError> {
+    let invalid = |why: String| {
+        let facts = Facts::none().with("detail", why).with("length", uri.len());
+        ApiError::bad_request(format!(
+            "Invalid Authorizer URI: {uri}. Authorizer URI should be a valid API Gateway ARN that represents a Lambda \
+             function invocation."
+        ))
+        .because(Diagnosis::PROVISION_INVALID_TARGET, facts)
+    };
+    if is_http(uri) {
+        return integration::uri::check("HTTP", uri, &context.settings.allow_integration_hosts);
+    }
+    if !uri.starts_with("arn:") {
+        return Err(invalid("neither the ARN of a function's invocation nor an address".to_owned()));
+    }
+    FunctionUri::parse(uri).map(drop).map_err(|error| invalid(error.to_string()))
+}
+
+/// An issuer whose keys are looked up, and whom its tokens must be for. Only with a setting of Tidegate.
+fn edit_jwt(authorizer: &mut Authorizer, body: &Members) -> Result<(), ApiError> {
+    if authorizer.authorizer_uri.is_some() {
+        return Err(ApiError::bad_request("AuthorizerUri cannot be set for authorizers of type JWT."));
+    }
+    if let Some(given) = body.object("jwtConfiguration")? {
+        let configuration = authorizer.jwt_configuration.get_or_insert_default();
+        replace(&mut configuration.issuer, given.text("issuer", limits::URI)?);
+        if let Some(audience) = given.text_list("audience")? {
+            configuration.audience = audience;
+        }
+    }
+    let configuration = authorizer.jwt_configuration.as_ref().ok_or_else(|| missing("jwtConfiguration"))?;
+    let issuer = configuration.issuer.as_deref().ok_or_else(|| missing("jwtConfiguration.issuer"))?;
+    if !issuer.starts_with("https://") && !issuer.starts_with("http://") {
+        return Err(ApiError::bad_request(format!("Invalid issuer: {issuer}. Issuer must be a valid URL")));
+    }
+    if configuration.audience.iter().all(String::is_empty) {
+        return Err(missing("jwtConfiguration.audience"));
+    }
     Ok(())
 }
 

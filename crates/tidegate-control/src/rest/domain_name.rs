@@ -2,6 +2,7 @@
 //!
 //! Certificates come from the configuration: the ARNs given here are kept and shown, and mean nothing.
 
+use serde_json::Value;
 use tidegate_core::definition::{DomainName, DomainNameConfiguration};
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::journal::Facts;
@@ -41,6 +42,9 @@ pub(crate) fn insert(
     if state.domains.iter().any(|d| d.domain.domain_name.eq_ignore_ascii_case(&domain.domain_name)) {
         let message = "The domain name resource already exists.";
         return Err(ApiError::exists(&domain.domain_name, None, message));
+    }
+    if state.domains.len() >= context.quotas().domain_names {
+        return Err(ApiError::too_many("Maximum number of domain names has been reached"));
     }
     let sequence = state.sequence();
     let new = DomainState { domain: domain.clone(), mappings: Table::default() };
@@ -99,15 +103,29 @@ fn edit(domain: &mut DomainName, body: &Members, context: &Context<'_>) -> Resul
             given.iter().map(|members| configuration(members, context)).collect::<Result<_, _>>()?;
     }
     if let Some(mutual_tls) = body.object("mutualTlsAuthentication")? {
-        mutual_tls.text("truststoreUri", limits::URI)?;
-        mutual_tls.text("truststoreVersion", limits::VERSION)?;
-        let is_given = mutual_tls.is_set("truststoreUri");
-        domain.mutual_tls_authentication = body.raw("mutualTlsAuthentication").filter(|_| is_given);
+        edit_mutual_tls(&mut domain.mutual_tls_authentication, &mutual_tls)?;
     }
     match body.text("routingMode", limits::NAME)?.as_deref() {
         None | Some("" | "API_MAPPING_ONLY") => Ok(()),
         Some(_) => Err(ApiError::bad_request("Routing rules are not supported")),
     }
+}
+
+/// Members that are not given stay; an empty address takes everything away.
+fn edit_mutual_tls(stored: &mut Option<Value>, given: &Members) -> Result<(), ApiError> {
+    let mut members = match stored.take() {
+        Some(Value::Object(members)) => members,
+        _ => serde_json::Map::new(),
+    };
+    for (name, longest) in [("truststoreUri", limits::URI), ("truststoreVersion", limits::VERSION)] {
+        match given.text(name, longest)? {
+            None => {}
+            Some(text) if text.is_empty() => drop(members.remove(name)),
+            Some(text) => drop(members.insert(name.to_owned(), text.into())),
+        }
+    }
+    *stored = members.contains_key("truststoreUri").then_some(Value::Object(members));
+    Ok(())
 }
 
 fn configuration(body: &Members, context: &Context<'_>) -> Result<DomainNameConfiguration, ApiError> {

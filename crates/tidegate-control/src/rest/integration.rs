@@ -6,12 +6,12 @@ use super::{Outcome, Reply};
 use crate::error::ApiError;
 use crate::expression::{check_mapping, check_selection, check_templates};
 use crate::limits;
-use crate::members::{Members, merge, missing, replace};
+use crate::members::{Members, merge, merge_templates, missing, replace};
 use crate::page::{Query, page};
 use crate::plane::{Context, ControlPlane};
 use crate::state::{ApiState, State};
 
-mod uri;
+pub(super) mod uri;
 
 const TYPES: [&str; 5] = ["AWS_PROXY", "AWS", "HTTP_PROXY", "HTTP", "MOCK"];
 const METHODS: [&str; 8] = ["ANY", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"];
@@ -43,7 +43,7 @@ pub(crate) fn insert(
 ) -> Result<Integration, ApiError> {
     let sequence = state.sequence();
     let api = state.api_mut(api_id)?;
-    if api.integrations.len() >= limits::INTEGRATIONS_PER_API {
+    if api.integrations.len() >= context.quotas().integrations_per_api {
         return Err(ApiError::too_many("Maximum number of Integrations for this API has been reached"));
     }
     let integration = build(api.fresh_id()?, body, context)?;
@@ -93,6 +93,7 @@ fn edit(integration: &mut Integration, body: &Members, context: &Context<'_>) ->
             return Err(ApiError::bad_request(format!("{name} cannot be set for WEBSOCKET protocol Apis.")));
         }
     }
+    let is_new = integration.integration_type.is_empty();
     if let Some(kind) = body.choice("integrationType", &TYPES)?.filter(|k| !k.is_empty()) {
         integration.integration_type = kind;
     }
@@ -116,7 +117,7 @@ fn edit(integration: &mut Integration, body: &Members, context: &Context<'_>) ->
     if let Some(version) = body.choice("payloadFormatVersion", &["1.0"])? {
         replace(&mut integration.payload_format_version, Some(version));
     }
-    edit_maps(integration, body)?;
+    edit_maps(integration, body, is_new)?;
     if let Some(timeout) = body.integer("timeoutInMillis")? {
         let longest = context.settings.max_timeout_ms;
         integration.timeout_in_millis = u32::try_from(timeout)
@@ -136,7 +137,7 @@ fn edit(integration: &mut Integration, body: &Members, context: &Context<'_>) ->
     complete(integration, context)
 }
 
-fn edit_maps(integration: &mut Integration, body: &Members) -> Result<(), ApiError> {
+fn edit_maps(integration: &mut Integration, body: &Members, is_new: bool) -> Result<(), ApiError> {
     if let Some(parameters) = body.text_map("requestParameters")? {
         for (key, value) in parameters.iter().filter(|(_, value)| !value.is_empty()) {
             check_mapping(key, value)?;
@@ -145,7 +146,7 @@ fn edit_maps(integration: &mut Integration, body: &Members) -> Result<(), ApiErr
     }
     if let Some(templates) = body.text_map("requestTemplates")? {
         check_templates("requestTemplates", &templates)?;
-        merge(&mut integration.request_templates, Some(templates));
+        merge_templates(&mut integration.request_templates, templates, is_new);
     }
     let expression = body.text("templateSelectionExpression", limits::EXPRESSION)?;
     if let Some(text) = expression.as_deref().filter(|t| !t.is_empty()) {

@@ -8,7 +8,7 @@ use super::{Outcome, Reply};
 use crate::error::ApiError;
 use crate::expression::{check_selection, check_templates};
 use crate::limits;
-use crate::members::{Members, merge, replace};
+use crate::members::{Members, merge, merge_templates, replace};
 use crate::page::{Query, page};
 use crate::plane::ControlPlane;
 use crate::table::Table;
@@ -89,6 +89,7 @@ pub(crate) fn edit(
     body: &Members,
     table: &Table<IntegrationResponse>,
 ) -> Result<(), ApiError> {
+    let is_new = response.integration_response_key.is_empty();
     if let Some(key) = body.filled_text("integrationResponseKey", limits::EXPRESSION)? {
         let is_pattern = key.len() > 2 && key.starts_with('/') && key.ends_with('/');
         if key != "$default" && !is_pattern {
@@ -105,7 +106,7 @@ pub(crate) fn edit(
     }
     if let Some(templates) = body.text_map("responseTemplates")? {
         check_templates("responseTemplates", &templates)?;
-        merge(&mut response.response_templates, Some(templates));
+        merge_templates(&mut response.response_templates, templates, is_new);
     }
     merge(&mut response.response_parameters, body.text_map("responseParameters")?);
     let expression = body.text("templateSelectionExpression", limits::EXPRESSION)?;

@@ -8,7 +8,7 @@ use crate::expression::check_selection;
 use crate::limits;
 use crate::members::{Members, merge, replace};
 use crate::page::{Query, page};
-use crate::plane::ControlPlane;
+use crate::plane::{Context, ControlPlane};
 use crate::state::{ApiState, State};
 
 pub(super) fn list(plane: &ControlPlane, api_id: &str, query: &Query) -> Outcome {
@@ -22,36 +22,46 @@ pub(super) fn get(plane: &ControlPlane, api_id: &str, route_id: &str) -> Outcome
 }
 
 pub(super) async fn create(plane: &ControlPlane, api_id: &str, body: &Members) -> Outcome {
-    let route = plane.write(|state, _| insert(state, api_id, body)).await?;
+    let route = plane.write(|state, context| insert(state, api_id, body, context)).await?;
     Reply::created(&route)
 }
 
 /// Adds the route that `body` describes.
-pub(crate) fn insert(state: &mut State, api_id: &str, body: &Members) -> Result<Route, ApiError> {
+pub(crate) fn insert(
+    state: &mut State,
+    api_id: &str,
+    body: &Members,
+    context: &Context<'_>,
+) -> Result<Route, ApiError> {
     let sequence = state.sequence();
     let api = state.api_mut(api_id)?;
-    if api.routes.len() >= limits::ROUTES_PER_API {
+    if api.routes.len() >= context.quotas().routes_per_api {
         return Err(ApiError::too_many("Maximum number of Routes for this API has been reached"));
     }
-    let route = build(api.fresh_id()?, body, api)?;
+    let route = build(api.fresh_id()?, body, api, context)?;
     api.routes.insert(&route.route_id, sequence, route.clone());
     Ok(route)
 }
 
 /// A route as `body` alone describes it.
-pub(crate) fn build(route_id: String, body: &Members, api: &ApiState) -> Result<Route, ApiError> {
+pub(crate) fn build(
+    route_id: String,
+    body: &Members,
+    api: &ApiState,
+    context: &Context<'_>,
+) -> Result<Route, ApiError> {
     body.required_text("routeKey", limits::ROUTE_KEY)?;
     let mut route = Route { route_id, authorization_type: "NONE".to_owned(), ..Route::default() };
-    edit(&mut route, body, api)?;
+    edit(&mut route, body, api, context)?;
     Ok(route)
 }
 
 pub(super) async fn update(plane: &ControlPlane, api_id: &str, route_id: &str, body: &Members) -> Outcome {
     let route = plane
-        .write(|state, _| {
+        .write(|state, context| {
             let api = state.api_mut(api_id)?;
             let mut route = (**api.route(route_id)?).clone();
-            edit(&mut route, body, api)?;
+            edit(&mut route, body, api, context)?;
             if let Some(place) = api.routes.get_mut(route_id) {
                 place.clone_from(&route);
             }
@@ -62,7 +72,7 @@ pub(super) async fn update(plane: &ControlPlane, api_id: &str, route_id: &str, b
 }
 
 /// What creating and updating have in common.
-fn edit(route: &mut Route, body: &Members, api: &ApiState) -> Result<(), ApiError> {
+fn edit(route: &mut Route, body: &Members, api: &ApiState, context: &Context<'_>) -> Result<(), ApiError> {
     if body.is_set("authorizationScopes") {
         return Err(ApiError::bad_request("AuthorizationScopes cannot be set for WEBSOCKET protocol Apis."));
     }
@@ -96,7 +106,7 @@ fn edit(route: &mut Route, body: &Members, api: &ApiState) -> Result<(), ApiErro
     if let Some(flag) = body.flag("apiKeyRequired")? {
         route.api_key_required = flag;
     }
-    edit_authorization(route, body, api)
+    edit_authorization(route, body, api, context)
 }
 
 fn check_key(key: &str, route: &Route, api: &ApiState) -> Result<(), ApiError> {
@@ -132,24 +142,23 @@ fn check_models(models: &Map, api: &ApiState) -> Result<(), ApiError> {
     Ok(())
 }
 
-fn edit_authorization(route: &mut Route, body: &Members, api: &ApiState) -> Result<(), ApiError> {
+fn edit_authorization(
+    route: &mut Route,
+    body: &Members,
+    api: &ApiState,
+    context: &Context<'_>,
+) -> Result<(), ApiError> {
     if let Some(kind) = body.choice("authorizationType", &["NONE", "AWS_IAM", "CUSTOM", "JWT"])? {
         route.authorization_type = if kind.is_empty() { "NONE".to_owned() } else { kind };
     }
     replace(&mut route.authorizer_id, body.text("authorizerId", limits::NAME)?);
     match route.authorization_type.as_str() {
-        "JWT" => {
+        "JWT" if !context.settings.allow_jwt_authorizer => {
             return Err(ApiError::bad_request(
                 "Invalid authorization type. JWT is not supported on WEBSOCKET protocol Apis.",
             ));
         }
-        "CUSTOM" => match &route.authorizer_id {
-            None => {
-                return Err(ApiError::bad_request("authorizerId is required with authorizationType CUSTOM"));
-            }
-            Some(id) if !api.authorizers.contains(id) => return Err(ApiError::unknown("Authorizer", id)),
-            Some(_) => {}
-        },
+        kind @ ("CUSTOM" | "JWT") => check_authorizer(kind, route.authorizer_id.as_deref(), api)?,
         // Left over from CUSTOM, it would keep the authorizer in use.
         _ => route.authorizer_id = None,
     }
@@ -157,6 +166,20 @@ fn edit_authorization(route: &mut Route, body: &Members, api: &ApiState) -> Resu
         return Err(ApiError::bad_request(
             "Currently, authorization is restricted to the $connect route only",
         ));
+    }
+    Ok(())
+}
+
+/// The authorizer is there, and of the kind that the route asks for.
+fn check_authorizer(kind: &str, id: Option<&str>, api: &ApiState) -> Result<(), ApiError> {
+    let Some(id) = id else {
+        let message = format!("authorizerId is required with authorizationType {kind}");
+        return Err(ApiError::bad_request(message));
+    };
+    let authorizer = api.authorizers.get(id).ok_or_else(|| ApiError::unknown("Authorizer", id))?;
+    if (authorizer.authorizer_type == "JWT") != (kind == "JWT") {
+        let message = format!("The authorizer {id} does not fit authorizationType {kind}");
+        return Err(ApiError::bad_request(message));
     }
     Ok(())
 }

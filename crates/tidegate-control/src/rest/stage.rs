@@ -50,7 +50,7 @@ pub(crate) fn insert(
         let created = Some(known.created_date.as_str());
         return Err(ApiError::exists(&stage.stage_name, created, "Stage already exists"));
     }
-    if api.stages.len() >= limits::STAGES_PER_API {
+    if api.stages.len() >= context.quotas().stages_per_api {
         return Err(ApiError::too_many("Maximum number of Stages for this API has been reached"));
     }
     api.stages.insert(&stage.stage_name, sequence, stage.clone());
@@ -130,7 +130,7 @@ fn edit(stage: &mut Stage, body: &Members, api: &ApiState, context: &Context<'_>
         check_length("routeSettings", &key, limits::ROUTE_KEY)?;
         edit_route_settings(stage.route_settings.entry(key).or_default(), &settings)?;
     }
-    if stage.route_settings.len() > limits::ROUTES_PER_API {
+    if stage.route_settings.len() > limits::ROUTE_SETTINGS {
         return Err(ApiError::bad_request("Invalid value for routeSettings: too many entries"));
     }
     if let Some(settings) = body.object("accessLogSettings")? {

@@ -447,6 +447,9 @@ async fn auto_deploy_deploys_once() {
     );
     let changed = apply(&h, &text.replace("s3cret", "other"), KEEP).await;
     assert_eq!(changed.steps.len(), 2, "{changed:?}");
+    h.later(200);
+    let changed = apply(&h, &text, KEEP).await;
+    assert_eq!(changed.steps.len(), 2, "{changed:?}");
     assert_eq!(h.get("/apis/chatprod/deployments").await["items"].as_array().map(Vec::len), Some(2));
 }
 

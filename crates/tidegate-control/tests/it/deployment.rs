@@ -151,11 +151,50 @@ async fn auto_deploy_follows_every_change() {
     assert!(late["deploymentId"].is_string(), "switching it on deploys: {late}");
 
     for n in 0..60 {
+        h.later(200);
         h.route(&api, &format!("r{n}")).await;
     }
     let kept = h.get(&format!("/apis/{api}/deployments?maxResults=500")).await;
     assert!(kept["items"].as_array().is_some_and(|d| (2..=23).contains(&d.len())), "old ones are forgotten");
     assert_eq!(frozen(&h, &api, "auto").routes.len(), 61);
+}
+
+/// 6.4: changes within 200 ms share one deployment, and each is live at once all the same.
+#[tokio::test]
+async fn changes_that_follow_closely_share_a_deployment() {
+    let store: Arc<dyn tidegate_core::port::DefinitionStore> =
+        Arc::new(tidegate_store::SqliteStore::open_in_memory().expect("open"));
+    let h = Harness::over(Arc::clone(&store), tidegate_control::ControlSettings::default()).await;
+    let api = h.api().await;
+    let stage_at = format!("/apis/{api}/stages/auto");
+    h.post(&format!("/apis/{api}/stages"), json!({"stageName": "auto", "autoDeploy": true})).await;
+    h.route(&api, "a").await;
+    let first = h.get(&stage_at).await["deploymentId"].clone();
+    h.later(150);
+    h.route(&api, "b").await;
+    assert_eq!(h.get(&stage_at).await["deploymentId"], first);
+    assert_eq!(keys(&frozen(&h, &api, "auto")), ["a", "b"]);
+
+    // What is shared is on the disk, too.
+    let restarted = Harness::over(store, tidegate_control::ControlSettings::default()).await;
+    assert_eq!(keys(&frozen(&restarted, &api, "auto")), ["a", "b"]);
+    assert_eq!(restarted.plane.stages_behind(), []);
+    drop(restarted);
+
+    // Counted from the first change.
+    h.later(50);
+    h.route(&api, "c").await;
+    let second = h.get(&stage_at).await["deploymentId"].clone();
+    assert_ne!(second, first);
+    assert_eq!(keys(&frozen(&h, &api, "auto")), ["a", "b", "c"]);
+
+    // A stage that somebody points to it keeps what it has.
+    h.post(&format!("/apis/{api}/stages"), json!({"stageName": "fixed", "deploymentId": second})).await;
+    h.route(&api, "d").await;
+    assert_eq!(keys(&frozen(&h, &api, "fixed")), ["a", "b", "c"]);
+    assert_eq!(keys(&frozen(&h, &api, "auto")), ["a", "b", "c", "d"]);
+    let listed = h.get(&format!("/apis/{api}/deployments")).await;
+    assert_eq!(listed["items"].as_array().map(Vec::len), Some(3));
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! A control plane with its surroundings, and short ways to call it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use bytes::Bytes;
 use http::{Method, Request, Response};
@@ -38,6 +39,8 @@ pub struct Harness {
     pub plane: ControlPlane,
     pub rest: RestApi,
     pub sink: Arc<Sink>,
+    /// Milliseconds after [`NOW`].
+    passed: Arc<AtomicI64>,
 }
 
 /// One answer: status, error type, body.
@@ -72,11 +75,21 @@ impl Harness {
 
     pub async fn over(store: Arc<dyn DefinitionStore>, settings: ControlSettings) -> Self {
         let sink = Arc::new(Sink::default());
-        let clock = Arc::new(|| NOW.parse().expect("a time"));
+        let passed = Arc::new(AtomicI64::new(0));
+        let shown = Arc::clone(&passed);
+        let clock = Arc::new(move || {
+            let now: jiff::Timestamp = NOW.parse().expect("a time");
+            now + jiff::SignedDuration::from_millis(shown.load(Ordering::Relaxed))
+        });
         let shared: Arc<dyn DefinitionSink> = Arc::clone(&sink) as _;
         let plane = ControlPlane::load(store, shared, settings, clock).await.expect("load");
         let rest = RestApi::new(plane.clone(), Arc::new(|_, _| Ok(())));
-        Self { plane, rest, sink }
+        Self { plane, rest, sink, passed }
+    }
+
+    /// Moves the clock.
+    pub fn later(&self, millis: i64) {
+        self.passed.fetch_add(millis, Ordering::Relaxed);
     }
 
     pub async fn raw(&self, method: &str, target: &str, body: &str) -> Response<Bytes> {

@@ -8,6 +8,7 @@ mod harness;
 mod patch;
 mod policy;
 mod provisioning;
+mod quotas;
 mod refusal;
 mod resource;
 mod round_trip;

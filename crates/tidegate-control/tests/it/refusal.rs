@@ -78,7 +78,7 @@ async fn members_of_http_apis_are_refused_unless_empty() {
     let route = json!({"routeKey": "a"});
     let integration = json!({"integrationType": "MOCK"});
     let authorizer = json!({
-        "name": "a", "authorizerType": "REQUEST", "authorizerUri": "arn:aws:lambda:x", "identitySource": [""],
+        "name": "a", "authorizerType": "REQUEST", "authorizerUri": "arn:aws:lambda:us-east-1:000000000000:function:f", "identitySource": [""],
     });
     for (list, body, member, value, message) in [
         ("", api_body(), "corsConfiguration", json!({"allowOrigins": ["*"]}), None),

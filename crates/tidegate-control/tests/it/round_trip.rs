@@ -148,7 +148,7 @@ async fn what_an_sdk_made_is_exported_faithfully() {
     .await;
     let mut authorizer = String::new();
     for _ in 0..2 {
-        let body = json!({"name": "same", "authorizerType": "REQUEST", "authorizerUri": "arn:x",
+        let body = json!({"name": "same", "authorizerType": "REQUEST", "authorizerUri": "arn:aws:apigateway:us-east-1:lambda:path/2015-03-31/functions/f/invocations",
                           "identitySource": ["route.request.header.A"], "authorizerCredentialsArn": "arn:c",
                           "identityValidationExpression": "^x$"});
         authorizer = h.create(&format!("{base}/authorizers"), "authorizerId", body).await;

@@ -47,10 +47,19 @@ const DISCARD_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Accepts connections until the gateway stops. With `tls`, each begins with a TLS handshake.
 pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener, tls: Option<TlsAcceptor>) {
+    let via = if tls.is_some() { Via::Tls } else { Via::Plain };
+    accept(gateway, listener, via, tls).await;
+}
+
+/// As [`serve`], but each connection may begin with a TLS handshake or without one.
+pub async fn serve_either(gateway: Arc<Gateway>, listener: TcpListener, tls: TlsAcceptor) {
+    accept(gateway, listener, Via::Plain, Some(tls)).await;
+}
+
+async fn accept(gateway: Arc<Gateway>, listener: TcpListener, via: Via, tls: Option<TlsAcceptor>) {
     let port = listener.local_addr().map_or(0, |address| address.port());
     let stop = gateway.stop_accepting.clone();
     let mut reported: Option<Instant> = None;
-    let via = if tls.is_some() { Via::Tls } else { Via::Plain };
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
@@ -115,6 +124,9 @@ async fn http_phase(
         n_asked: AtomicUsize::new(0),
         spelling: Mutex::default(),
     };
+    if via == Via::Plain && tls.is_some() && speaks_tls {
+        peer.listener = Via::Tls;
+    }
     let socket = match tls {
         None if speaks_tls => {
             let mut attempt = Attempt::unread(&gateway, &peer);
@@ -131,6 +143,7 @@ async fn http_phase(
             return None;
         }
         None => Socket::Plain(stream),
+        Some(_) if !speaks_tls && via == Via::Plain => Socket::Plain(stream),
         Some(_) if !speaks_tls => {
             let mut attempt = Attempt::unread(&gateway, &peer);
             attempt.note("tls", false);

@@ -166,10 +166,7 @@ impl<'a> Writer<'a> {
         ));
         self.trace(|| format!("Endpoint response headers: {{{}}}", headers(known)));
         self.trace(|| {
-            format!(
-                "Endpoint response body before transformations: {}",
-                String::from_utf8_lossy(body)
-            )
+            format!("Endpoint response body before transformations: {}", String::from_utf8_lossy(body))
         });
     }
 

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use tidegate_auth::{Credential, Secret};
 use tidegate_control::ControlPlane;
 use tidegate_control::declarative::{self, Secrets};
+use tidegate_lambda::FunctionSettings;
 
 use super::apply_at_start;
 use crate::admin_client::{DEV_ACCESS_KEY_ID, DEV_SECRET_ACCESS_KEY};
@@ -23,12 +24,17 @@ use crate::{config, observe};
 const API_ID: &str = "dev0000000";
 const STAGE: &str = "dev";
 
+/// Name of the function of `--lambda`.
+const FUNCTION: &str = "dev";
+
 pub(crate) async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
     observe::start_logging(args.log_format, "info");
     let config_args = ConfigArgs {
         config: args.config.clone(),
         listen: args.listen.clone(),
         admin: args.admin.clone(),
+        limits: args.limits,
+        time_scale: args.time_scale,
         ..ConfigArgs::default()
     };
     let mut config = match config::load(&config_args) {
@@ -43,6 +49,9 @@ pub(crate) async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
         Some(None) => return Ok(ExitCode::from(EXIT_FAILURE)),
         document => document.flatten(),
     };
+    if let Some(handler) = &args.lambda {
+        config.lambda.functions.push(function(handler)?);
+    }
     let folder = tempfile::tempdir().context("make a temporary folder")?;
     config.data_dir = folder.path().to_owned();
     config.is_dev = true;
@@ -61,11 +70,12 @@ pub(crate) async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
     let region = config.region.clone();
     let is_own_key = access_key_id == DEV_ACCESS_KEY_ID;
     let stores = Stores::in_memory(&config)?;
+    let unusual = crate::app::unusual(&config);
     let app = App::start(config, stores).await?;
     let public = app.public_address();
     let places = match &document {
         None => {
-            create_api(&app.control, backend.as_ref()).await?;
+            create_api(&app.control, backend.as_ref(), args.lambda.is_some()).await?;
             vec![Place { api_id: API_ID.to_owned(), name: "dev".to_owned(), stage: STAGE.to_owned() }]
         }
         Some(document) => {
@@ -98,6 +108,9 @@ pub(crate) async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
     }
     let secret = if is_own_key { DEV_SECRET_ACCESS_KEY } else { "<as configured>" };
     let behind = match (&document, &backend) {
+        (None, None) if args.lambda.is_some() => {
+            format!("{}, started with the first event", args.lambda.as_deref().unwrap_or_default())
+        }
         (Some(_), _) => "as the document says".to_owned(),
         (None, None) => "an echo inside: every message comes back".to_owned(),
         (None, Some(backend)) => format!(
@@ -106,6 +119,9 @@ pub(crate) async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
     };
     let urls: Vec<String> = places.iter().map(|place| place.url("ws", public)).collect();
     println!("{}", introduction(&app, &urls, &management, &access_key_id, secret, &region, &behind));
+    if let Some(unusual) = unusual {
+        println!("  Limits       {unusual}\n");
+    }
     if let Some(demo) = &demo {
         println!("{}", demo.introduction(app.admin_address(), public));
     }
@@ -158,8 +174,48 @@ fn base_url(text: &str) -> anyhow::Result<url::Url> {
     Ok(url)
 }
 
+/// The function of a handler in this folder: which program runs it follows from its file.
+fn function(handler: &str) -> anyhow::Result<FunctionSettings> {
+    let directory = std::env::current_dir().context("find the current folder")?;
+    let (module, _) = handler.rsplit_once('.').with_context(|| {
+        format!(
+            "--lambda {handler}: the file without its ending, a dot, and the name of the handler, expected"
+        )
+    })?;
+    let is_there = |ending: &str| directory.join(format!("{module}.{ending}")).is_file();
+    let client = "node_modules/.bin/aws-lambda-ric";
+    let command: Vec<&str> = if is_there("py") {
+        vec!["python3", "-m", "awslambdaric", handler]
+    } else if ["mjs", "js", "cjs"].into_iter().any(is_there) {
+        anyhow::ensure!(
+            directory.join(client).is_file(),
+            "--lambda {handler}: {client} is not there; npm install aws-lambda-ric, or name another command in [lambda.functions]"
+        );
+        vec![client, handler]
+    } else {
+        anyhow::bail!("--lambda {handler}: neither {module}.py nor {module}.mjs nor {module}.js is here");
+    };
+    Ok(FunctionSettings {
+        name: FUNCTION.to_owned(),
+        command: command.into_iter().map(str::to_owned).collect(),
+        handler: handler.to_owned(),
+        directory,
+        environment: std::collections::BTreeMap::new(),
+        memory_mb: 128,
+        // As long as the integration waits.
+        timeout: Duration::from_secs(29),
+        concurrency: 10,
+        queue: 100,
+        reload: true,
+    })
+}
+
 /// One integration per event, the connection id in a header, answers to messages sent back.
-async fn create_api(control: &ControlPlane, backend: Option<&url::Url>) -> anyhow::Result<()> {
+async fn create_api(
+    control: &ControlPlane,
+    backend: Option<&url::Url>,
+    has_function: bool,
+) -> anyhow::Result<()> {
     let api = json!({
         "name": "dev",
         "protocolType": "WEBSOCKET",
@@ -172,20 +228,27 @@ async fn create_api(control: &ControlPlane, backend: Option<&url::Url>) -> anyho
         async move { control.request(&Method::POST, &target, body).await.map_err(fail) }
     };
     let routes: &[(&str, &str)] = match backend {
-        None => &[("$default", "")],
-        Some(_) => &[("$connect", "connect"), ("$default", "default"), ("$disconnect", "disconnect")],
+        None if !has_function => &[("$default", "")],
+        _ => &[("$connect", "connect"), ("$default", "default"), ("$disconnect", "disconnect")],
     };
     for (route_key, name) in routes {
         let uri = match backend {
             None => tidegate_core::compile::ECHO_URI.to_owned(),
             Some(backend) => backend.join(name).context("join the backend's URL")?.to_string(),
         };
-        let integration = json!({
-            "integrationType": "HTTP_PROXY",
-            "integrationMethod": "POST",
-            "integrationUri": uri,
-            "requestParameters": { "integration.request.header.connectionId": "context.connectionId" },
-        });
+        let integration = match has_function {
+            true => json!({
+                "integrationType": "AWS_PROXY",
+                "integrationMethod": "POST",
+                "integrationUri": format!("arn:aws:lambda:us-east-1:000000000000:function:{FUNCTION}"),
+            }),
+            false => json!({
+                "integrationType": "HTTP_PROXY",
+                "integrationMethod": "POST",
+                "integrationUri": uri,
+                "requestParameters": { "integration.request.header.connectionId": "context.connectionId" },
+            }),
+        };
         let integration = post("integrations", integration).await?;
         let id = integration["integrationId"].as_str().unwrap_or_default().to_owned();
         let mut route = json!({ "routeKey": route_key, "target": format!("integrations/{id}") });

@@ -11,6 +11,7 @@ const PERMITTED: &[(&str, &[&str])] = &[
     ("tidegate-ws", &["tidegate-core"]),
     ("tidegate-auth", &["tidegate-core"]),
     ("tidegate-store", &["tidegate-core"]),
+    ("tidegate-import", &[]),
     // Applications know the gateway as a port of the core, and databases as what the store makes of them.
     ("tidegate-chat", &["tidegate-core", "tidegate-store"]),
     ("tidegate-alerts", &["tidegate-core", "tidegate-store"]),
@@ -37,6 +38,7 @@ const PERMITTED: &[(&str, &[&str])] = &[
             "tidegate-gateway",
             "tidegate-lambda",
             "tidegate-doctor",
+            "tidegate-import",
         ],
     ),
 ];

@@ -34,8 +34,6 @@ class Functions:
     def __init__(self, target):
         self.target = target
         self.created = None
-        if "gateway" not in target.extra:
-            self.created = self.create()
 
     # -- a Tidegate of the suite's own ------------------------------------------------------
 
@@ -68,8 +66,9 @@ class Functions:
         return "gateway" in target.extra or bool(target.lambda_role)
 
     def arn(self, name=NAME):
-        if self.created:
+        if "gateway" not in self.target.extra:
             assert name == NAME, f"{name} runs on Tidegate only"
+            self.created = self.created or self.create()
             return self.created
         return f"arn:aws:lambda:{self.target.region}:{self.target.account}:function:{name}"
 

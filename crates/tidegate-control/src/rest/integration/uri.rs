@@ -9,7 +9,7 @@ use tidegate_core::journal::Facts;
 use crate::error::ApiError;
 
 /// Checks `uri` for the integration type `kind`.
-pub(super) fn check(kind: &str, uri: &str, permitted: &[String]) -> Result<(), ApiError> {
+pub(in crate::rest) fn check(kind: &str, uri: &str, permitted: &[String]) -> Result<(), ApiError> {
     let because = |why: &str| {
         let slash = uri.ends_with('/');
         let facts = Facts::none().with("detail", why).with("endsWithSlash", slash).with("length", uri.len());
