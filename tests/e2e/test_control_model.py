@@ -215,6 +215,17 @@ def test_operations_of_http_apis_and_portals(client):
     ("create_integration", "ResponseParameters", {"500": {"overwrite:statuscode": "403"}}, None),
     ("update_integration", "ResponseParameters", {"500": {"overwrite:statuscode": "403"}}, None),
     ("create_integration", "PayloadFormatVersion", "2.0", None),
+    ("create_integration", "RequestTemplates", {"$default": "#if($a)x"}, None),
+    ("create_integration", "RequestTemplates", {"$default": "x" * 32769}, None),
+    ("create_integration", "RequestParameters", {"integration.request.header.a": "nope"}, None),
+    ("create_integration", "TemplateSelectionExpression", "${request.body.a", None),
+    ("create_route", "ModelSelectionExpression", "${request.body.a", None),
+    ("update_api", "RouteSelectionExpression", "$request.header.a", None),
+    ("create_authorizer", "AuthorizerUri", "arn:aws:s3:::bucket", None),
+    ("create_authorizer", "IdentitySource", ["route.request.body.a"],
+     "Invalid request identity source expression: route.request.body.a. The sources must be separated by comma, and each source must be either a request "
+     "parameter, matching 'route.request.querystring|header.[a-zA-Z0-9._-]+', or a stage variable, matching 'stageVariables.[a-zA-Z0-9._-]+', or a context "
+     "parameter, matching 'context.[a-zA-Z0-9._-]+'."),
     ("create_integration", "TimeoutInMillis", 29001, None),
     ("create_integration", "TimeoutInMillis", 49, None),
     ("create_authorizer", "AuthorizerResultTtlInSeconds", 300, "AuthorizerResultTtlInSeconds cannot be set for WEBSOCKET protocol Apis."),
@@ -446,6 +457,11 @@ def test_model_templates(client):
     assert '"a b" : $input.json("$[\'a b\']")' in template and '"c" : $input.json("$[\'c\']")' in template
     with refused("BadRequestException", 400):
         client.create_model(**api, Name="Broken", Schema="{")
+    # 2.4: a schema that is none, unless the API switches that off.
+    with refused("BadRequestException", 400):
+        client.create_model(**api, Name="Wrong", Schema='{"type":"text"}')
+    client.update_api(**api, DisableSchemaValidation=True)
+    client.create_model(**api, Name="Wrong", Schema='{"type":"text"}')
     with refused("ConflictException", 409):
         client.create_model(**api, Name="Two", Schema="{}")
     with refused("BadRequestException", 400):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -305,17 +306,51 @@ def test_invoke_api(start_gateway, functions):
         stranger.invoke(FunctionName="chat", Payload=b"{}")
 
 
-def test_dev_with_a_handler(start_gateway, tmp_path, monkeypatch):
-    """`tidegate dev --lambda app.handler`: the function behind all three routes, its answers to the client."""
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Where the first gateway will run, with this environment's `python3` in front."""
     monkeypatch.setenv("PATH", f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}")
     folder = tmp_path / "gateway0"
     folder.mkdir()
-    (folder / "app.py").write_text("def handler(event, context):\n    return {'statusCode': 200, 'body': 'hi ' + event.get('body', '')}\n")
+    return folder
+
+
+def test_dev_with_a_handler(start_gateway, folder):
+    """`tidegate dev --lambda app.handler`: the function behind all three routes, its answers to the client."""
+    (folder / "app.py").write_text(
+        "def handler(event, context):\n    return {'statusCode': 200, 'body': 'hi ' + event.get('body', '')}\n"
+    )
     gateway = start_gateway(command="dev", args=["--lambda", "app.handler"])
     with ws_connect(gateway.address["url"]) as ws:
         ws.send("you")
         assert ws.recv(10) == "hi you"
     until(lambda: "[dev] REPORT RequestId" in (folder / "stdout").read_text(), "the function's lines in the terminal")
+
+
+def test_the_example_of_the_manual(start_gateway, folder):
+    """The three files that the manual prints, as they are printed."""
+    manual = (Path(__file__).resolve().parents[2] / "docs/src/lambda.md").read_text()
+    handler, config, document = re.findall(r"```(?:python|toml)\n(.*?)```", manual, re.S)[:3]
+    (folder / "app.py").write_text(handler)
+    (folder / "api.toml").write_text(document)
+    gateway = start_gateway(config, command="dev", args=["--apply", "api.toml"])
+    with ws_connect(gateway.address["url"]) as ws:
+        ws.send("to and fro")
+        assert ws.recv(10) == "to and fro"
+
+
+def test_the_chat_of_the_examples(start_gateway, folder):
+    """`examples/lambda`, as its page says it is started."""
+    for file in (Path(__file__).resolve().parents[2] / "examples/lambda").iterdir():
+        (folder / file.name).write_text(file.read_text().replace("/tmp/tidegate-chat.db", str(folder / "chat.sqlite")))
+    config = (folder / "tidegate.toml").read_text()
+    gateway = start_gateway(config, command="dev", args=["--apply", "api.toml"])
+    gateway.allow("403|400")
+    url = gateway.address["url"]
+    with ws_connect(f"{url}?name=ada") as ada, ws_connect(f"{url}?name=ben") as ben:
+        ada.send('{"text": "hello"}')
+        for ws in (ada, ben):
+            assert json.loads(ws.recv(20)) == {"from": "ada", "text": "hello"}
 
 
 def test_a_runtime_in_node(start_gateway, functions):

@@ -4,6 +4,7 @@
 use tidegate_core::definition::Map;
 use tidegate_core::mapping::Mapping;
 use tidegate_core::select::Expression;
+use tidegate_core::template::Template;
 
 use crate::error::ApiError;
 use crate::limits;
@@ -34,8 +35,8 @@ pub(crate) fn check_mapping(key: &str, value: &str) -> Result<(), ApiError> {
     Mapping::parse(key, value).map(drop).map_err(|error| ApiError::bad_request(error.to_string()))
 }
 
-/// Refuses templates that are too long. Their text is not parsed here: a template that cannot run is a
-/// configuration error of the event that needs it, as it is for the service.
+/// Refuses templates that are too long, and texts that are no templates. What goes wrong when one runs is a configuration
+/// error of the event that needs it, as it is for the service.
 pub(crate) fn check_templates(member: &str, templates: &Map) -> Result<(), ApiError> {
     for (key, text) in templates {
         check_length(member, key, limits::CONTENT_TYPE)?;
@@ -44,6 +45,10 @@ pub(crate) fn check_templates(member: &str, templates: &Map) -> Result<(), ApiEr
                 "Invalid value for {member}: a template has at most {} bytes",
                 limits::TEMPLATE
             )));
+        }
+        if let Err(error) = Template::parse(text) {
+            let message = format!("Invalid template specified for {member} {key}: {error}");
+            return Err(ApiError::bad_request(message));
         }
     }
     Ok(())

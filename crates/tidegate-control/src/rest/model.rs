@@ -113,14 +113,25 @@ fn edit(model: &mut Model, body: &Members, api: &ApiState) -> Result<(), ApiErro
     if let Some(description) = body.text("description", limits::DESCRIPTION)? {
         model.description = Some(description);
     }
-    let is_json = model.content_type.to_ascii_lowercase().starts_with("application/json");
-    let is_schema = serde_json::from_str::<serde_json::Map<String, Value>>(&model.schema).is_ok();
-    if is_json && !is_schema {
+    check_schema(model, api.api.disable_schema_validation == Some(true))
+}
+
+/// With `disableSchemaValidation` of the API a schema need only be a JSON object.
+fn check_schema(model: &Model, is_lenient: bool) -> Result<(), ApiError> {
+    if !model.content_type.to_ascii_lowercase().starts_with("application/json") {
+        return Ok(());
+    }
+    if serde_json::from_str::<serde_json::Map<String, Value>>(&model.schema).is_err() {
         return Err(ApiError::bad_request(
             "Invalid model schema specified: a JSON object in JSON Schema draft-04 is expected",
         ));
     }
-    Ok(())
+    match tidegate_core::model::check(&model.schema) {
+        Err(error) if !is_lenient => {
+            Err(ApiError::bad_request(format!("Invalid model schema specified: {error}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A route names its models by name.

@@ -509,13 +509,6 @@ causes! {
         proof "The delay in the scheduling of tasks."
         client "Late answers, or HTTP 503."
         fix "Give the machine more processors, or spread the load.";
-    LOG_NOT_WRITTEN "log.not-written" 37 "[g]" "G"
-        title "Lines of access or execution logs are lost."
-        cause "The disk of the log is full, its file is not writable, or more lines come than the disk takes."
-        proof "The target, the error and the number of lost lines in the gateway's own log, and `tidegate_log_lines_total`."
-        client "Nothing: connections and messages go on."
-        fix "Make room on the disk, correct `logs.targets`, or log less: `loggingLevel` and `dataTraceEnabled` of the \
-            stage.";
     STORE_UNAVAILABLE "store.unavailable" 37 "[g]" "G C"
         title "The database of the gateway cannot be used."
         cause "The disk is full, the file is not writable, or the server does not answer."

@@ -9,6 +9,13 @@ causes! {
         client "HTTP 429 for a handshake and for a push; on messages the error `Too Many Requests`."
         fix "Raise the limit, as one would ask AWS for a higher quota, or send fewer messages: one push to a \
             channel is one request, however many it reaches.";
+    LOG_NOT_WRITTEN "log.not-written" 0 "" "G"
+        title "Lines of access or execution logs are lost."
+        cause "The disk of the log is full, its file is not writable, or more lines come than the disk takes."
+        proof "The target, the error and the number of lost lines in the gateway's own log, and `tidegate_log_lines_total`."
+        client "Nothing: connections and messages go on."
+        fix "Make room on the disk, correct `logs.targets`, or log less: `loggingLevel` and `dataTraceEnabled` of the \
+            stage.";
     USER_BANNED "user.banned" 0 "" "G"
         title "The user, session or token is banned."
         cause "An operator banned it for a time."

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use tidegate_core::definition::{AccessLogSettings, IntegrationResponse, RouteSettings, Stage};
+use tidegate_core::function::{FunctionRunner, Invocation, InvokeError, Invoked};
 use tidegate_core::log::{ExecutionLine, Level, LogSink};
+use tidegate_core::port::BoxFuture;
 use tidegate_core::settings::Settings;
 
 use crate::backend::{After, Answer};
@@ -107,6 +109,32 @@ fn body(text: &'static str) -> impl Fn(&crate::backend::Request) -> Answer + Sen
             ),
             After::Keep,
         )
+    }
+}
+
+/// A function that answers, and fails where a message asks it to.
+#[derive(Debug)]
+struct Function;
+
+impl FunctionRunner for Function {
+    fn has(&self, name: &str) -> bool {
+        name == "chat"
+    }
+
+    fn invoke(&self, invocation: Invocation) -> BoxFuture<'_, Result<Invoked, InvokeError>> {
+        let fails = String::from_utf8_lossy(&invocation.payload).contains("please fail");
+        let payload = match fails {
+            true => r#"{"errorMessage":"secret of the message","errorType":"ValueError"}"#,
+            false => r#"{"statusCode":200,"body":"of the function"}"#,
+        };
+        Box::pin(async move {
+            Ok(Invoked {
+                status: 200,
+                payload: payload.into(),
+                function_error: fails.then(|| "Unhandled".to_owned()),
+                request_id: Some("runtime-1".to_owned()),
+            })
+        })
     }
 }
 
@@ -474,4 +502,58 @@ async fn settings_of_logs_are_live() {
     plane.backend.events("DISCONNECT", 1).await;
     assert_eq!(lines.access.all().len(), 1);
     plane.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn functions_have_lines_of_their_own() {
+    // AG-28
+    let lines = Arc::new(Lines::default());
+    let logs = Arc::clone(&lines) as Arc<dyn LogSink>;
+    let plane =
+        Plane::start_from(Setup { logs, functions: Some(Arc::new(Function)), ..Setup::default() }).await;
+    let format = "$context.eventType $context.routeKey $context.status $context.error.responseType $context.error.messageString $context.connectionId $context.requestId $context.integration.requestId $context.integrationStatus";
+    let deploy = |has_trace| {
+        let mut deployed = Deployed::changed(|definition| {
+            definition.integrations[0].integration_type = "AWS_PROXY".to_owned();
+            definition.integrations[0].integration_uri =
+                Some("arn:aws:lambda:us-east-1:123456789012:function:chat".to_owned());
+        });
+        deployed.stage = stage("INFO", has_trace, Some(format));
+        plane.deploy(&deployed);
+    };
+    deploy(false);
+    let mut client = plane.connect_as("", "Cookie: session=0123456789abcdef\r\n").await;
+    client.send("fine").await;
+    assert_eq!(client.text().await, "of the function");
+    let message = lines.event("MESSAGE", 0).await;
+    assert_eq!((message[7].as_str(), message[8].as_str()), ("runtime-1", "200"));
+    let written = lines.of(&message[6]);
+    for there in [
+        "Sending request to arn:aws:lambda:us-east-1:123456789012:function:chat",
+        "AWS Integration Endpoint RequestId : runtime-1",
+        "Method completed with status: 200",
+    ] {
+        assert!(written.iter().any(|line| line == there), "{there} in {written:?}");
+    }
+    client.send("please fail").await;
+    let _ = client.text().await;
+    let message = lines.event("MESSAGE", 1).await;
+    let written = lines.of(&message[6]);
+    let failed = "Lambda execution failed with status 200 due to customer function error: ";
+    let line = format!("{failed}ValueError. Lambda request id: runtime-1");
+    assert!(written.contains(&line), "{written:?}");
+    assert!(!written.join(" ").contains("secret"), "{written:?}");
+
+    deploy(true);
+    client.send("please fail").await;
+    let _ = client.text().await;
+    let message = lines.event("MESSAGE", 2).await;
+    let written = lines.of(&message[6]);
+    let line = format!("{failed}secret of the message. Lambda request id: runtime-1");
+    assert!(written.contains(&line), "{written:?}");
+    let _other = plane.connect_as("", "Cookie: session=0123456789abcdef\r\n").await;
+    let connect = lines.event("CONNECT", 1).await;
+    let event = lines.of(&connect[6]).into_iter().find(|line| line.contains("request body after")).unwrap();
+    assert!(event.contains("abcdef") && !event.contains("0123456789"), "{event}");
+    client.close(1000, "").await;
 }

@@ -32,7 +32,8 @@ struct RawKey {
 }
 
 /// Members that hold secrets, or name files that do.
-const SECRET_MEMBERS: [&str; 5] = ["secret_access_key", "api_key", "key", "secret", "database"];
+const SECRET_MEMBERS: [&str; 6] =
+    ["secret_access_key", "api_key", "key", "secret", "database", "session_token"];
 
 /// Secrets of a configuration file and of the environment, with where they stand. What cannot be read is left out.
 pub(crate) fn secrets(file: &Path) -> Vec<(String, String)> {

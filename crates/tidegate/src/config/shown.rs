@@ -29,6 +29,7 @@ pub(super) fn shown(config: &Config, origins: &BTreeMap<String, (Origin, Value)>
         ("tls", config.tls.as_ref().and_then(|tls| Value::try_from(tls).ok())),
         ("journal", Value::try_from(&config.journal).ok()),
         ("chat", config.apps.chat.as_ref().and_then(|chat| Value::try_from(&chat.settings).ok())),
+        ("lambda", Some(Value::Table(config.lambda.shown()))),
     ];
     effective.extend(sections.into_iter().filter_map(|(name, section)| Some((name.to_owned(), section?))));
     if let Some(alerts) = &config.apps.alerts
@@ -58,6 +59,8 @@ pub(super) fn shown(config: &Config, origins: &BTreeMap<String, (Origin, Value)>
             || path == "api_key"
             || path == "api_key_file"
             || path.starts_with("api_keys.") && path.ends_with(".value")
+            || path.contains("session_token")
+            || path.starts_with("lambda.functions.") && path.contains(".environment.")
             || path == "credentials"
             || path == "keys"
             || path.starts_with("apps.") && path.ends_with(".user_check.url")
