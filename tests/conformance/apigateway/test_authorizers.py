@@ -60,10 +60,10 @@ def test_event(new_api, functions, target):
     for variable in ("endpoint", "watcher"):
         event["stageVariables"].pop(variable)
     context = event["requestContext"]
-    port = target.tcp(api.url())[1]
+    _, port, _, host = target.tcp(api.url())
     known = {
         context["domainName"]: "domain name", api.id: "api id", context["connectionId"]: "connection id", context["requestId"]: "request id",
-        context["identity"]["sourceIp"]: "client address", ws.key: "key", f'"{port}"': '"client port"', f":{target.region}:{target.account}:": ":region:account:",
+        context["identity"]["sourceIp"]: "client address", ws.key: "key", host: "host", str(port): "client port", f":{target.region}:{target.account}:": ":region:account:",
     }
     golden.compare_json("authorizer_event.json", event, known)
 

@@ -27,7 +27,7 @@ def known(api, event, ws):
     return {
         context["domainName"]: "domain name", api.id: "api id", context["connectionId"]: "connection id", context["requestId"]: "request id",
         context.get("messageId", ""): "message id", context["identity"]["sourceIp"]: "client address", ws.key: "key",
-        api.target.tcp(api.url())[1] and f'"{api.target.tcp(api.url())[1]}"': '"client port"',
+        api.target.tcp(api.url())[3]: "host", str(api.target.tcp(api.url())[1]): "client port",
     }
 
 

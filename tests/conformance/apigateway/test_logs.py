@@ -49,8 +49,8 @@ def test_access_log(new_api, target, form):
 
 def execution_lines(target, api):
     found = []
-    for record in target.extra["gateway"].records(target="tidegate::execution"):
-        if record.get("api") == api.id:
+    for record in target.extra["gateway"].records(api=api.id):
+        if "execution_level" in record:
             found.append(record["line"])
     return found
 

@@ -80,7 +80,7 @@ class Target:
         parts = urlsplit(url)
         secure = parts.scheme in ("wss", "https")
         host, port = parts.hostname, parts.port or (443 if secure else 80)
-        if self.address:
+        if self.address and not url.startswith(self.control or "https://apigateway."):
             host, _, number = self.address.rpartition(":")
             port = int(number)
         return host, port, (self.ca or True) if secure else None, parts.netloc
