@@ -173,7 +173,7 @@ impl Function {
 /// What starts a function of a runtime.
 fn command(runtime: &str, handler: &str) -> Option<Vec<String>> {
     let words: &[&str] = match runtime {
-        _ if runtime.starts_with("python3") => &["python", "-m", "awslambdaric"],
+        _ if runtime.starts_with("python") => &["python3", "-m", "awslambdaric"],
         _ if runtime.starts_with("nodejs") => &["npx", "aws-lambda-ric"],
         _ if runtime.starts_with("ruby") => &["aws_lambda_ric"],
         // The program itself speaks the Runtime API.
