@@ -241,10 +241,12 @@ fn compile_route(
         is_two_way: selects_response && has_response,
         lacks_route_response: selects_response != has_response,
         authorization: compile_authorization(route, definition),
-        api_key: route.api_key_required.then(|| match definition.api.api_key_selection_expression.as_str() {
-            "$context.authorizer.usageIdentifierKey" => ApiKeySource::Authorizer,
-            _ => ApiKeySource::Header,
-        }),
+        api_key: route.api_key_required.then_some(
+            match definition.api.api_key_selection_expression.as_str() {
+                "$context.authorizer.usageIdentifierKey" => ApiKeySource::Authorizer,
+                _ => ApiKeySource::Header,
+            },
+        ),
         required_headers: required("route.request.header."),
         required_query: required("route.request.querystring."),
         seen: RouteSeen::default(),
