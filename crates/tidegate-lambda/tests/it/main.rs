@@ -1,5 +1,7 @@
 //! Functions against a runtime of our own: a few lines of Python that speak the Runtime API.
 
+#![expect(clippy::unwrap_used, reason = "a failure here is the failure of a test")]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
