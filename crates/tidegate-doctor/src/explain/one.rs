@@ -143,6 +143,15 @@ impl Answer<'_> {
         }
         let verdict = check::run(&window, &asked);
         let mut findings = self.of_entries(&window, |entry| is_own(entry), |_| true);
+        // Before the rules have their say: what they conclude still comes before what they explain.
+        let of_request: BTreeSet<&str> = own
+            .iter()
+            .filter(|entry| {
+                entry.outcome != OK && asked_id.is_some() && entry.request_id.as_deref() == asked_id
+            })
+            .filter_map(|entry| entry.diagnosis().map(Diagnosis::as_str))
+            .collect();
+        findings.sort_by_key(|finding| !of_request.contains(finding.id.as_str()));
         let concerns = |found: &Found| {
             found.entries.iter().any(|idx| is_own(window.entry(*idx)))
                 || found.finding.connection_id.as_ref().is_some_and(|id| connections.contains(id))
@@ -154,14 +163,6 @@ impl Answer<'_> {
         };
         merge(&mut findings, verdict.found.into_iter().filter(concerns), &excluded);
         self.report.excluded.extend(excluded.iter().map(|id| id.as_str().to_owned()));
-        let of_request: BTreeSet<&str> = own
-            .iter()
-            .filter(|entry| {
-                entry.outcome != OK && asked_id.is_some() && entry.request_id.as_deref() == asked_id
-            })
-            .filter_map(|entry| entry.diagnosis().map(Diagnosis::as_str))
-            .collect();
-        findings.sort_by_key(|finding| !of_request.contains(finding.id.as_str()));
         self.add(findings);
         Ok(())
     }

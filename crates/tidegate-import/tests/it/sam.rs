@@ -49,7 +49,7 @@ fn functions_are_ready_to_paste() {
     let configuration = made.configuration();
     let expected = "[lambda.functions.OnConnectFunction]\ncommand = [\"npx\", \"aws-lambda-ric\", \"app.handler\"]\ndirectory = \"onconnect/\"\nenvironment = { TABLE_NAME = \"chat-connections\" }\n";
     assert!(configuration.contains(expected), "{configuration}");
-    let expected = "command = [\"python\", \"-m\", \"awslambdaric\", \"app.handler\"]\ndirectory = \"sendmessage/\"\nenvironment = { TABLE_NAME = \"chat-connections\" }\n# environment variable ENDPOINT: made of ChatSocket\n";
+    let expected = "command = [\"python3\", \"-m\", \"awslambdaric\", \"app.handler\"]\ndirectory = \"sendmessage/\"\nenvironment = { TABLE_NAME = \"chat-connections\" }\n# environment variable ENDPOINT: made of ChatSocket\n";
     assert!(configuration.contains(expected), "{configuration}");
     let expected = "environment = { TABLE_NAME = \"chat-connections\" }\ntimeout_ms = 30000\n";
     assert!(configuration.contains(expected), "{configuration}");

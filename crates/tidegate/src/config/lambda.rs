@@ -357,7 +357,7 @@ mod tests {
     #[test]
     fn all_problems_are_told_with_path_and_range() {
         let found: Vec<String> = problems_of(
-            "[lambda]\nendpoint = 'ftp://x'\nendpont = 1\naccess_key_id = 'AKIA1'\n\
+            "[lambda]\nendpoint = 'ftp://x'\naccess_key_id = 'AKIA1'\n\
              [lambda.functions.one]\ncommand = []\ntimeout_ms = 900001\nmemory_mb = 64\nconcurrency = 0\n\
              directory = '/nowhere/at/all'\n[lambda.functions.two]\ncommand = 'python'\n\
              [lambda.functions.'a b']\ncommand = ['x']\n[lambda.profiles.p]\nsecret_access_key = 4711\n\
@@ -368,7 +368,6 @@ mod tests {
         .collect();
         for expected in [
             "lambda.endpoint: http://host:port or https://host:port expected",
-            "lambda.endpont: unknown field",
             "lambda: access_key_id, and one of",
             "lambda.functions.one.command: a program",
             "lambda.functions.one.timeout_ms: 900001 is not between 1 and 900000",
@@ -384,5 +383,8 @@ mod tests {
             assert!(found.iter().any(|problem| problem.starts_with(expected)), "{expected} in {found:?}");
         }
         assert!(!found.iter().any(|problem| problem.contains("4711")), "{found:?}");
+        let misspelt = problems_of("[lambda]\nendpont = 'http://127.0.0.1:9001'\n");
+        assert_eq!(misspelt[0].path, "lambda.endpont");
+        assert!(misspelt[0].message.starts_with("unknown field"), "{}", misspelt[0].message);
     }
 }
