@@ -7,6 +7,7 @@ import re
 import pytest
 
 from harness.aws import add_route, make_api
+from harness.cli import explained
 
 INVALID = re.compile(
     r'^\{"message": "Bad request body", "connectionId":"[A-Za-z0-9_-]{15}=", "messageId":"[A-Za-z0-9_-]{15}="\}$'
@@ -265,3 +266,8 @@ def test_models(gateway, backend):
             assert INVALID.match(frame), frame
         got = backend.wait(len(passing))
     assert [json.loads(request.text) for request in got] == passing
+    # message.invalid-model: what is wrong is told to whoever runs the gateway.
+    found = explained(gateway, json.loads(frame)["connectionId"], "message.invalid-model")
+    assert found["count"] == len(failing)
+    facts = [entry["facts"] for entry in found["evidence"]]
+    assert any("violations" in fact or "detail" in fact for fact in facts), facts
