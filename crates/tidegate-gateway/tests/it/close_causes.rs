@@ -250,7 +250,8 @@ async fn a_reader_that_is_closed_because_it_is_slow() {
         }
     }
     let seen = plane.seen("close", "conn.slow-consumer").await;
-    assert!(seen.number("queueLength") >= 1.0 && seen.number("longestWriteMs") >= 0.0, "{seen:?}");
+    // The frame that is being written counts by its bytes and no longer by its place in the queue.
+    assert!(seen.number("queueLength") >= 0.0 && seen.number("longestWriteMs") >= 0.0, "{seen:?}");
     assert!(seen.number("queueHighWater") >= seen.number("queueBytes") && seen.number("queueBytes") > 0.0);
     assert_eq!(seen.number("closeCode"), 1008.0);
     drop(client);
