@@ -47,6 +47,12 @@ const MAX_OF_ONE: usize = 2000;
 /// Connections that one question may be about.
 const MAX_CONNECTIONS: usize = 20;
 
+/// Payloads in a timeline; the newest count.
+const MAX_PAYLOADS: usize = 100;
+
+/// Characters of a payload in a timeline.
+const MAX_PAYLOAD: usize = 500;
+
 /// Lines of a timeline; the middle of a longer one is left out.
 const MAX_TIMELINE: usize = 200;
 
@@ -76,11 +82,13 @@ pub struct Options {
     pub address: Option<String>,
     /// Only of this API.
     pub api: Option<String>,
+    /// Shows payloads, where an operator has them captured.
+    pub payloads: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { since: DEFAULT_SINCE, user: None, address: None, api: None }
+        Self { since: DEFAULT_SINCE, user: None, address: None, api: None, payloads: false }
     }
 }
 
@@ -136,6 +144,12 @@ pub trait Live: Send + Sync {
         None
     }
 
+    /// What was captured of its messages; nothing unless an operator has ordered that.
+    fn payloads(&self, id: &str) -> Vec<Payload> {
+        let _ = id;
+        Vec::new()
+    }
+
     /// Entries that were lost, and successes that were only counted, since the start.
     fn journal_losses(&self) -> (u64, u64) {
         (0, 0)
@@ -163,6 +177,27 @@ pub struct LiveConnection {
     pub messages_in: u64,
     /// Messages to the client.
     pub messages_out: u64,
+}
+
+/// A payload that was captured.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Payload {
+    /// When it passed; microseconds since 1970.
+    pub at: u64,
+    /// Of the event.
+    pub request_id: String,
+    /// The client sent it; otherwise its route answered it.
+    pub from_client: bool,
+    /// Of all of it, in bytes.
+    pub size: usize,
+    /// Without what looks like a secret; none of what is no text.
+    pub text: Option<String>,
+}
+
+impl std::fmt::Debug for Payload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Payload").field("at", &self.at).field("size", &self.size).finish_non_exhaustive()
+    }
 }
 
 /// A stage that does not serve what is defined.

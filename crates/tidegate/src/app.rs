@@ -165,6 +165,7 @@ impl App {
             signature_clock: SignatureClock::default(),
             mounts: apps.mounts,
             drain_spread: config.drain_spread,
+            shown_query_values: config.journal.query_values.iter().map(|name| name.as_str().into()).collect(),
         };
         let Kept { journal, store: journal_store } = keep(journal, &config);
         let observer = Arc::new(Observer::new(Arc::clone(&metrics), journal.clone()));

@@ -94,6 +94,8 @@ pub(crate) enum Command {
     Status(node::StatusArgs),
     /// Say why something failed, from an id, a code, a status, a diagnosis id or an error text
     Explain(Box<explain::ExplainArgs>),
+    /// Keep payloads of one route for a short time, and show them
+    Capture(node::CaptureArgs),
     /// Print a completion script for a shell
     Completions {
         /// The shell

@@ -19,6 +19,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tidegate_auth::{AdminKeys, ApiKey, Credential};
+use tidegate_core::log::is_credential;
 use tidegate_core::settings::{Profile, Settings};
 use tidegate_doctor::journal::ClientAddress;
 use tidegate_gateway::{Network, UsagePlans};
@@ -110,6 +111,8 @@ pub(crate) struct JournalSettings {
     pub(crate) sample_handshakes: u32,
     /// In a second.
     pub(crate) sample_posts: u32,
+    /// Names of query parameters whose values are kept, beside `channel` and `v`.
+    pub(crate) query_values: Vec<String>,
 }
 
 impl Default for JournalSettings {
@@ -122,6 +125,7 @@ impl Default for JournalSettings {
             max_entries: 5_000_000,
             sample_handshakes: 5000,
             sample_posts: 1000,
+            query_values: Vec::new(),
         }
     }
 }
@@ -232,6 +236,9 @@ impl Loaded {
         self.config.shown.get(key).is_some_and(|(_, origin)| *origin != "default")
     }
 }
+
+/// Most names in `journal.query_values`. Source: our choice; every handshake that is written looks for each.
+const MAX_QUERY_VALUES: usize = 16;
 
 /// Longest `drain_spread`, in seconds: those who are closed first have long come back by then.
 const MAX_DRAIN_SPREAD: u64 = 60;
@@ -797,6 +804,16 @@ impl Checker<'_> {
         if ClientAddress::find(&settings.client_address).is_none() {
             let message = format!("`{}`: one of full, truncated, hashed expected", settings.client_address);
             self.problem("journal.client_address", &message);
+        }
+        if settings.query_values.len() > MAX_QUERY_VALUES {
+            let message =
+                format!("{} names, at most {MAX_QUERY_VALUES} expected", settings.query_values.len());
+            self.problem("journal.query_values", &message);
+        }
+        // A name that says of itself that it is a secret is a mistake, whoever wrote it.
+        for name in settings.query_values.iter().filter(|name| name.is_empty() || is_credential(name)) {
+            let message = format!("`{name}` is the name of a secret; its values are never kept");
+            self.problem("journal.query_values", &message);
         }
         settings
     }
