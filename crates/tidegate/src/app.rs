@@ -92,6 +92,13 @@ impl App {
         // Every client is a file; a limit that cannot be raised stays what it is.
         let _ = rlimit::increase_nofile_limit(u64::MAX);
 
+        // A second start in one process finds the table of the first.
+        if let Some(signatures) = &config.signatures
+            && !signatures.clone().install()
+        {
+            tracing::debug!("a table of signatures was there before");
+        }
+
         let backend_tls = certs::client_config(config.backend_ca.as_deref())?;
         let acceptor = match &config.tls {
             None => None,

@@ -206,6 +206,9 @@ pub(crate) struct ConfigArgs {
     /// Let the ten minutes and the two hours pass so many times faster, for tests
     #[arg(long, value_name = "N")]
     pub(crate) time_scale: Option<u32>,
+    /// Know further answers of backends: a table of signatures, JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) signatures: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -227,9 +230,6 @@ pub(crate) struct ServeArgs {
     /// Apply this document at the start
     #[arg(long, value_name = "FILE")]
     pub(crate) apply: Option<PathBuf>,
-    /// Know further answers of backends: a table of signatures, JSON
-    #[arg(long, value_name = "FILE")]
-    pub(crate) signatures: Option<PathBuf>,
     /// Write the addresses as JSON into this file once ready
     #[arg(long, value_name = "FILE")]
     pub(crate) address_file: Option<PathBuf>,

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use tidegate_auth::{AdminKeys, ApiKey, Credential};
 use tidegate_core::log::is_credential;
 use tidegate_core::settings::{Profile, Settings};
+use tidegate_core::signature::Signatures;
 use tidegate_doctor::journal::ClientAddress;
 use tidegate_gateway::{Network, UsagePlans};
 use toml::{Table, Value};
@@ -77,6 +78,8 @@ pub(crate) struct Config {
     pub(crate) proxy: Option<SocketAddr>,
     /// Trusted for backends beside the system's certificates.
     pub(crate) backend_ca: Option<PathBuf>,
+    /// Known answers of backends, with the operator's own in front.
+    pub(crate) signatures: Option<Signatures>,
     pub(crate) journal: JournalSettings,
     /// Where access and execution logs go.
     pub(crate) logs: LogSettings,
@@ -264,6 +267,7 @@ const TOP_KEYS: &[&str] = &[
     "debug_clients",
     "probe",
     "doctor_interval",
+    "signatures",
 ];
 
 /// Sections whose keys go to every API, and may stand below `[apis.ID]` too.
@@ -316,6 +320,11 @@ pub(crate) fn load(args: &ConfigArgs) -> Result<Loaded, Vec<Problem>> {
             origins.insert(key.to_owned(), (Origin::Flag, value.clone()));
             table.insert(key.to_owned(), value);
         }
+    }
+    if let Some(file) = &args.signatures {
+        let value = Value::String(file.display().to_string());
+        origins.insert("signatures".to_owned(), (Origin::Flag, value.clone()));
+        table.insert("signatures".to_owned(), value);
     }
     for (section, key, value) in [
         ("limits", "profile", args.limits.map(|profile| Value::String(profile.name().to_owned()))),
@@ -568,6 +577,7 @@ fn check_table(table: &Table, problems: &mut Vec<Problem>) -> Option<Config> {
         check.problem("proxy", "the proxy leads to the TLS side, so [tls] is needed too");
     }
     let backend_ca: Option<String> = check.value("backend_ca");
+    let signatures = check.signatures();
     let journal = check.journal();
     let logs = check.logs();
     let apps = check.apps();
@@ -595,6 +605,7 @@ fn check_table(table: &Table, problems: &mut Vec<Problem>) -> Option<Config> {
         tls,
         proxy,
         backend_ca: backend_ca.map(PathBuf::from),
+        signatures,
         journal,
         logs,
         shown: Shown::new(),
@@ -784,6 +795,27 @@ impl Checker<'_> {
             }
         }
         settings
+    }
+
+    /// The table that the file of `signatures` makes.
+    fn signatures(&mut self) -> Option<Signatures> {
+        let file: PathBuf = self.value("signatures")?;
+        let text = match std::fs::read_to_string(&file) {
+            Ok(text) => text,
+            Err(error) => {
+                self.problem("signatures", &format!("{}: {error}", file.display()));
+                return None;
+            }
+        };
+        match Signatures::with(&text) {
+            Ok(table) => Some(table),
+            Err(errors) => {
+                for error in errors {
+                    self.problem("signatures", &format!("{}: {error}", file.display()));
+                }
+                None
+            }
+        }
     }
 
     fn journal(&mut self) -> JournalSettings {
