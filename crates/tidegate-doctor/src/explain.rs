@@ -23,11 +23,13 @@ mod next;
 mod notes;
 mod one;
 mod question;
+mod scaled;
 
 use candidates::Seen;
 use clean::clean;
 pub(crate) use describe::confidence;
 pub use question::{MAX_QUESTION, Question, QuestionError};
+use scaled::Scale;
 
 /// Time that a question looks back, unless it says otherwise.
 pub const DEFAULT_SINCE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -150,6 +152,11 @@ pub trait Live: Send + Sync {
         Vec::new()
     }
 
+    /// How many times faster its times pass than those of the world; 1 but for tests.
+    fn time_scale(&self) -> u64 {
+        1
+    }
+
     /// Entries that were lost, and successes that were only counted, since the start.
     fn journal_losses(&self) -> (u64, u64) {
         (0, 0)
@@ -177,6 +184,19 @@ pub struct LiveConnection {
     pub messages_in: u64,
     /// Messages to the client.
     pub messages_out: u64,
+    /// The newest messages of both ways, in the order of time.
+    pub recent: Vec<Passed>,
+}
+
+/// A message that passed: nothing of what it said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Passed {
+    /// Microseconds since 1970.
+    pub at: u64,
+    /// The client sent it; otherwise it went to the client.
+    pub from_client: bool,
+    /// Payload in bytes.
+    pub size: u64,
 }
 
 /// A payload that was captured.
@@ -232,7 +252,9 @@ pub async fn explain(
     options: &Options,
 ) -> Result<Report, StoreError> {
     let begun = Instant::now();
-    let state = sources.journal.state().await?;
+    let mut state = sources.journal.state().await?;
+    let scale = Scale { now: sources.now, factor: sources.live.map_or(1, Live::time_scale).max(1) };
+    state.oldest = state.oldest.map(|at| scale.stretched(at));
     let target = format!("{}{}", question.target(), options.words());
     let options = &as_kept(sources.journal, options).await?;
     let mut answer = Answer {
@@ -240,8 +262,16 @@ pub async fn explain(
         sources: *sources,
         options,
         state,
+        scale,
         ordered_by_count: false,
     };
+    if scale.factor > 1 {
+        let note = format!(
+            "The node's times pass {} times faster; times here are stretched likewise.",
+            scale.factor
+        );
+        answer.report.notes.push(note);
+    }
     match question {
         Question::Id(id) => answer.id(id).await?,
         Question::Session(session) => answer.session(session).await?,
@@ -285,6 +315,7 @@ struct Answer<'a> {
     sources: Sources<'a>,
     options: &'a Options,
     state: JournalState,
+    scale: Scale,
     /// Findings in the order of their counts, not of their certainty.
     ordered_by_count: bool,
 }
@@ -316,7 +347,7 @@ impl Answer<'_> {
     }
 
     async fn query(&self, query: EntryQuery) -> Result<Vec<Entry>, StoreError> {
-        self.sources.journal.query(query).await
+        Ok(self.scale.entries(self.sources.journal.query(self.scale.query(query)).await?))
     }
 
     /// Users and addresses that were named.

@@ -268,6 +268,11 @@ impl Gateway {
         self.this.upgrade()
     }
 
+    /// How many times faster fixed times pass, for tests; 1 otherwise.
+    pub fn time_scale(&self) -> u64 {
+        u64::from(self.config.settings.all.data_plane.time_scale.max(1))
+    }
+
     /// Pending and open connections.
     pub fn n_connections(&self) -> usize {
         self.registry.len()

@@ -43,6 +43,7 @@ pub use api_keys::{UsageKey, UsagePlan, UsagePlans};
 pub use bans::{Ban, BanError, BanKind};
 pub use capture::{CaptureError, CaptureOrder, CaptureState, Captured, MAX_BYTES, MAX_SECONDS, Way};
 pub use clean_up::{CleanUp, CleanedUp};
+pub use connection::recent::RecentMessage;
 pub use edge::probe::ProbeTicket;
 pub use gateway::{Gateway, GatewayConfig, ReadFile, SettingsOf};
 pub use integration::aws::{AwsConfig, AwsCredentials};

@@ -5,8 +5,10 @@ use std::time::Duration;
 use serde_json::json;
 use tidegate_auth::Role;
 use tidegate_core::diagnosis::Diagnosis;
-use tidegate_doctor::explain::{self, Behind, Live, LiveConnection, Options, Payload, Question, Sources};
-use tidegate_gateway::{ConnectionFilter, Way};
+use tidegate_doctor::explain::{
+    self, Behind, Live, LiveConnection, Options, Passed, Payload, Question, Sources,
+};
+use tidegate_gateway::{ConnectionFilter, RecentMessage, Way};
 
 use super::journal;
 use crate::api::Inner;
@@ -77,6 +79,10 @@ async fn answer(inner: &Inner, call: &Call) -> Answer {
     Ok(Reply::json(json!(report)))
 }
 
+fn passed(message: &RecentMessage) -> Passed {
+    Passed { at: message.at * MILLI, from_client: message.is_received, size: message.size }
+}
+
 impl Live for Inner {
     fn connection(&self, id: &str) -> Option<LiveConnection> {
         let info = self.gateway.connection(id)?;
@@ -90,6 +96,7 @@ impl Live for Inner {
             last_active_at: info.last_active_at * MILLI,
             messages_in: info.messages_in,
             messages_out: info.messages_out,
+            recent: info.recent.iter().map(passed).collect(),
         })
     }
 
@@ -102,6 +109,10 @@ impl Live for Inner {
     fn stages_behind(&self) -> Vec<Behind> {
         let behind = self.control.stages_behind().into_iter();
         behind.map(|(api_id, stage)| Behind { api_id, stage, differences: Vec::new() }).collect()
+    }
+
+    fn time_scale(&self) -> u64 {
+        self.gateway.time_scale()
     }
 
     fn payloads(&self, id: &str) -> Vec<Payload> {

@@ -67,10 +67,10 @@ async fn what_is_said_is_shown_to_whoever_asked_for_it_and_to_nobody_else() {
     // In the answer of `explain` where payloads are asked for, and nowhere else.
     let explain = |more: &str| format!("/api/explain?q={}{more}", encoded(&id));
     let with = node.call_as(Role::Diagnose, "GET", &explain("&payloads=true"), None).await.ok();
-    let kinds: Vec<_> =
-        with["timeline"].as_array().unwrap().iter().map(|line| line["kind"].as_str().unwrap()).collect();
-    assert_eq!(kinds, ["handshake", "payload", "payload"]);
-    assert!(with["timeline"][1]["text"].as_str().unwrap().contains(SAID), "{with}");
+    let payloads: Vec<_> =
+        with["timeline"].as_array().unwrap().iter().filter(|line| line["kind"] == "payload").collect();
+    assert_eq!(payloads.len(), 2, "{with}");
+    assert!(payloads.iter().all(|line| line["text"].as_str().unwrap().contains(SAID)), "{with}");
     for target in [
         explain(""),
         "/api/journal?limit=1000".to_owned(),
