@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::node::{Access, Expr, Literal, Macro, Node, Operator, Reference, Target};
 use super::value::{Heap, Members, Value};
-use super::{MAX_DEPTH, MAX_ITERATIONS, MAX_OUTPUT_BYTES, RenderError, Scope};
+use super::{MAX_DEPTH, MAX_ITERATIONS, MAX_OUTPUT_BYTES, RenderError, Scope, Template};
 use crate::json::Json;
 use crate::json_path::JsonPath;
 use crate::pattern::Pattern;
@@ -15,12 +15,13 @@ use crate::pattern::Pattern;
 const MAX_RANGE: i64 = 100_000;
 
 /// Runs a template.
-pub(super) fn render(nodes: &[Node], macros: &[Macro], scope: &Scope<'_>) -> Result<String, RenderError> {
+pub(super) fn render(template: &Template, scope: &Scope<'_>) -> Result<String, RenderError> {
     let mut machine = Machine {
         scope,
-        macros,
+        macros: &template.macros,
+        known_paths: &template.paths,
         heap: Heap::new(),
-        out: String::new(),
+        out: String::with_capacity(scope.body.len() + 256),
         depth: 0,
         variables: HashMap::new(),
         loops: Vec::new(),
@@ -29,7 +30,7 @@ pub(super) fn render(nodes: &[Node], macros: &[Macro], scope: &Scope<'_>) -> Res
         patterns: HashMap::new(),
         parameters: None,
     };
-    machine.run(nodes)?;
+    machine.run(&template.nodes)?;
     Ok(machine.out)
 }
 
@@ -53,15 +54,16 @@ struct Loop {
 pub(super) struct Machine<'a> {
     pub(super) scope: &'a Scope<'a>,
     macros: &'a [Macro],
+    pub(super) known_paths: &'a HashMap<Arc<str>, Arc<JsonPath>>,
     pub(super) heap: Heap,
     out: String,
     depth: usize,
     variables: HashMap<Arc<str>, Value>,
     loops: Vec<Loop>,
     /// The body as a tree, once it was asked for.
-    pub(super) document: Option<Rc<Json>>,
+    pub(super) document: Option<Rc<Json<'a>>>,
     /// Paths and patterns that were met; at most [`Self::MAX_KEPT`] of each.
-    pub(super) paths: HashMap<Arc<str>, Rc<JsonPath>>,
+    pub(super) paths: HashMap<Arc<str>, Arc<JsonPath>>,
     pub(super) patterns: HashMap<Arc<str>, Rc<Pattern>>,
     /// `$input.params()`.
     pub(super) parameters: Option<Value>,
