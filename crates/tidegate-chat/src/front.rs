@@ -345,7 +345,8 @@ impl Front {
     }
 }
 
-fn refusal_of(error: &ChatError) -> ConnectRefusal {
+/// How an error of an extension refuses a connection.
+pub(crate) fn refusal_of(error: &ChatError) -> ConnectRefusal {
     match error {
         ChatError::Custom { code, detail } if (4001..=4999).contains(code) => {
             let text = detail.as_str().unwrap_or("Refused.");
