@@ -83,3 +83,41 @@ def test_nodes_of_one_database_know_each_others_sessions(tmp_path):
             assert [session["user"] for session in sessions(two)] == [10]
             one.gateway.start()
             second.close()
+
+
+# -- what was missed --------------------------------------------------------------------------------------
+
+
+def test_what_was_missed(tmp_path):
+    """S2-110: a device asks with the last message that it has; without the setting the event is unknown."""
+    with started(tmp_path / "gateway", "replay_seconds = 600") as app:
+        ana, ben = app.client(10), app.client(11)
+        ana.event("room.create", {"type": "GroupChat", "name": "Reef", "participants": [11]})
+        room = ana.frame()["data"]["id"]
+        assert ben.frame()["eventType"] == "roomcreate.dispatch"
+
+        def send(content):
+            ana.event("message.send", {"room_id": room, "content": content})
+            return ana.frame()["data"]
+
+        send("first")
+        last = ben.frame()["data"]
+        ben.close()
+        missed = [send("second"), send("third")]
+        ben, other = app.client(11), app.client(11)
+        for since in (last["id"], missed[0]["created_at"]):
+            ben.event("session.replay", {"since": since})
+            frame = ben.frame()
+            assert frame == {
+                "type": "broadcast_group",
+                "eventType": "sessionreplay.dispatch",
+                "data": {"since": since if since != last["id"] else last["created_at"], "complete": True, "messages": missed},
+            }
+        # Nobody else has got anything: the next frame is the answer to a heartbeat.
+        for client in (ana, other):
+            client.event("session.heartbeat")
+            assert client.frame() == {"status": "success"}
+    with started(tmp_path / "default") as app:
+        ana = app.client(10)
+        ana.event("session.replay", {})
+        assert ana.frame() == {"error": "invalid event type"}

@@ -1,5 +1,6 @@
 //! The application on real databases, with a gateway that only notes what it is given.
 
+mod replay;
 mod sessions;
 
 use std::collections::{BTreeMap, HashMap};

@@ -135,6 +135,8 @@ pub trait ChatHandler: Send + Sync {
         modify_room => room::modify::handle;
         /// `session.heartbeat`.
         touch_session => session::heartbeat;
+        /// `session.replay`, where `replay_seconds` is set.
+        replay => session::replay::handle;
     }
 
     /// A connection was accepted: its session is to be written. Runs within a second after it, in a transaction with those of

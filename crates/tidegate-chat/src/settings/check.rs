@@ -158,6 +158,7 @@ impl Settings {
         checker.range("max_nesting", self.max_nesting, 4, 64);
         checker.range("max_history", self.max_history, 1, 10_000);
         checker.range("max_pending", self.max_pending, 0, 10_000);
+        checker.range("replay_seconds", self.replay_seconds, 0, 604_800);
         checker.range("max_devices", self.max_devices, 0, 100_000);
         checker.range("ping_seconds", self.ping_seconds, 1, 3600);
         checker.range("ping_timeout_seconds", self.ping_timeout_seconds, 1, 3600);
