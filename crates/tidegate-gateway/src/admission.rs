@@ -26,7 +26,7 @@ use tidegate_core::snapshot::{Stage, StagePolicy};
 
 pub use self::attempts::AttemptRecord;
 pub(crate) use self::attempts::{ATTEMPTS_KEPT, Attempts, Outcome};
-pub(crate) use self::jwt::JwtKeys;
+pub(crate) use self::jwt::{JwtKeys, facts as jwt_facts};
 use crate::connection::handle::Handle;
 use crate::edge::remark;
 use crate::gateway::Gateway;
