@@ -69,7 +69,8 @@ impl Admitted {
                 query: &self.request.query,
                 of_authorizer: usage_identifier_key.as_deref(),
             };
-            let key = gateway.api_keys.admit(&self.request.stage, &presented, now_millis())?;
+            let is_counted = !self.request.attempt.is_dry_run;
+            let key = gateway.api_keys.admit(&self.request.stage, &presented, now_millis(), is_counted)?;
             self.request.attempt.note("apiKeyId", key.id.as_str());
             authorized.api_key = Some(key);
         }
