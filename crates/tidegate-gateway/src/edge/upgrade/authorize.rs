@@ -138,7 +138,8 @@ impl Admitted {
             is_json: false,
             forwarded_for: self.request.client.forwarded_for.as_deref(),
             client_ref: self.handle.client_ref.as_ref(),
-            log: self.request.attempt.log.as_deref(),
+            // A check is no event.
+            log: self.request.attempt.log.as_deref().filter(|_| !self.request.attempt.is_dry_run),
         }
     }
 }
