@@ -75,7 +75,7 @@ pub struct Event {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Authorized {
-    /// Answer of the authorizer of a route of type `CUSTOM`.
+    /// Answer of the authorizer of a route of type `CUSTOM`, or what the token said on one of type `JWT`.
     pub authorizer: Option<AuthorizerAnswer>,
     /// Whose signature it was, on a route of type `AWS_IAM`.
     pub caller: Option<Caller>,
@@ -93,6 +93,19 @@ pub struct AuthorizerAnswer {
     pub context: Map,
     /// Milliseconds that it took; shown by CONNECT events.
     pub latency_ms: u64,
+    /// Of an authorizer of type `JWT`, in place of a context.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<Box<TokenClaims>>,
+}
+
+/// What a token says that an authorizer of type `JWT` took. The token itself is not kept.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TokenClaims {
+    /// Every claim, as text.
+    pub claims: Map,
+    /// Its scopes, where the route asks for some.
+    pub scopes: Option<Vec<String>>,
 }
 
 /// `$context.identity.*` of a signed handshake.
@@ -188,6 +201,14 @@ impl Event {
     }
 }
 
+impl Event {
+    /// An authorizer of type `JWT` has let the client in: there are `$context.authorizer.claims.*`.
+    pub(crate) fn has_token_claims(&self) -> bool {
+        let answer = self.authorized.as_ref().and_then(|authorized| authorized.authorizer.as_ref());
+        answer.is_some_and(|answer| answer.token.is_some())
+    }
+}
+
 /// `$context.identity.{name}` of a signed handshake or one with an API key.
 pub(crate) fn identity_variable(authorized: &Authorized, name: &str) -> Option<String> {
     match (name, &authorized.caller, &authorized.api_key) {
@@ -211,7 +232,10 @@ pub(crate) fn authorizer_variable(
     if let Some(answer) = authorized.and_then(|authorized| authorized.authorizer.as_ref()) {
         return match name {
             "principalId" => Some(answer.principal_id.clone()),
-            name => answer.context.get(name).cloned(),
+            name => match (&answer.token, name.strip_prefix("claims.")) {
+                (Some(token), Some(claim)) => token.claims.get(claim).cloned(),
+                _ => answer.context.get(name).cloned(),
+            },
         };
     }
     let SessionFacts { identity, channels } = session?;

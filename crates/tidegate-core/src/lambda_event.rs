@@ -402,6 +402,11 @@ impl Serialize for AuthorizerContext<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         match self {
+            // As events of format 1.0 have it, which is the format of WebSocket APIs.
+            Self::Answer { answer: AuthorizerAnswer { token: Some(token), .. }, .. } => {
+                map.serialize_entry("claims", &token.claims)?;
+                map.serialize_entry("scopes", &token.scopes)?;
+            }
             Self::Answer { answer, shows_latency } => {
                 map.serialize_entry("principalId", &answer.principal_id)?;
                 if *shows_latency {

@@ -31,6 +31,9 @@ impl<'a> Machine<'a> {
         Ok(match (section, name) {
             ("", "identity") => Value::Context("identity."),
             ("", "authorizer") => Value::Context("authorizer."),
+            ("authorizer.", "claims") if self.scope.event.has_token_claims() => {
+                Value::Context("authorizer.claims.")
+            }
             ("", "error") => Value::Context("error."),
             // They belong to REST APIs.
             ("", "requestOverride" | "responseOverride") => Value::Null,
