@@ -5,6 +5,7 @@ import subprocess
 
 import pytest
 
+from harness.cli import finding, tidegate
 from harness.django_site import Site
 from harness.gateway import ACCESS_KEY, REGION, SECRET_KEY, Gateway, binary, clean_environment
 from harness.wait import until
@@ -197,3 +198,25 @@ def test_reflect_tells_what_a_proxy_drops(stack, tmp_path):
     finally:
         reflect.terminate()
         reflect.wait(10)
+
+
+def test_a_server_that_drops_forwarded_headers(make_stack):
+    """S0-104, backend.server-drops-forwarded: waitress as it is started by default, and as the manual says."""
+    stack = make_stack(server="waitress")
+    record = stack.site.provision("waitress")
+    session = stack.site.login("alice")
+    ws = stack.site.open(record, session, stack.site.token(session))
+    assert ws.status == 400, ws.reply.text
+    report = tidegate(stack.gateway, "explain", ws.reply.get("Tidegate-Request-Id"), code=3)
+    assert ids(report)[0] == "backend.server-drops-forwarded", report
+    found = finding(report, "backend.server-drops-forwarded", "likely")
+    assert "waitress" in found["evidence"][0]["text"] and "waitress-serve" in found["fix"][0], found
+    report = stack.doctor("--api", record["api_id"], code=1)
+    assert ids(report)[0] == "backend.server-drops-forwarded", ids(report)
+    assert "waitress" in finding(report, "backend.server-drops-forwarded", "likely")["evidence"][0]["text"]
+    # What the fix says helps.
+    stack.site.server_options = ["--trusted-proxy=127.0.0.1", "--trusted-proxy-headers=x-forwarded-for x-forwarded-proto x-forwarded-port"]
+    stack.site.restart()
+    ws = stack.site.connect(record, "alice")
+    ws.close(1000)
+    stack.site.wait_row(ws, connected=False)

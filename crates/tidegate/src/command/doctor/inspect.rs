@@ -253,7 +253,7 @@ async fn connection(node: &mut Node, id: &str, report: &mut Report) -> anyhow::R
         }
         Err(error) => return Err(error.into()),
     };
-    let shown = output::record(&answer, output::now());
+    let shown = output::connection(&answer, output::now());
     report.notes.extend(shown.lines().map(str::to_owned));
     let measurements = answer.as_object().cloned().unwrap_or_default();
     report.probes.push(Probe { name: "connection".to_owned(), result: ProbeResult::Ok, measurements });
