@@ -54,18 +54,7 @@ impl<'a> Machine<'a> {
             ("json", [path]) => {
                 let path = self.heap.text_of(path)?;
                 let mut out = String::with_capacity(self.scope.body.len());
-                let is_written = self.find(&path, |_, found| {
-                    Ok(match found {
-                        None => {
-                            out.push_str("\"\"");
-                            true
-                        }
-                        Some(found) => found.write_json(&mut out, MAX_OUTPUT_BYTES),
-                    })
-                })?;
-                if !is_written {
-                    return Err(RenderError::TooLong);
-                }
+                self.write_json(&path, &mut out)?;
                 self.heap.text(out).map(Some)
             }
             ("path", [path]) => {
@@ -93,6 +82,20 @@ impl<'a> Machine<'a> {
             }
             _ => Ok(None),
         }
+    }
+
+    /// Appends what stands at a path of the body as JSON; `""` where nothing does.
+    pub(super) fn write_json(&mut self, path: &Arc<str>, out: &mut String) -> Result<(), RenderError> {
+        self.find(path, |_, found| {
+            let is_written = match found {
+                None => {
+                    out.push_str("\"\"");
+                    out.len() <= MAX_OUTPUT_BYTES
+                }
+                Some(found) => found.write_json(out, MAX_OUTPUT_BYTES),
+            };
+            if is_written { Ok(()) } else { Err(RenderError::TooLong) }
+        })
     }
 
     fn path(&mut self, path: &Arc<str>) -> Result<Arc<JsonPath>, RenderError> {

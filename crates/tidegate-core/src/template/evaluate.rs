@@ -91,6 +91,45 @@ impl Machine<'_> {
         result
     }
 
+    fn print_reference(&mut self, reference: &Reference) -> Result<(), RenderError> {
+        if self.print_at_once(reference)? {
+            return Ok(());
+        }
+        match self.resolve(reference)? {
+            Value::Null if reference.is_quiet => Ok(()),
+            Value::Null => self.print(&reference.source),
+            value => self.print_value(&value),
+        }
+    }
+
+    /// What most references are, `$context.name` and `$input.json('$.path')`, without a value in between; false for
+    /// others.
+    fn print_at_once(&mut self, reference: &Reference) -> Result<bool, RenderError> {
+        let [step] = reference.steps.as_slice() else { return Ok(false) };
+        if self.variables.contains_key(&reference.root) {
+            return Ok(false);
+        }
+        match (&*reference.root, step) {
+            ("context", Access::Property(name)) => {
+                let Some(text) = self.scope.event.variable(name) else { return Ok(false) };
+                self.heap.spend(1)?;
+                self.print(&text)?;
+            }
+            ("input", Access::Method(name, arguments)) if &**name == "json" => {
+                let [Expr::Literal(Literal::Text(path))] = arguments.as_slice() else { return Ok(false) };
+                self.heap.spend(2)?;
+                let mut out = std::mem::take(&mut self.out);
+                let before = out.len();
+                let result = self.write_json(path, &mut out);
+                self.heap.spend_bytes(out.len() - before)?;
+                self.out = out;
+                result?;
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
     fn nested<T>(
         &mut self,
         inner: impl FnOnce(&mut Self) -> Result<T, RenderError>,
@@ -120,14 +159,7 @@ impl Machine<'_> {
         self.heap.spend(1)?;
         match node {
             Node::Text(text) => self.print(text)?,
-            Node::Print(reference) => {
-                let value = self.resolve(reference)?;
-                match value {
-                    Value::Null if reference.is_quiet => {}
-                    Value::Null => self.print(&reference.source)?,
-                    value => self.print_value(&value)?,
-                }
-            }
+            Node::Print(reference) => self.print_reference(reference)?,
             Node::Escaped { n_slashes, reference } => {
                 let value = self.resolve(reference)?;
                 let is_defined = value != Value::Null;
