@@ -109,6 +109,40 @@ def test_allowed_hosts_need_the_exact_text(make_stack):
     assert f"`127.0.0.1:{stack.site.port}`" in finding["fix"][0] and finding["confidence"] == "proven"
 
 
+def test_the_table_of_the_package_against_what_is_open(stack, tmp_path):
+    """S0-95, connections.stale-record: rows that nobody marked as ended, and a connection that no row knows."""
+    record = stack.site.provision("table")
+    api = record["api_id"]
+    rows = "result = list(WebSocketSession.objects.filter(connected=True).values_list('connection_id', flat=True))"
+    ended, lost, open_one = (stack.site.connect(record, user) for user in ("alice", "bob", "carol"))
+    table = tmp_path / "table"
+
+    def compare(text, *more, code):
+        table.write_text(text)
+        report = stack.doctor("--api", api, "--no-post", "--backend-connections", table, *more, code=code)
+        [probe] = [probe for probe in report["probes"] if probe["name"] == "backend connections"]
+        return ids(report), probe["measurements"], report
+
+    found, seen, _ = compare("\n".join(stack.site.run(rows)), "--grace", "0", code=0)
+    assert (found, seen["rows"], seen["open"], seen["openAndNotListed"]) == ([], 3, 3, 0), seen
+    ended.close(1000)
+    stack.site.wait_row(ended, connected=False)
+    # As if the event had been lost, and as if somebody had marked the wrong row.
+    stack.site.run("WebSocketSession.objects.filter(pk=pk).update(connected=True)", pk=ended.row)
+    stack.site.run("WebSocketSession.objects.filter(pk=pk).update(connected=False)", pk=lost.row)
+    found, seen, report = compare(json.dumps(stack.site.run(rows)), "--grace", "0", code=1)
+    assert found == ["connections.stale-record", "push.session-marked-closed"], report
+    assert finding(report, "connections.stale-record")["evidence"][0]["facts"]["connections"] == [ended.id]
+    assert finding(report, "push.session-marked-closed", "likely")["evidence"][0]["facts"]["connections"] == [lost.id]
+    # A moment ago says nothing.
+    found, seen, _ = compare("\n".join(stack.site.run(rows)), code=0)
+    assert found == [] and seen["open"] == 1, seen
+    found, _, report = compare("connection_id,user\nAbCdEfGhIjKlMnO=,ann\n" + open_one.id, code=0)
+    assert found == ["connections.unknown-id"], report
+    open_one.close(1000)
+    lost.close(1000)
+
+
 def test_an_api_id_that_the_site_does_not_know(stack):
     """backend.api-id-unknown is possible, never proven, beside the two other causes of the same answer."""
     record = stack.site.provision("forgotten")

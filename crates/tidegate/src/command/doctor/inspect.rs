@@ -18,6 +18,7 @@ use crate::cli::node::{NodeArgs, ScopeArgs};
 use crate::command::node::Node;
 use crate::output;
 
+mod backend_table;
 mod configuration;
 mod domain;
 mod log_file;
@@ -182,6 +183,9 @@ async fn api(
     if known.package.is_some() {
         let environment = answer["environment"].as_array().into_iter().flatten().filter_map(Value::as_str);
         report.notes.extend(environment.map(|line| format!("environment of the backend: {line}")));
+    }
+    if let Some(file) = &args.backend_connections {
+        backend_table::check(node, &api_id, file, args.grace, report).await?;
     }
     if let Some(message) = &args.message {
         let tested = test_route(node, &api_id, None, message).await?;
