@@ -317,7 +317,7 @@ fn redacted(text: &str) -> String {
     }
 }
 
-fn mask(value: &mut Json) {
+fn mask(value: &mut Json<'_>) {
     match value {
         Json::Text(text) => *text = without_tokens(text).into(),
         Json::Array(items) => items.iter_mut().for_each(mask),

@@ -170,6 +170,8 @@ pub struct Gateway {
     pub(crate) bans: Bans,
     pub(crate) attempts: Attempts,
     pub(crate) jwt: JwtKeys,
+    /// Whose tokens authorizers of type `JWT` take.
+    pub(crate) issuers: authorizer::Issuers,
     pub(crate) answers: Answers,
     pub(crate) idempotency: Idempotency,
     pub(crate) disconnects: Disconnects,
@@ -225,6 +227,7 @@ impl Gateway {
             bans: Bans::new(Arc::clone(&records)),
             attempts: Attempts::new(Arc::clone(&records)),
             jwt: JwtKeys::new(config.read_file.clone()),
+            issuers: authorizer::Issuers::default(),
             answers: Answers::default(),
             idempotency: Idempotency::default(),
             disconnects: Disconnects::new(Arc::clone(&records)),
@@ -298,7 +301,7 @@ impl Gateway {
 
     /// Fetches key sets and removes what is old until the gateway stops.
     pub async fn run_session_layer(self: Arc<Self>) {
-        tokio::join!(self.jwt.run(&self), self.run_clean_up());
+        tokio::join!(self.jwt.run(&self), self.issuers.run(&self), self.run_clean_up());
     }
 
     /// Turns the timer wheel until the gateway stops.
@@ -614,6 +617,7 @@ impl DefinitionSink for Gateway {
             |api_id: &str| self.apps.settings(api_id).unwrap_or_else(|| self.config.settings.get(api_id));
         let snapshot = Arc::new(compile::compile(&live, &settings, &mut self.compiled.lock()));
         self.jwt.update(&snapshot);
+        self.issuers.update(&snapshot);
         let before = self.snapshot.swap(Arc::clone(&snapshot));
         let changed = changed_policies(&before, &snapshot);
         if let Some(this) = self.this.upgrade().filter(|_| !changed.is_empty()) {

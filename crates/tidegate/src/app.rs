@@ -48,6 +48,9 @@ const FIRST_LOOK: Duration = Duration::from_secs(10);
 /// How long the end of the process waits for the journal.
 const JOURNAL_END: Duration = Duration::from_secs(5);
 
+/// How long it waits for an application to put its things in order.
+const APP_END: Duration = Duration::from_secs(2);
+
 /// Access key ids that an entry about an unknown one names.
 const MAX_SHOWN_KEYS: usize = 10;
 
@@ -354,6 +357,16 @@ impl App {
             _ = terminate.recv() => return Ok(self.end_at_once().await),
             _ = interrupt.recv() => return Ok(self.end_at_once().await),
         };
+        for app in self.gateway.apps() {
+            if tokio::time::timeout(APP_END, app.stopped()).await.is_err() {
+                let diag = Diagnosis::STORE_UNAVAILABLE.as_str();
+                tracing::warn!(
+                    app = app.name(),
+                    diag,
+                    "an application did not put its things in order in time"
+                );
+            }
+        }
         self.end_functions().await;
         // A change that is being stored is stored.
         self.control.close().await;

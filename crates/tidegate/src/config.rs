@@ -582,6 +582,7 @@ fn check_table(table: &Table, problems: &mut Vec<Problem>) -> Option<Config> {
     let logs = check.logs();
     let apps = check.apps();
     let lambda = check.lambda(&region);
+    check.hook_functions(&apps, &lambda);
     let usage_plans = check.usage_plans();
     Some(Config {
         listen: listen?,

@@ -74,15 +74,6 @@ pub(crate) fn begin(gateway: &Arc<Gateway>, handle: &Arc<Handle>, queued: Queued
     place.route_key = Some(Arc::clone(&route.key));
     gateway.capture_payload(&place, Way::In, queued.text.as_bytes(), queued.is_base64, now);
     let message_id = gateway.request_id(now);
-    if let Some(models) = &route.models
-        && let Err(unfit) = models.check(&plain_text(&queued))
-    {
-        let failure = invalid(&unfit);
-        // The frame of a message that does not fit names the message.
-        let id = if failure.code == ErrorCode::InvalidBody { message_id } else { request_id };
-        refuse(gateway, handle, &stage, Some(&route), place, size, failure, id, now);
-        return None;
-    }
     let event = Event {
         connection: Arc::clone(&handle.facts),
         request_id,
@@ -93,6 +84,16 @@ pub(crate) fn begin(gateway: &Arc<Gateway>, handle: &Arc<Handle>, queued: Queued
         authorized: handle.authorized(),
     };
     let log = logs::begin(&stage);
+    if let Some(models) = &route.models
+        && let Err(unfit) = models.check(&plain_text(&queued))
+    {
+        let failure = invalid(&unfit);
+        logs::failed(gateway, &log, &event, &failure);
+        // The frame of a message that does not fit names the message.
+        let id = if failure.code == ErrorCode::InvalidBody { message_id } else { request_id };
+        refuse(gateway, handle, &stage, Some(&route), place, size, failure, id, now);
+        return None;
+    }
     if let IntegrationKind::App(name) = &route.integration.kind {
         let Some(app) = gateway.apps.find(name) else {
             let failure = integration::no_app(name);

@@ -46,12 +46,18 @@ pub struct AwsCredentials {
 
 impl AwsConfig {
     /// Whether there is anybody to ask: an endpoint of the operator's, or Amazon with credentials.
-    pub(crate) fn is_reachable(&self, service: &str, credentials_arn: Option<&str>) -> bool {
+    pub fn is_reachable(&self, service: &str, credentials_arn: Option<&str>) -> bool {
         self.endpoints.contains_key(service) || self.credentials(credentials_arn).is_some()
     }
 
     fn credentials(&self, arn: Option<&str>) -> Option<&AwsCredentials> {
         arn.and_then(|arn| self.profiles.get(arn)).or(self.credentials.as_ref())
+    }
+
+    /// Where a request goes, for people to read; nothing if nowhere.
+    pub(crate) fn address(&self, call: &AwsCall<'_>) -> Option<String> {
+        let endpoint = self.endpoint(call.service, call.region.unwrap_or(&self.region)).ok()?;
+        join(&endpoint.base, call.path_and_query).ok().map(|uri| uri.to_string())
     }
 
     /// Scheme, authority and the path below which the service is.
