@@ -58,7 +58,8 @@ fn probes_have_names_and_numbers() {
     assert_eq!(name_of("8"), Some("handshake"));
     assert_eq!(name_of("upgrade-path"), Some("upgrade-path"));
     assert_eq!(name_of("14"), Some("browser"));
-    for bad in ["0", "15", "", "handshakes"] {
+    assert_eq!(name_of("15"), Some("chat"));
+    for bad in ["0", "16", "", "handshakes"] {
         assert_eq!(name_of(bad), None, "{bad}");
     }
 }
