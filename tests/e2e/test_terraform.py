@@ -382,6 +382,31 @@ def test_changes(client):
         resource.delete()
 
 
+def test_entries_that_the_provider_leaves_out_stay(client):
+    """AG-26: maps are merged, as the service merges them. The provider sends `""` for entries of request_parameters and stage_variables that
+    are gone, and nothing for those of templates and models: they stay, and the next plan shows them, until `""` has removed them once."""
+    stack = Stack(client)
+    two = {"application/json": "#set($number=42)", "application/xml": "x"}
+    one = {"application/json": "#set($number=43)"}
+    stack.custom.update(RequestTemplates=two)
+    for given, shown in [(one, {**two, **one}), ({}, {**two, **one}), ({**one, "application/xml": ""}, one)]:
+        stack.custom.call("update", **stack.custom.address(), RequestTemplates=given, IntegrationType="HTTP")
+        assert stack.custom.read()["RequestTemplates"] == shown, given
+    stack.response.update(ResponseTemplates=two)
+    for given, shown in [(one, {**two, **one}), ({**one, "application/xml": ""}, one)]:
+        stack.response.call("update", **stack.response.address(), ResponseTemplates=given)
+        assert stack.response.read()["ResponseTemplates"] == shown, given
+    stack.default.call("update", **stack.default.address(), RequestModels={"other": "Message"})
+    assert stack.default.read()["RequestModels"] == {"action": "Message", "other": "Message"}
+    stack.default.call("update", **stack.default.address(), RequestModels={"other": ""})
+    assert stack.default.read()["RequestModels"] == {"action": "Message"}
+    # What it does send for entries that are gone leaves no difference.
+    stack.proxy.update(RequestParameters={"integration.request.header.a": "'b'"})
+    stack.stage.update(StageVariables={"host": "a.example.com"})
+    for resource in reversed(stack.made):
+        resource.delete()
+
+
 def test_what_somebody_else_removed(client):
     """AG-26: a refresh finds out that a resource is gone, and the next apply makes it again."""
     stack = Stack(client)

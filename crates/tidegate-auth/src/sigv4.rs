@@ -81,3 +81,16 @@ impl<F: Fn(&str) -> Option<CredentialKeys>> CredentialSource for F {
         self(access_key_id)
     }
 }
+
+/// A query string without the signature and the session token of its signer: whoever has them could sign as the client.
+/// Nothing if it has neither. Names count as they are when decoded.
+pub fn without_signature(query: &str) -> Option<String> {
+    let is_hidden = |pair: &&str| {
+        let name = claim::decoded(pair.split('=').next().unwrap_or_default());
+        matches!(&*name, "X-Amz-Signature" | "X-Amz-Security-Token")
+    };
+    if !query.split('&').any(|pair| is_hidden(&pair)) {
+        return None;
+    }
+    Some(query.split('&').filter(|pair| !is_hidden(pair)).collect::<Vec<_>>().join("&"))
+}

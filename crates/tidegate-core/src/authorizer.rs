@@ -5,8 +5,11 @@
 //!
 //! Source: *Output from an API Gateway Lambda authorizer* in the API Gateway developer guide.
 
+mod jwt;
+
 use serde_json::Value;
 
+pub use self::jwt::{ClaimsRefusal, JwtAuthorizer};
 use crate::context::AuthorizerAnswer;
 use crate::definition::{self, Map};
 use crate::iam_policy::{Access, Decision, PolicyDocument};
@@ -207,7 +210,7 @@ fn read(answer: &[u8], access: &Access<'_>, is_simple_allowed: bool) -> Result<V
     };
     let reason = match decision {
         Decision::Allow => {
-            let answer = AuthorizerAnswer { principal_id, context, latency_ms: 0 };
+            let answer = AuthorizerAnswer { principal_id, context, ..AuthorizerAnswer::default() };
             return Ok(Verdict::Allow { answer, usage_identifier_key });
         }
         Decision::ExplicitDeny { .. } => Denial::Explicit,

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::authorizer::Authorizer;
+use crate::authorizer::{Authorizer, JwtAuthorizer};
 use crate::channel::ChannelRules;
 use crate::definition::{self, ApiDefinition, Live, LiveApi, LiveStage};
 use crate::log::StageLogs;
@@ -269,6 +269,13 @@ fn compile_authorization(route: &definition::Route, definition: &ApiDefinition) 
             Ok(authorizer) => Authorization::Custom(Arc::new(Authorizer::compile(authorizer))),
             Err(reason) => Authorization::Broken(reason),
         },
+        "JWT" => {
+            let scopes = route.authorization_scopes.as_slice();
+            match authorizer().and_then(|authorizer| JwtAuthorizer::compile(authorizer, scopes)) {
+                Ok(authorizer) => Authorization::Jwt(Arc::new(authorizer)),
+                Err(reason) => Authorization::Broken(reason),
+            }
+        }
         other => Authorization::Broken(format!("authorization of type {other} is not supported")),
     }
 }

@@ -2,7 +2,6 @@
 //!
 //! Names are those of *WebSocket API mapping template reference* in the API Gateway developer guide.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -76,7 +75,7 @@ pub struct Event {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Authorized {
-    /// Answer of the authorizer of a route of type `CUSTOM`.
+    /// Answer of the authorizer of a route of type `CUSTOM`, or what the token said on one of type `JWT`.
     pub authorizer: Option<AuthorizerAnswer>,
     /// Whose signature it was, on a route of type `AWS_IAM`.
     pub caller: Option<Caller>,
@@ -94,6 +93,19 @@ pub struct AuthorizerAnswer {
     pub context: Map,
     /// Milliseconds that it took; shown by CONNECT events.
     pub latency_ms: u64,
+    /// Of an authorizer of type `JWT`, in place of a context.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<Box<TokenClaims>>,
+}
+
+/// What a token says that an authorizer of type `JWT` took. The token itself is not kept.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TokenClaims {
+    /// Every claim, as text.
+    pub claims: Map,
+    /// Its scopes, where the route asks for some.
+    pub scopes: Option<Vec<String>>,
 }
 
 /// `$context.identity.*` of a signed handshake.
@@ -162,7 +174,7 @@ impl Event {
             "routeKey" => self.route_key.to_string(),
             "messageDirection" => "IN".to_owned(),
             "requestId" | "extendedRequestId" => self.request_id.to_string(),
-            "requestTime" => clf_time(self.request_time),
+            "requestTime" => ClfTime(self.request_time).to_string(),
             "requestTimeEpoch" => self.request_time.to_string(),
             "identity.sourceIp" => connection.source_ip.to_string(),
             "identity.userAgent" => connection.user_agent.as_deref()?.to_owned(),
@@ -189,6 +201,14 @@ impl Event {
     }
 }
 
+impl Event {
+    /// An authorizer of type `JWT` has let the client in: there are `$context.authorizer.claims.*`.
+    pub(crate) fn has_token_claims(&self) -> bool {
+        let answer = self.authorized.as_ref().and_then(|authorized| authorized.authorizer.as_ref());
+        answer.is_some_and(|answer| answer.token.is_some())
+    }
+}
+
 /// `$context.identity.{name}` of a signed handshake or one with an API key.
 pub(crate) fn identity_variable(authorized: &Authorized, name: &str) -> Option<String> {
     match (name, &authorized.caller, &authorized.api_key) {
@@ -212,7 +232,10 @@ pub(crate) fn authorizer_variable(
     if let Some(answer) = authorized.and_then(|authorized| authorized.authorizer.as_ref()) {
         return match name {
             "principalId" => Some(answer.principal_id.clone()),
-            name => answer.context.get(name).cloned(),
+            name => match (&answer.token, name.strip_prefix("claims.")) {
+                (Some(token), Some(claim)) => token.claims.get(claim).cloned(),
+                _ => answer.context.get(name).cloned(),
+            },
         };
     }
     let SessionFacts { identity, channels } = session?;
@@ -226,24 +249,33 @@ pub(crate) fn authorizer_variable(
     }
 }
 
-/// `dd/MMM/yyyy:HH:mm:ss +0000`, as access logs of web servers show a time.
-pub fn clf_time(millis: u64) -> String {
-    zoned(millis).strftime("%d/%b/%Y:%H:%M:%S +0000").to_string()
+/// `dd/MMM/yyyy:HH:mm:ss +0000`, as access logs of web servers show a time; milliseconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClfTime(pub u64);
+
+impl std::fmt::Display for ClfTime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        const MONTHS: [&str; 12] =
+            ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+        let time = civil(self.0);
+        let month = MONTHS[usize::from(time.month().unsigned_abs()) - 1];
+        let (day, year, hour) = (time.day(), time.year(), time.hour());
+        write!(f, "{day:02}/{month}/{year:04}:{hour:02}:{:02}:{:02} +0000", time.minute(), time.second())
+    }
 }
 
 /// `2025-01-15T12:00:00.000Z`.
 pub fn iso_time(millis: u64) -> String {
-    let time = zoned(millis);
-    let mut text = time.strftime("%Y-%m-%dT%H:%M:%S").to_string();
-    let _ = write!(text, ".{:03}Z", millis % 1000);
-    text
+    let time = civil(millis);
+    let (date, hour, minute, second) = (time.date(), time.hour(), time.minute(), time.second());
+    format!("{date}T{hour:02}:{minute:02}:{second:02}.{:03}Z", millis % 1000)
 }
 
-fn zoned(millis: u64) -> jiff::Zoned {
+/// In UTC.
+fn civil(millis: u64) -> jiff::civil::DateTime {
     let millis = i64::try_from(millis).unwrap_or(i64::MAX);
-    jiff::Timestamp::from_millisecond(millis)
-        .unwrap_or(jiff::Timestamp::UNIX_EPOCH)
-        .to_zoned(jiff::tz::TimeZone::UTC)
+    let time = jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    jiff::tz::Offset::UTC.to_datetime(time)
 }
 
 /// The JSON form that error frames and refused handshakes share, byte for byte as the real service writes it:
@@ -264,7 +296,7 @@ mod tests {
 
     #[test]
     fn times_are_written_as_documented() {
-        assert_eq!(clf_time(1_736_942_400_001), "15/Jan/2025:12:00:00 +0000");
+        assert_eq!(ClfTime(1_736_942_400_001).to_string(), "15/Jan/2025:12:00:00 +0000");
         assert_eq!(iso_time(1_736_942_405_120), "2025-01-15T12:00:05.120Z");
     }
 

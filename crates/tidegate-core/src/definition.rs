@@ -57,11 +57,14 @@ pub struct Route {
     /// `integrations/{integrationId}`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
-    /// `NONE`, `AWS_IAM` or `CUSTOM`.
+    /// `NONE`, `AWS_IAM` or `CUSTOM`; with a setting of Tidegate also `JWT`.
     pub authorization_type: String,
-    /// Required with `CUSTOM`.
+    /// Required with `CUSTOM` and `JWT`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub authorizer_id: Option<String>,
+    /// With `JWT` only: a token must have one of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub authorization_scopes: Vec<String>,
     /// Meaningful on `$connect`.
     pub api_key_required: bool,
     /// 1 to 64 characters.

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
 
-use crate::authorizer::Authorizer;
+use crate::authorizer::{Authorizer, JwtAuthorizer};
 use crate::channel::ChannelRules;
 use crate::definition::Map;
 use crate::diagnosis::Diagnosis;
@@ -210,6 +210,8 @@ pub enum Authorization {
     Iam,
     /// Whom the authorizer lets in.
     Custom(Arc<Authorizer>),
+    /// Who brings a token of the authorizer's issuer.
+    Jwt(Arc<JwtAuthorizer>),
     /// Nobody: it is defined, but cannot work. The text is for operators.
     Broken(String),
 }

@@ -1,5 +1,5 @@
 //! The gateway's own checks of a handshake, in their order: policy, origin, attempts, channel names, identity, bans, the
-//! user's limits, permissions. Only then is a one-time token spent.
+//! user's limits, permissions. A one-time token is spent by [`spend`], once nothing but `$connect` can refuse any more.
 //!
 //! A stage without a policy asks nothing. Whoever is refused is told which check it was and no more; the reason is for
 //! operators.
@@ -26,7 +26,8 @@ use tidegate_core::snapshot::{Stage, StagePolicy};
 
 pub use self::attempts::AttemptRecord;
 pub(crate) use self::attempts::{ATTEMPTS_KEPT, Attempts, Outcome};
-pub(crate) use self::jwt::JwtKeys;
+pub(crate) use self::jwt::{JwtKeys, facts as jwt_facts};
+use crate::clock::now_millis;
 use crate::connection::handle::Handle;
 use crate::edge::remark;
 use crate::gateway::Gateway;
@@ -52,8 +53,6 @@ pub(crate) struct Handshake<'a> {
     pub(crate) now: u64,
     /// Somebody keeps facts.
     pub(crate) keeps_facts: bool,
-    /// Nothing is to be used up.
-    pub(crate) is_dry_run: bool,
 }
 
 /// Something that was decided on the way and went well.
@@ -66,7 +65,7 @@ pub(crate) struct Decision {
 }
 
 /// What the checks have established.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Established {
     pub(crate) identity: Arc<Identity>,
     /// To be joined once the connection is open.
@@ -75,6 +74,8 @@ pub(crate) struct Established {
     pub(crate) subprotocol: Option<&'static str>,
     /// For operators; none where nobody keeps facts.
     pub(crate) decisions: Vec<Decision>,
+    /// A one-time token that was good when it was looked up, and is not spent yet.
+    presented: Option<Presented>,
 }
 
 impl Established {
@@ -198,7 +199,7 @@ pub(crate) async fn establish(
     handshake: &Handshake<'_>,
     handle: &Arc<Handle>,
 ) -> Result<Established, Refused> {
-    let Handshake { policy, address, now, .. } = *handshake;
+    let Handshake { policy, address, .. } = *handshake;
     let rules = &policy.policy.admission;
     let limited = |what: &str, limit: usize| {
         let mut refused = too_many(ErrorCode::ConnectionsExceeded, what, limit);
@@ -248,13 +249,26 @@ pub(crate) async fn establish(
         })?;
     }
     decisions.extend(cookie_not_available(handshake, &identity));
-    if let Some(presented) = presented
-        && !handshake.is_dry_run
-    {
-        let id = handle.facts.connection_id;
-        gateway.tokens.spend(&presented, address, id, now).await.map_err(Refused::of_token)?;
-    }
-    Ok(Established { identity, channels, subprotocol, decisions })
+    Ok(Established { identity, channels, subprotocol, decisions, presented })
+}
+
+/// Spends the one-time token of a handshake, if it has one. Of any number of handshakes that were established with the
+/// same token one passes.
+///
+/// It comes after whatever the route demands, so that a client whom an authorizer refuses, or could not be asked about,
+/// may try again with its token.
+///
+/// # Cancel safety
+/// The token counts as spent from the first poll on.
+pub(crate) async fn spend(
+    gateway: &Gateway,
+    established: &mut Established,
+    address: IpAddr,
+    handle: &Handle,
+) -> Result<(), Refused> {
+    let Some(presented) = established.presented.take() else { return Ok(()) };
+    let id = handle.facts.connection_id;
+    gateway.tokens.spend(&presented, address, id, now_millis()).await.map_err(Refused::of_token)
 }
 
 /// Adds the listed name that looks most like a channel that is not listed.

@@ -142,12 +142,13 @@ impl ApiKeys {
         }
     }
 
-    /// Whether the key of a handshake admits it; counts it then.
+    /// Whether the key of a handshake admits it; counts it then, if it is to be counted.
     pub(crate) fn admit(
         &self,
         stage: &Stage,
         presented: &Presented<'_>,
         now: u64,
+        is_counted: bool,
     ) -> Result<PresentedKey, Refusal> {
         let value = presented.find(stage).map_err(|looked_for| {
             let detail = format!("no key in {looked_for}");
@@ -180,13 +181,19 @@ impl ApiKeys {
         let Some((plan_idx, plan)) = plan else {
             return Err(with_id(rejected("the key is in no usage plan of the stage")));
         };
-        self.count((plan_idx, key_idx), plan, now)
+        self.count((plan_idx, key_idx), plan, now, is_counted)
             .map_err(|failure| with_id(failure.with("usagePlan", plan.name.as_str())))?;
         Ok(PresentedKey { value, id: key.id.clone() })
     }
 
     /// The rate first: what it refuses does not count for the quota.
-    fn count(&self, place: (usize, usize), plan: &UsagePlan, now: u64) -> Result<(), Failure> {
+    fn count(
+        &self,
+        place: (usize, usize),
+        plan: &UsagePlan,
+        now: u64,
+        is_counted: bool,
+    ) -> Result<(), Failure> {
         let mut used = self.used.lock();
         let used = used.entry(place).or_default();
         if let Some(quota) = &plan.quota {
@@ -197,7 +204,12 @@ impl ApiKeys {
         }
         if let Some(throttle) = plan.throttle {
             let bucket = used.bucket.get_or_insert_with(|| Bucket::full(throttle, now));
-            if !bucket.take(throttle, now) {
+            let mut copy = *bucket;
+            let is_allowed = copy.take(throttle, now);
+            if is_counted {
+                *bucket = copy;
+            }
+            if !is_allowed {
                 let detail = "the rate of the usage plan is reached";
                 let failure = Failure::new(ErrorCode::UsageThrottled, Diagnosis::APIKEY_OVER_LIMIT, detail);
                 return Err(failure.with("limit", throttle.rate).with("burst", throttle.burst));
@@ -209,8 +221,10 @@ impl ApiKeys {
                 let failure = Failure::new(ErrorCode::QuotaExceeded, Diagnosis::APIKEY_OVER_LIMIT, detail);
                 return Err(failure.with("limit", quota.limit).with("count", used.counted.n));
             }
-            used.counted.n += 1;
-            used.is_written = false;
+            if is_counted {
+                used.counted.n += 1;
+                used.is_written = false;
+            }
         }
         Ok(())
     }

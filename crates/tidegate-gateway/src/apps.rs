@@ -311,7 +311,6 @@ impl Host for GatewayHost {
             address: std::net::IpAddr::from([0, 0, 0, 0]),
             now: now_millis(),
             keeps_facts: gateway.keeps_facts(),
-            is_dry_run: true,
         };
         admission::identify_bearer(&gateway, &handshake).map_err(|refused| {
             let status = match refused.diagnosis {

@@ -4,6 +4,8 @@
 //! [`tidegate_core::authorizer`]; the order of the checks is `edge/upgrade/authorize.rs`.
 
 mod ask;
+mod issuers;
+mod token;
 
 use std::time::{Duration, Instant};
 
@@ -20,6 +22,8 @@ use tidegate_core::mapping::Inputs;
 use tidegate_core::snapshot::Stage;
 
 use self::ask::Said;
+pub(crate) use self::issuers::Issuers;
+pub(crate) use self::token::check as check_token;
 use crate::clock::now_millis;
 use crate::gateway::Gateway;
 use crate::integration::{Call, Failure};

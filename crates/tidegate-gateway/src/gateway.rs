@@ -32,6 +32,7 @@ use crate::api_keys::{ApiKeys, UsagePlans};
 use crate::apps::Apps;
 use crate::authorizer;
 use crate::bans::Bans;
+use crate::capture::Captures;
 use crate::channels::Answers;
 use crate::clock::now_millis;
 use crate::connection::close_reason;
@@ -108,6 +109,8 @@ pub struct GatewayConfig {
     pub signature_clock: SignatureClock,
     /// Applications in the process.
     pub mounts: Vec<Mount>,
+    /// Names of query parameters whose values facts may hold, beside `channel` and `v`.
+    pub shown_query_values: Arc<[Box<str>]>,
     /// Longest time over which the closes of a drain are spread, so that clients do not all come back at once.
     pub drain_spread: Duration,
 }
@@ -167,6 +170,8 @@ pub struct Gateway {
     pub(crate) bans: Bans,
     pub(crate) attempts: Attempts,
     pub(crate) jwt: JwtKeys,
+    /// Whose tokens authorizers of type `JWT` take.
+    pub(crate) issuers: authorizer::Issuers,
     pub(crate) answers: Answers,
     pub(crate) idempotency: Idempotency,
     pub(crate) disconnects: Disconnects,
@@ -175,6 +180,7 @@ pub struct Gateway {
     pub(crate) remarks: Remarks,
     pub(crate) probes: Probes,
     pub(crate) apps: Apps,
+    pub(crate) captures: Captures,
     /// For work that definitions start; itself, while it lives.
     this: Weak<Self>,
     pub(crate) tasks: TaskTracker,
@@ -217,11 +223,13 @@ impl Gateway {
         let gateway = Arc::new_cyclic(|this| Self {
             unmatched,
             apps: Apps::new(mounts),
+            captures: Captures::default(),
             groups: Groups::new(),
             tokens: Tokens::new(config.token_keys.clone(), Arc::clone(&records)),
             bans: Bans::new(Arc::clone(&records)),
             attempts: Attempts::new(Arc::clone(&records)),
             jwt: JwtKeys::new(config.read_file.clone()),
+            issuers: authorizer::Issuers::default(),
             answers: Answers::default(),
             idempotency: Idempotency::default(),
             disconnects: Disconnects::new(Arc::clone(&records)),
@@ -266,6 +274,11 @@ impl Gateway {
         self.this.upgrade()
     }
 
+    /// How many times faster fixed times pass, for tests; 1 otherwise.
+    pub fn time_scale(&self) -> u64 {
+        u64::from(self.config.settings.all.data_plane.time_scale.max(1))
+    }
+
     /// Pending and open connections.
     pub fn n_connections(&self) -> usize {
         self.registry.len()
@@ -291,7 +304,7 @@ impl Gateway {
 
     /// Fetches key sets and removes what is old until the gateway stops.
     pub async fn run_session_layer(self: Arc<Self>) {
-        tokio::join!(self.jwt.run(&self), self.run_clean_up());
+        tokio::join!(self.jwt.run(&self), self.issuers.run(&self), self.run_clean_up());
     }
 
     /// Turns the timer wheel until the gateway stops.
@@ -305,6 +318,7 @@ impl Gateway {
             self.backends.sweep(std::time::Instant::now());
             self.attempts.flush();
             let now = now_millis();
+            self.captures.sweep(now);
             self.api_keys.flush(now, false);
             for (id, kind) in self.wheel.turn(now) {
                 if let Some(handle) = self.registry.find(id) {
@@ -618,6 +632,7 @@ impl DefinitionSink for Gateway {
             |api_id: &str| self.apps.settings(api_id).unwrap_or_else(|| self.config.settings.get(api_id));
         let snapshot = Arc::new(compile::compile(&live, &settings, &mut self.compiled.lock()));
         self.jwt.update(&snapshot);
+        self.issuers.update(&snapshot);
         let before = self.snapshot.swap(Arc::clone(&snapshot));
         let changed = changed_policies(&before, &snapshot);
         if let Some(this) = self.this.upgrade().filter(|_| !changed.is_empty()) {

@@ -18,7 +18,7 @@ use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::ErrorCode;
 use tidegate_core::function::Invoked;
 use tidegate_core::id::RequestId;
-use tidegate_core::log::StageLogs;
+use tidegate_core::log::{StageLogs, masked};
 use tidegate_core::notice::Place;
 use tidegate_core::settings::Settings;
 use tidegate_core::snapshot::{FunctionName, Stage};
@@ -48,6 +48,8 @@ pub(crate) struct EventLog {
     /// The first lines have been written.
     is_begun: AtomicBool,
     called: Mutex<Option<Called>>,
+    /// The call of the authorizer's function or address.
+    authorizer: Mutex<Option<Called>>,
     authorized: Mutex<Option<Arc<Authorized>>>,
     session: Mutex<Option<SessionFacts>>,
 }
@@ -97,6 +99,7 @@ impl EventLog {
             asked,
             is_begun: AtomicBool::new(false),
             called: Mutex::new(None),
+            authorizer: Mutex::new(None),
             authorized: Mutex::new(None),
             session: Mutex::new(None),
         })
@@ -262,6 +265,75 @@ pub(crate) fn invoked(gateway: &Gateway, call: &Call<'_>, invoked: &Invoked, dur
     writer.invoked(invoked);
 }
 
+/// A service is about to be called: method and headers as they are before they are signed.
+pub(crate) fn sending_service(
+    gateway: &Gateway,
+    call: &Call<'_>,
+    uri: &str,
+    headers: &http::HeaderMap,
+    body: &[u8],
+) {
+    let Some(log) = call.log else { return };
+    let mut head = Vec::new();
+    for (name, value) in headers {
+        head.extend_from_slice(b"\r\n");
+        head.extend_from_slice(name.as_str().as_bytes());
+        head.extend_from_slice(b": ");
+        head.extend_from_slice(value.as_bytes());
+    }
+    sending(gateway, log, call.event, uri, &head, &String::from_utf8_lossy(body));
+}
+
+/// The function of an authorizer has answered. `is_fault`: it failed, and not to say something.
+pub(crate) fn authorizer_invoked(
+    gateway: &Gateway,
+    call: &Call<'_>,
+    invoked: &Invoked,
+    duration: Duration,
+    is_fault: bool,
+) {
+    let Some(log) = call.log else { return };
+    *log.authorizer.lock() = Some(Called {
+        service_status: Some(invoked.status),
+        latency_ms: Some(duration.as_millis() as u64),
+        request_id: invoked.request_id.clone(),
+        ..Called::default()
+    });
+    let writer = Writer::of_event(gateway, log, call.event);
+    let shown = masked_answer(&invoked.payload);
+    writer.received(invoked.status, &http::HeaderMap::new(), shown.as_bytes(), duration);
+    match is_fault {
+        true => writer.invoked(invoked),
+        false => writer.invoked(&Invoked { function_error: None, ..invoked.clone() }),
+    }
+}
+
+/// The address of an authorizer has answered.
+pub(crate) fn authorizer_answered(
+    gateway: &Gateway,
+    call: &Call<'_>,
+    (status, body): (u16, &[u8]),
+    duration: Duration,
+) {
+    let Some(log) = call.log else { return };
+    let latency_ms = Some(duration.as_millis() as u64);
+    *log.authorizer.lock() = Some(Called { service_status: Some(status), latency_ms, ..Called::default() });
+    let shown = masked_answer(body);
+    let writer = Writer::of_event(gateway, log, call.event);
+    writer.received(status, &http::HeaderMap::new(), shown.as_bytes(), duration);
+}
+
+/// An authorizer's answer without the API key in it.
+fn masked_answer(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
+    let Ok(mut answer) = serde_json::from_slice::<serde_json::Value>(body) else { return text.into_owned() };
+    let Some(key) = answer.get_mut("usageIdentifierKey") else { return text.into_owned() };
+    if let Some(known) = key.as_str() {
+        *key = masked(known).into();
+    }
+    answer.to_string()
+}
+
 /// A message was handled, whatever its integration answered.
 pub(crate) fn answered(gateway: &Gateway, log: &Log, event: &Event, answer: &Answer) {
     let Some(log) = log else { return };
@@ -281,10 +353,17 @@ pub(crate) fn failed(gateway: &Gateway, log: &Log, event: &Event, failure: &Fail
     writer.begin(event);
     writer.failed(failure.code, &failure.detail);
     writer.gateway_response(failure.code, status, || {
-        error_body(message, event.connection.connection_id, "requestId", event.request_id)
+        // The frame of a message that does not fit its model names the message.
+        let (name, id) = match (&event.kind, failure.code) {
+            (EventKind::Message { message_id }, ErrorCode::InvalidBody) => ("messageId", *message_id),
+            _ => ("requestId", event.request_id),
+        };
+        error_body(message, event.connection.connection_id, name, id)
     });
     writer.message_sent(event, status);
-    let told = Failed::of(failure.code).map(|failed| Failed { message, ..failed });
+    // What a message lacks to fit its model; of the message itself only lengths and kinds are in it.
+    let validation = (failure.code == ErrorCode::InvalidBody).then_some(&*failure.detail);
+    let told = Failed::of(failure.code).map(|failed| Failed { message, validation, ..failed });
     end_of_event(gateway, log, event, status, told);
 }
 
@@ -369,7 +448,6 @@ fn end_of_event(gateway: &Gateway, log: &EventLog, event: &Event, status: u16, f
         EventKind::Message { message_id } => (Some(*message_id), None),
         EventKind::Disconnect { status_code, reason } => (None, Some((*status_code, reason.as_str()))),
     };
-    let validation = failed.and_then(|failed| failed.validation);
     let record = Record {
         domain_name: Some(&connection.domain_name),
         connection_id: Some(connection.connection_id),
@@ -385,7 +463,7 @@ fn end_of_event(gateway: &Gateway, log: &EventLog, event: &Event, status: u16, f
         user_agent: connection.user_agent.as_deref(),
         authorized: event.authorized.as_deref(),
         session: event.session.as_ref(),
-        failed: failed.map(|failed| Failed { validation, ..failed }),
+        failed,
         integration: called.as_ref(),
         ..log.record()
     };
@@ -416,7 +494,12 @@ pub(crate) fn opened(gateway: &Gateway, handle: &Handle, attempt: &Attempt) {
         let (status, latency_ms) = (Some(200), Some(answer.latency_ms));
         AuthorizerCall {
             phase: Phase { status, latency_ms, error: None },
-            called: Called { status, service_status: status, latency_ms, ..Called::default() },
+            called: of_authorizer(log).unwrap_or(Called {
+                status,
+                service_status: status,
+                latency_ms,
+                ..Called::default()
+            }),
         }
     });
     let record = Record {
@@ -434,6 +517,11 @@ pub(crate) fn opened(gateway: &Gateway, handle: &Handle, attempt: &Attempt) {
         ..log.record()
     };
     log.write(gateway, &record);
+}
+
+/// The call of an authorizer that has answered.
+fn of_authorizer(log: &EventLog) -> Option<Called> {
+    log.authorizer.lock().clone()
 }
 
 /// Which phase of an authorization a diagnosis belongs to.
@@ -500,10 +588,17 @@ pub(crate) fn handshake_refused(
         }
     }
     let phase = Phase { status: Some(status), latency_ms: None, error: Some(detail_or(detail, row.message)) };
-    let (mut authorizer, mut authorize, mut authenticate) = (None, None, None);
+    // An authorizer that has answered and did not refuse has let the client in, whatever came then.
+    let mut authorizer = of_authorizer(&log).map(|called| {
+        let phase = Phase { status: Some(200), latency_ms: called.latency_ms, error: None };
+        AuthorizerCall { phase, called }
+    });
+    let (mut authorize, mut authenticate) = (None, None);
     match phase_of(code, diagnosis) {
         Some(PhaseName::Authorizer) => {
-            authorizer = Some(AuthorizerCall { phase, called: Called::default() });
+            let called = of_authorizer(&log).unwrap_or_default();
+            let phase = Phase { latency_ms: called.latency_ms, ..phase };
+            authorizer = Some(AuthorizerCall { phase, called });
         }
         Some(PhaseName::Authorize) => authorize = Some(phase),
         Some(PhaseName::Authenticate) => authenticate = Some(phase),

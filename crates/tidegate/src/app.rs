@@ -95,6 +95,13 @@ impl App {
         // Every client is a file; a limit that cannot be raised stays what it is.
         let _ = rlimit::increase_nofile_limit(u64::MAX);
 
+        // A second start in one process finds the table of the first.
+        if let Some(signatures) = &config.signatures
+            && !signatures.clone().install()
+        {
+            tracing::debug!("a table of signatures was there before");
+        }
+
         let backend_tls = certs::client_config(config.backend_ca.as_deref())?;
         let acceptor = match &config.tls {
             None => None,
@@ -168,6 +175,7 @@ impl App {
             signature_clock: SignatureClock::default(),
             mounts: apps.mounts,
             drain_spread: config.drain_spread,
+            shown_query_values: config.journal.query_values.iter().map(|name| name.as_str().into()).collect(),
         };
         let Kept { journal, store: journal_store } = keep(journal, &config);
         let observer = Arc::new(Observer::new(Arc::clone(&metrics), journal.clone()));

@@ -10,6 +10,7 @@ use aws_lc_rs::hmac::{Key, sign};
 use http::header::HOST;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
+use super::claim::decoded;
 use super::date::AmzDate;
 use super::{ALGORITHM, RequestParts};
 
@@ -137,7 +138,7 @@ fn write_query(query: &str, out: &mut Vec<u8>) {
         .split('&')
         .filter(|parameter| !parameter.is_empty())
         .map(|parameter| parameter.split_once('=').unwrap_or((parameter, "")))
-        .filter(|&(name, _)| name != "X-Amz-Signature")
+        .filter(|&(name, _)| decoded(name) != "X-Amz-Signature")
         .collect();
     parameters.sort_unstable();
     for (idx, (name, value)) in parameters.into_iter().enumerate() {

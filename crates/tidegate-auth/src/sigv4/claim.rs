@@ -135,7 +135,7 @@ impl<'a> SigningParameters<'a> {
         let mut this = Self::default();
         for parameter in query.split('&') {
             let Some((name, value)) = parameter.split_once('=') else { continue };
-            let slot = match name {
+            let slot = match &*decoded(name) {
                 "X-Amz-Algorithm" => &mut this.algorithm,
                 "X-Amz-Credential" => &mut this.credential,
                 "X-Amz-Date" => &mut this.date,
@@ -196,6 +196,11 @@ fn incomplete_query(parameters: [(&str, bool); 6]) -> SignatureError {
     }
     message.push_str("Re-examine the query-string parameters.");
     SignatureError::IncompleteSignature { message: Secret::new(message) }
+}
+
+/// A parameter's name as it is meant: encoded characters in it do not make it another one.
+pub(super) fn decoded(name: &str) -> Cow<'_, str> {
+    percent_decode_str(name).decode_utf8_lossy()
 }
 
 fn parse_scope(credential: &str) -> Option<Scope> {

@@ -308,10 +308,12 @@ pub struct RouteForm {
     pub integration: Option<String>,
     /// The answer of the backend goes back to the client: sets the response selection and the response `$default`.
     pub two_way: bool,
-    /// `NONE` unless given, `AWS_IAM` or `CUSTOM`.
+    /// `NONE` unless given, `AWS_IAM` or `CUSTOM`; with a setting also `JWT`.
     pub authorization: Option<String>,
-    /// Name of an authorizer; goes with `CUSTOM`.
+    /// Name of an authorizer; goes with `CUSTOM` and `JWT`.
     pub authorizer: Option<String>,
+    /// With `JWT`: a token must have one of them.
+    pub authorization_scopes: Vec<String>,
     /// Meaningful on `$connect`.
     pub api_key_required: bool,
     /// Free text of 1 to 64 characters.
@@ -340,6 +342,8 @@ struct RouteTable {
     authorization: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     authorizer: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    authorization_scopes: Vec<String>,
     #[serde(skip_serializing_if = "is_false")]
     api_key_required: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -368,6 +372,7 @@ impl Serialize for RouteForm {
             two_way: route.two_way,
             authorization: route.authorization,
             authorizer: route.authorizer,
+            authorization_scopes: route.authorization_scopes,
             api_key_required: route.api_key_required,
             operation_name: route.operation_name,
             model_selection_expression: route.model_selection_expression,
@@ -403,6 +408,7 @@ impl<'de> Deserialize<'de> for RouteForm {
                     two_way: table.two_way,
                     authorization: table.authorization,
                     authorizer: table.authorizer,
+                    authorization_scopes: table.authorization_scopes,
                     api_key_required: table.api_key_required,
                     operation_name: table.operation_name,
                     model_selection_expression: table.model_selection_expression,

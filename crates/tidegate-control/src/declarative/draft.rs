@@ -476,6 +476,7 @@ impl Draft<'_> {
             "target": target,
             "authorizationType": form.authorization,
             "authorizerId": authorizer,
+            "authorizationScopes": form.authorization_scopes,
             "apiKeyRequired": form.api_key_required,
             "operationName": form.operation_name,
             "modelSelectionExpression": form.model_selection_expression,

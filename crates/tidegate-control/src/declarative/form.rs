@@ -184,6 +184,7 @@ pub(super) fn route(route: &Route, api: &ApiState, integrations: &Names, authori
         two_way,
         authorization: unless(&route.authorization_type, "NONE"),
         authorizer: route.authorizer_id.as_deref().map(|id| authorizers.name(id).unwrap_or(id).to_owned()),
+        authorization_scopes: route.authorization_scopes.clone(),
         api_key_required: route.api_key_required,
         operation_name: route.operation_name.clone(),
         model_selection_expression: route.model_selection_expression.clone(),

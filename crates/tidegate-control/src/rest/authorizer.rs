@@ -126,9 +126,13 @@ fn edit(authorizer: &mut Authorizer, body: &Members, context: &Context<'_>) -> R
     replace(&mut authorizer.authorizer_credentials_arn, body.text("authorizerCredentialsArn", limits::ARN)?);
     if let Some(sources) = body.text_list("identitySource")? {
         for source in sources.iter().flat_map(|list| list.split(',')) {
-            check_source(source.trim())?;
+            check_source(source.trim(), is_jwt)?;
         }
         authorizer.identity_source = sources;
+    }
+    // Without one nobody knows where the token is.
+    if is_jwt && authorizer.identity_source.iter().all(|list| list.split(',').all(|s| s.trim().is_empty())) {
+        return Err(missing("identitySource"));
     }
     replace(
         &mut authorizer.identity_validation_expression,
@@ -179,10 +183,16 @@ fn edit_jwt(authorizer: &mut Authorizer, body: &Members) -> Result<(), ApiError>
     Ok(())
 }
 
-/// An empty source asks for nothing: the authorizer is always called.
-fn check_source(source: &str) -> Result<(), ApiError> {
-    let name = ["route.request.querystring.", "route.request.header.", "stageVariables.", "context."]
+/// An empty source asks for nothing: the authorizer is always called. With `JWT`, sources may be written as those of
+/// HTTP APIs are, for which the service has this type.
+fn check_source(source: &str, is_jwt: bool) -> Result<(), ApiError> {
+    let of_requests: &[&str] = match is_jwt {
+        true => &["$request.querystring.", "$request.header."],
+        false => &["stageVariables.", "context."],
+    };
+    let name = ["route.request.querystring.", "route.request.header."]
         .iter()
+        .chain(of_requests)
         .find_map(|prefix| source.strip_prefix(prefix));
     let is_name = |name: &str| {
         !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))

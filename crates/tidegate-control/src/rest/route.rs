@@ -73,9 +73,6 @@ pub(super) async fn update(plane: &ControlPlane, api_id: &str, route_id: &str, b
 
 /// What creating and updating have in common.
 fn edit(route: &mut Route, body: &Members, api: &ApiState, context: &Context<'_>) -> Result<(), ApiError> {
-    if body.is_set("authorizationScopes") {
-        return Err(ApiError::bad_request("AuthorizationScopes cannot be set for WEBSOCKET protocol Apis."));
-    }
     if let Some(key) = body.filled_text("routeKey", limits::ROUTE_KEY)? {
         check_key(&key, route, api)?;
         route.route_key = key;
@@ -152,6 +149,15 @@ fn edit_authorization(
         route.authorization_type = if kind.is_empty() { "NONE".to_owned() } else { kind };
     }
     replace(&mut route.authorizer_id, body.text("authorizerId", limits::NAME)?);
+    let is_jwt = route.authorization_type == "JWT" && context.settings.allow_jwt_authorizer;
+    if !is_jwt && body.is_set("authorizationScopes") {
+        return Err(ApiError::bad_request("AuthorizationScopes cannot be set for WEBSOCKET protocol Apis."));
+    }
+    match body.text_list("authorizationScopes")? {
+        _ if !is_jwt => route.authorization_scopes.clear(),
+        Some(scopes) => route.authorization_scopes = scopes,
+        None => {}
+    }
     match route.authorization_type.as_str() {
         "JWT" if !context.settings.allow_jwt_authorizer => {
             return Err(ApiError::bad_request(

@@ -160,6 +160,8 @@ async fn json_web_tokens_only_on_request() {
         ("authorizerResultTtlInSeconds", json!(300)),
         ("authorizerType", json!("TOKEN")),
         ("authorizerType", json!("REQUEST")),
+        ("identitySource", json!([""])),
+        ("identitySource", json!(["stageVariables.token"])),
     ] {
         let mut body = jwt();
         body[member] = value;
@@ -177,11 +179,29 @@ async fn json_web_tokens_only_on_request() {
     h.call("POST", &routes, json!({"routeKey": "$connect", "authorizationType": "JWT"}))
         .await
         .is_bad_request();
-    let made = h.post(&routes, route("$connect", "JWT")).await;
+    let mut connect = route("$connect", "JWT");
+    connect["authorizationScopes"] = json!(["read"]);
+    let made = h.post(&routes, connect).await;
     assert_eq!(
         (made["authorizationType"].as_str(), made["authorizerId"].as_str()),
         (Some("JWT"), Some(id.as_str()))
     );
+    assert_eq!(made["authorizationScopes"], json!(["read"]));
+    let of_route = format!("{routes}/{}", made["routeId"].as_str().unwrap());
+    let changed = h.patch(&of_route, json!({"authorizationScopes": ["a", "b"]})).await;
+    assert_eq!(changed["authorizationScopes"], json!(["a", "b"]));
+    assert_eq!(
+        h.patch(&of_route, json!({"operationName": "o"})).await["authorizationScopes"],
+        json!(["a", "b"])
+    );
+    // They belong to the type.
+    h.call("POST", &routes, json!({"routeKey": "b", "authorizationScopes": ["a"]})).await.is_bad_request();
+    assert_eq!(h.patch(&of_route, json!({"authorizationScopes": []})).await.get("authorizationScopes"), None);
+    // As HTTP APIs write it.
+    let changed = h
+        .patch(&format!("{authorizers}/{id}"), json!({"identitySource": ["$request.header.Authorization"]}))
+        .await;
+    assert_eq!(changed["identitySource"], json!(["$request.header.Authorization"]));
     let answer = h.call("DELETE", &format!("{authorizers}/{id}"), Value::Null).await;
     assert_eq!(answer.status, 409);
 }

@@ -102,6 +102,7 @@ fn every_variable_has_its_value() {
             principal_id: "user-42".to_owned(),
             context: [("plan".to_owned(), "gold".to_owned()), ("my-key".to_owned(), "v".to_owned())].into(),
             latency_ms: 3,
+            token: None,
         }),
         caller: Some(Caller {
             account_id: "123456789012".to_owned(),

@@ -75,6 +75,7 @@ fn authorized() -> Option<Arc<Authorized>> {
             principal_id: "user-42".to_owned(),
             context: context.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
             latency_ms: 21,
+            token: None,
         }),
         caller: Some(Caller {
             account_id: "000000000000".to_owned(),

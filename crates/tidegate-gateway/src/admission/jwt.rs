@@ -301,7 +301,7 @@ pub(super) fn check(gateway: &Gateway, handshake: &Handshake<'_>) -> Result<Proo
 }
 
 /// What proves a refusal, by the names of the journal. Times are milliseconds since 1970, `leeway` is milliseconds.
-fn facts(refusal: &JwtRefusal, now: u64) -> Facts {
+pub(crate) fn facts(refusal: &JwtRefusal, now: u64) -> Facts {
     let mut facts = Facts::none();
     let mut leeway_used = None;
     match &refusal.reason {

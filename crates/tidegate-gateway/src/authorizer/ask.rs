@@ -1,9 +1,9 @@
 //! One question to an authorizer, and what came back before anybody has looked into it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{HeaderName, HeaderValue};
+use http::header::{HeaderMap, HeaderName, HeaderValue};
 use tidegate_core::authorizer::{Authorizer, AuthorizerTarget, UNAUTHORIZED};
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::ErrorCode;
@@ -13,6 +13,7 @@ use crate::functions::{self, FunctionCall};
 use crate::gateway::Gateway;
 use crate::integration::http::check_host;
 use crate::integration::{Call, Failure};
+use crate::logs;
 
 /// What an authorizer said.
 pub(super) enum Said {
@@ -61,7 +62,11 @@ async fn of_function(
         credentials_arn: credentials_arn.as_deref(),
         trace_id: Some(trace_id),
     };
+    logs::sending_function(gateway, call, &function, &asked.payload);
+    let began = Instant::now();
     let invoked = functions::invoke(gateway, asked).await.map_err(not_asked)?;
+    let is_fault = invoked.function_error.is_some() && !is_unauthorized(&invoked.payload);
+    logs::authorizer_invoked(gateway, call, &invoked, began.elapsed(), is_fault);
     match functions::failed(&function, &invoked) {
         None => Ok(Said::Answer(invoked.payload)),
         Some(_) if is_unauthorized(&invoked.payload) => Ok(Said::Unauthorized),
@@ -88,9 +93,14 @@ async fn of_address(
             headers.push((HeaderName::from_static(name), value));
         }
     }
-    let sent =
-        gateway.backends.request("POST", &uri.to_string(), "application/json", &headers, event, limit).await;
-    match sent.map_err(not_asked)? {
+    let address = uri.to_string();
+    let logged: HeaderMap = headers.iter().cloned().collect();
+    logs::sending_service(gateway, call, &address, &logged, event);
+    let began = Instant::now();
+    let sent = gateway.backends.request("POST", &address, "application/json", &headers, event, limit).await;
+    let answered = sent.map_err(not_asked)?;
+    logs::authorizer_answered(gateway, call, (answered.0, &answered.1), began.elapsed());
+    match answered {
         (200, answer) => Ok(Said::Answer(answer)),
         (401, _) => Ok(Said::Unauthorized),
         (403, _) => Ok(Said::Forbidden),

@@ -80,6 +80,9 @@ pub(crate) fn report(
     if attempt.tells_diagnosis {
         add_diagnosis(reply, code, diagnosis);
     }
+    if attempt.is_dry_run {
+        add_id(reply, diagnosis);
+    }
     let status = reply.status().as_u16();
     logs::handshake_refused(gateway, &attempt, code, diagnosis, &detail, (Some(reply), status));
     note(gateway, attempt, code, diagnosis, &detail, status);
@@ -143,6 +146,18 @@ pub(super) fn add_diagnosis(reply: &mut Reply, code: ErrorCode, diagnosis: Diagn
     members.insert("tidegate".to_owned(), told);
     *reply.body_mut() = Full::new(Bytes::from(Value::Object(members).to_string()));
     reply.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+}
+
+/// Adds the id of the diagnosis to the answer of a check: whoever asks what would become of a handshake may learn what
+/// `connect-status` tells of one that was. An application's own words stay as they are.
+fn add_id(reply: &mut Reply, diagnosis: Diagnosis) {
+    reply.headers_mut().insert("tidegate-diagnosis", HeaderValue::from_static(diagnosis.as_str()));
+    let Some(body) = body_of(reply) else { return };
+    let Ok(mut members) = serde_json::from_slice::<Map<String, Value>>(&body) else { return };
+    if members.contains_key("message") {
+        members.insert("id".to_owned(), diagnosis.as_str().into());
+        *reply.body_mut() = Full::new(Bytes::from(Value::Object(members).to_string()));
+    }
 }
 
 /// The bytes of a body that is there as a whole.

@@ -169,8 +169,8 @@ pub(crate) async fn serve(
     }
 }
 
-/// Says what a handshake like this would come to, without one: the same checks with the same limits, but no token is
-/// spent, no backend is asked to connect, and nothing opens.
+/// Says what a handshake like this would come to, without one: the same checks with the same limits, the authorizer's
+/// included, but no token and no quota is used up, no backend is asked to connect, and nothing opens.
 pub(crate) async fn check(
     gateway: &Arc<Gateway>,
     address: Address,
@@ -267,7 +267,14 @@ impl Admitted {
 impl Identified {
     /// Nothing refuses: the answer to a check. Whatever was joined for it is left.
     async fn pass(self, gateway: &Gateway) -> Result<Reply, Box<Outcome>> {
-        let Self { admitted, established } = self;
+        let Self { mut admitted, established } = self;
+        admitted.request.hide_bearer();
+        let connect = admitted.request.deployment.routes.get("$connect").cloned();
+        if let Some(route) = &connect
+            && let Err(refusal) = admitted.authorize(gateway, route, &established).await
+        {
+            return Err(Box::new(admitted.reject(gateway, Rejection::Gateway(refusal))));
+        }
         if let Some(app) = gateway.apps.of_stage(&admitted.request.stage) {
             let connect = app::Connect {
                 connection: &admitted.handle.facts,
@@ -294,23 +301,34 @@ impl Identified {
     /// Asks `$connect` and prepares the answer.
     async fn accept(self, gateway: Arc<Gateway>) -> Outcome {
         let Self { mut admitted, established } = self;
-        if admitted.request.has_bearer {
-            let mut headers = std::mem::take(&mut admitted.request.headers);
-            admitted.request.strip_token(&mut headers);
-            admitted.request.headers = headers;
-        }
+        admitted.request.hide_bearer();
         admitted.accept(gateway, established).await
     }
 }
 
+impl UpgradeRequest {
+    /// Takes a token out of the offered subprotocols: nobody behind the gateway needs it.
+    fn hide_bearer(&mut self) {
+        if self.has_bearer {
+            let mut headers = std::mem::take(&mut self.headers);
+            self.strip_token(&mut headers);
+            self.headers = headers;
+        }
+    }
+}
+
 impl Admitted {
-    async fn accept(mut self, gateway: Arc<Gateway>, established: Established) -> Outcome {
+    async fn accept(mut self, gateway: Arc<Gateway>, mut established: Established) -> Outcome {
         let connect = self.request.deployment.routes.get("$connect").cloned();
         let mut of_app = None;
         if let Some(route) = &connect
             && let Err(refusal) = self.authorize(&gateway, route, &established).await
         {
             return self.reject(&gateway, Rejection::Gateway(refusal));
+        }
+        let address = self.request.client.ip;
+        if let Err(refused) = admission::spend(&gateway, &mut established, address, &self.handle).await {
+            return self.reject(&gateway, Rejection::Native(refused));
         }
         signed_handshake::strip_headers(&mut self.request.headers);
         if let Err(diagnosis) = gateway.note_for_disconnect(&self.handle).await {

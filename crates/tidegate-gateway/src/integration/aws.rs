@@ -54,6 +54,12 @@ impl AwsConfig {
         arn.and_then(|arn| self.profiles.get(arn)).or(self.credentials.as_ref())
     }
 
+    /// Where a request goes, for people to read; nothing if nowhere.
+    pub(crate) fn address(&self, call: &AwsCall<'_>) -> Option<String> {
+        let endpoint = self.endpoint(call.service, call.region.unwrap_or(&self.region)).ok()?;
+        join(&endpoint.base, call.path_and_query).ok().map(|uri| uri.to_string())
+    }
+
     /// Scheme, authority and the path below which the service is.
     fn endpoint(&self, service: &str, region: &str) -> Result<Endpoint, Failure> {
         if let Some(uri) = self.endpoints.get(service) {

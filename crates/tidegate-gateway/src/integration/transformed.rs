@@ -17,6 +17,7 @@ use super::http::Trace;
 use super::{Answer, Call, Failure, Judged, http};
 use crate::functions::{self, FunctionCall};
 use crate::gateway::Gateway;
+use crate::logs;
 
 /// What the backend said.
 struct Reply {
@@ -131,7 +132,10 @@ async fn ask_function(
         credentials_arn: credentials_arn.as_deref(),
         trace_id: Some(&trace_id),
     };
+    logs::sending_function(gateway, call, &function, &called.payload);
+    let began = Instant::now();
     let invoked = functions::invoke(gateway, called).await?;
+    logs::invoked(gateway, call, &invoked, began.elapsed());
     let Some(failure) = functions::failed(&function, &invoked) else {
         return Ok(Reply { answer: Answer::new(invoked.status, invoked.payload), selector: None });
     };
@@ -177,7 +181,12 @@ async fn ask_service(
         body: Bytes::copy_from_slice(&payload),
         credentials_arn: credentials_arn.as_deref(),
     };
+    if let Some(uri) = gateway.config.aws.address(&asked) {
+        logs::sending_service(gateway, call, &uri, &asked.headers, &asked.body);
+    }
+    let began = Instant::now();
     let answer = aws::call(gateway, asked).await?;
+    logs::received(gateway, call, &answer, began.elapsed());
     Ok(Reply { selector: Some(answer.status.to_string()), answer })
 }
 

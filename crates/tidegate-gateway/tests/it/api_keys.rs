@@ -12,7 +12,7 @@ use tidegate_gateway::{UsageKey, UsagePlan, UsagePlans};
 use tidegate_store::SqliteRecords;
 
 use crate::backend::{After, Answer, Backend};
-use crate::client::PATH;
+use crate::client::{PATH, request};
 use crate::harness::{API_ID, Deployed, Plane, STAGE, Setup};
 use crate::told::{Told, upgrade};
 
@@ -223,4 +223,42 @@ async fn checks_have_the_order_of_the_service() {
     }));
     assert_eq!(refused(&plane, "", "").await.id, "iam.connect-unsigned");
     plane.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_check_looks_at_key_and_parameters_and_counts_nothing() {
+    let quota = Quota { limit: 1, period: Period::Month, offset: 0 };
+    let throttle = Throttle { rate: 0.001, burst: 1.0 };
+    for plans in [plans(None, Some(quota)), plans(Some(throttle), None)] {
+        let plane = Plane::start_from(Setup { usage_plans: plans, ..Setup::default() }).await;
+        plane.deploy(&Deployed::changed(|definition| {
+            definition.routes[0].api_key_required = true;
+            let required = tidegate_core::definition::ParameterConstraints { required: true };
+            let room = ("route.request.querystring.room".to_owned(), required);
+            definition.routes[0].request_parameters = Some([room].into());
+        }));
+        let ask = async |query: &str, lines: &str| {
+            let lines = format!("Tidegate-Check: 1\r\n{lines}");
+            request(plane.address, "GET", &format!("{PATH}{query}"), &lines, "").await
+        };
+        let key = line(VALUE);
+        for (query, lines, status, id) in [
+            ("?room=a", "", 403, "apikey.missing"),
+            ("?room=a", "X-Api-Key: key-of-the-partner-9999\r\n", 403, "apikey.unknown"),
+            ("", &key, 400, "handshake.malformed"),
+        ] {
+            let reply = ask(query, lines).await;
+            assert_eq!((reply.status, &reply.json()["id"]), (status, &json!(id)));
+        }
+        for _ in 0..3 {
+            let reply = ask("?room=a", &key).await;
+            assert_eq!((reply.status, reply.json()), (200, json!({ "ok": true })));
+        }
+        assert_eq!(plane.backend.requests.all().len(), 0);
+        // The one that the plan permits is still there, and then it is not.
+        assert_eq!(plane.knock("?room=a", &key).await, 101);
+        let reply = ask("?room=a", &key).await;
+        assert_eq!((reply.status, &reply.json()["id"]), (429, &json!("apikey.over-limit")));
+        plane.end().await;
+    }
 }

@@ -12,10 +12,11 @@ use tidegate_core::journal::Kind;
 use tidegate_core::notice::Notice;
 use tidegate_core::port::BoxFuture;
 
-use crate::backend::{After, Answer, Backend, Request};
-use crate::client::{Client, PATH};
+use crate::backend::{After, Answer, Backend, Gate, Request};
+use crate::client::{Client, PATH, Reply, request};
 use crate::harness::{Deployed, Plane, Setup};
 use crate::record::Record;
+use crate::session_layer::unlimited;
 use crate::told::{Told, upgrade};
 
 const ARN: &str = "arn:aws:execute-api:us-east-1:123456789012:tide000001/prod/$connect";
@@ -31,6 +32,8 @@ struct Function {
     asked: Record<Value>,
     /// It never answers.
     hangs: std::sync::atomic::AtomicBool,
+    /// It answers once this is open.
+    gate: Mutex<Option<Gate>>,
 }
 
 impl std::fmt::Debug for Function {
@@ -45,6 +48,7 @@ impl Function {
             body: Mutex::new(Arc::new(Box::new(body))),
             asked: Record::default(),
             hangs: std::sync::atomic::AtomicBool::new(false),
+            gate: Mutex::default(),
         };
         Arc::new(function)
     }
@@ -69,6 +73,10 @@ impl FunctionRunner for Function {
             self.asked.push(event.clone());
             if self.hangs.load(std::sync::atomic::Ordering::Relaxed) {
                 std::future::pending::<()>().await;
+            }
+            let gate = self.gate.lock().clone();
+            if let Some(gate) = gate {
+                gate.pass().await;
             }
             let body = Arc::clone(&self.body.lock());
             let (payload, function_error) = match body(&event) {
@@ -365,4 +373,127 @@ async fn a_client_that_leaves_does_not_stop_the_authorizer() {
     plane.nobody_is_left().await;
     assert_eq!(plane.backend.requests.all().len(), 0);
     tokio::time::timeout(Duration::from_secs(10), plane.end()).await.unwrap();
+}
+
+/// The authorizer and one-time tokens.
+fn with_tokens() -> Deployed {
+    let policy = unlimited(json!({ "admission": { "checks": ["token"] } }));
+    Deployed { policy: Some(crate::harness::policy(policy)), ..deployed(URI, &[]) }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_is_spent_only_when_the_authorizer_has_allowed() {
+    let function = Function::new(|_| Ok(policy("Deny", "*")));
+    let plane = start(&function, &[], |_| {}).await;
+    plane.deploy(&with_tokens());
+    let token = plane.token_of("ada").await;
+    let query = format!("?ws_token={token}");
+    // Refused, failed, and no answer at all: the token is as good as before.
+    assert_eq!(refused(&plane, &query).await.id, "authorizer.denied");
+    function.raises("boom");
+    assert_eq!(refused(&plane, &query).await.id, "authorizer.failed");
+    function.answers(json!("x"));
+    assert_eq!(refused(&plane, &query).await.id, "authorizer.bad-answer");
+    function.answers(policy("Allow", ARN));
+    let first = plane.connect_as(&query, "").await;
+    assert_eq!(refused(&plane, &query).await.id, "token.reused");
+    drop(first);
+
+    // Handshakes that are all let in by the authorizer with one token: exactly one goes on to the backend.
+    let n_before = function.asked.all().len();
+    let gate = Gate::new();
+    *function.gate.lock() = Some(gate.clone());
+    let token = plane.token_of("bob").await;
+    let ask = async || {
+        let mut client = Client::dial(plane.address, None).await;
+        client.write(upgrade(&format!("{PATH}?ws_token={token}"), "localhost", "").as_bytes()).await;
+        let reply = client.reply().await;
+        (reply, client)
+    };
+    let asking: Vec<_> = (0..5).map(|_| Box::pin(ask())).collect();
+    let all = futures_util::future::join_all(asking);
+    let opens = async {
+        function.asked.until("five questions", n_before + 5, |_| true).await;
+        gate.open();
+    };
+    let (answers, ()) = tokio::join!(all, opens);
+    let statuses: Vec<u16> = answers.iter().map(|(reply, _)| reply.status).collect();
+    assert_eq!(statuses.iter().filter(|status| **status == 101).count(), 1, "{statuses:?}");
+    for (reply, _) in answers.iter().filter(|(reply, _)| reply.status != 101) {
+        assert_eq!(
+            plane.told_of(Reply { head: reply.head.clone(), body: reply.body.clone(), ..*reply }).id,
+            "token.reused"
+        );
+    }
+    drop(answers);
+    assert_eq!(plane.backend.requests.count(|request| request.is_event("CONNECT")), 2);
+    plane.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_check_asks_the_authorizer_and_opens_nothing() {
+    let function = Function::new(|_| Ok(policy("Allow", ARN)));
+    let plane = start(&function, &["route.request.querystring.key"], |_| {}).await;
+    plane.deploy(&Deployed {
+        policy: with_tokens().policy,
+        ..deployed(URI, &["route.request.querystring.key"])
+    });
+    let check = async |query: &str| {
+        request(plane.address, "GET", &format!("{PATH}{query}"), "Tidegate-Check: 1\r\n", "").await
+    };
+    let token = plane.token_of("ada").await;
+    let query = format!("?ws_token={token}&key=1");
+    let reply = check(&query).await;
+    assert_eq!((reply.status, reply.json()), (200, json!({ "ok": true })));
+    assert_eq!(function.asked.all().len(), 1);
+    let reply = check(&format!("?ws_token={token}")).await;
+    assert_eq!((reply.status, &reply.json()["id"]), (401, &json!("authorizer.identity-missing")));
+    function.answers(policy("Deny", "*"));
+    let reply = check(&query).await;
+    assert_eq!((reply.status, &reply.json()["id"]), (403, &json!("authorizer.denied")));
+    assert_eq!(reply.value("tidegate-diagnosis"), "authorizer.denied");
+    function.raises("boom");
+    let reply = check(&query).await;
+    assert_eq!((reply.status, &reply.json()["id"]), (500, &json!("authorizer.failed")));
+    assert_eq!(plane.remarks("authorizer.denied").len(), 1);
+    // Nothing was spent, nobody was connected, and no handshake was refused.
+    function.answers(policy("Allow", ARN));
+    assert_eq!((plane.backend.requests.all().len(), plane.gateway.n_connections()), (0, 0));
+    assert_eq!(plane.notices.record.count(|notice| matches!(notice, Notice::HandshakeRefused { .. })), 0);
+    assert_eq!(plane.knock(&query, "").await, 101);
+    plane.end().await;
+}
+
+/// Handshakes at once. Small enough for any machine; the bound that is tested, `AT_A_TIME`, is not reached.
+const AT_ONCE: usize = 300;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_authorizer_that_never_answers_holds_nobody_for_long() {
+    let function = Function::new(|_| Ok(policy("Allow", ARN)));
+    function.hangs.store(true, std::sync::atomic::Ordering::Relaxed);
+    let plane = start(&function, &[], |settings| settings.authorizer.timeout_ms = 3000).await;
+    let started = std::time::Instant::now();
+    let text = upgrade(PATH, "localhost", "");
+    let mut clients = Vec::new();
+    for _ in 0..AT_ONCE {
+        let mut client = Client::dial(plane.address, None).await;
+        client.write(text.as_bytes()).await;
+        clients.push(client);
+    }
+    function.asked.until("all questions", AT_ONCE, |_| true).await;
+    assert_eq!(plane.gateway.n_connections(), AT_ONCE);
+    let answers = clients.iter_mut().map(|client| client.reply());
+    for reply in futures_util::future::join_all(answers).await {
+        assert_eq!(reply.status, 500);
+        let told = plane.told_of(reply);
+        assert_eq!((told.id, &told.facts["errorClass"]), ("authorizer.failed", &json!("timeout")));
+    }
+    let waited = started.elapsed();
+    assert!(waited >= Duration::from_secs(3) && waited < Duration::from_secs(20), "{waited:?}");
+    drop(clients);
+    // Nothing of them is left, and whoever comes next is asked about.
+    plane.nobody_is_left().await;
+    function.hangs.store(false, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(plane.knock("", "").await, 101);
+    plane.end().await;
 }

@@ -61,7 +61,7 @@ impl Gate {
         self.0.send_replace(true);
     }
 
-    async fn pass(&self) {
+    pub(crate) async fn pass(&self) {
         let _ = self.0.subscribe().wait_for(|is_open| *is_open).await;
     }
 }

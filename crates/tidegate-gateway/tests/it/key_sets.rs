@@ -15,17 +15,17 @@ use crate::record::{DEADLINE, eventually};
 use crate::session_layer::jwt_policy;
 
 /// An issuer's key.
-struct Key {
+pub(crate) struct Key {
     pair: EcdsaKeyPair,
     kid: &'static str,
 }
 
 impl Key {
-    fn new(kid: &'static str) -> Self {
+    pub(crate) fn new(kid: &'static str) -> Self {
         Self { pair: EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap(), kid }
     }
 
-    fn public(&self) -> Value {
+    pub(crate) fn public(&self) -> Value {
         // RFC 5480: 0x04, then both coordinates.
         let point = self.pair.public_key().as_ref();
         let [x, y] = [&point[1..33], &point[33..65]].map(|part| URL_SAFE_NO_PAD.encode(part));
@@ -34,11 +34,16 @@ impl Key {
 
     /// `?token=...` for a user.
     fn query(&self, user: &str) -> String {
-        let encode = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
-        let header = encode(json!({ "alg": "ES256", "kid": self.kid }));
-        let signed = format!("{header}.{}", encode(json!({ "sub": user })));
+        format!("?token={}", self.token(&json!({ "sub": user })))
+    }
+
+    /// A token with these claims.
+    pub(crate) fn token(&self, claims: &Value) -> String {
+        let encode = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let header = encode(&json!({ "alg": "ES256", "kid": self.kid }));
+        let signed = format!("{header}.{}", encode(claims));
         let signature = self.pair.sign(&SystemRandom::new(), signed.as_bytes()).unwrap();
-        format!("?token={signed}.{}", URL_SAFE_NO_PAD.encode(signature))
+        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
     }
 }
 

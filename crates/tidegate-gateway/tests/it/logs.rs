@@ -34,8 +34,8 @@ struct Lines {
 }
 
 impl LogSink for Lines {
-    fn access(&self, target: &str, line: String) {
-        self.access.push((target.to_owned(), line));
+    fn access(&self, target: &Arc<str>, line: String) {
+        self.access.push((target.to_string(), line));
     }
 
     fn execution(&self, line: &ExecutionLine<'_>) {
@@ -118,21 +118,27 @@ struct Function;
 
 impl FunctionRunner for Function {
     fn has(&self, name: &str) -> bool {
-        name == "chat"
+        matches!(name, "chat" | "auth")
     }
 
     fn invoke(&self, invocation: Invocation) -> BoxFuture<'_, Result<Invoked, InvokeError>> {
         let fails = String::from_utf8_lossy(&invocation.payload).contains("please fail");
-        let payload = match fails {
-            true => r#"{"errorMessage":"secret of the message","errorType":"ValueError"}"#,
-            false => r#"{"statusCode":200,"body":"of the function"}"#,
+        let is_authorizer = invocation.name == "auth";
+        let payload = match (is_authorizer, fails) {
+            (true, true) => r#"{"errorMessage":"Unauthorized"}"#,
+            (true, false) => {
+                r#"{"principalId":"ada","policyDocument":{"Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]},"usageIdentifierKey":"0123456789abcdef"}"#
+            }
+            (false, true) => r#"{"errorMessage":"secret of the message","errorType":"ValueError"}"#,
+            (false, false) => r#"{"statusCode":200,"body":"of the function"}"#,
         };
+        let request_id = if is_authorizer { "authorizer-1" } else { "runtime-1" };
         Box::pin(async move {
             Ok(Invoked {
                 status: 200,
                 payload: payload.into(),
                 function_error: fails.then(|| "Unhandled".to_owned()),
-                request_id: Some("runtime-1".to_owned()),
+                request_id: Some(request_id.to_owned()),
             })
         })
     }
@@ -556,4 +562,180 @@ async fn functions_have_lines_of_their_own() {
     let event = lines.of(&connect[6]).into_iter().find(|line| line.contains("request body after")).unwrap();
     assert!(event.contains("abcdef") && !event.contains("0123456789"), "{event}");
     client.close(1000, "").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn authorizers_have_lines_and_an_id() {
+    // AG-28
+    let lines = Arc::new(Lines::default());
+    let logs = Arc::clone(&lines) as Arc<dyn LogSink>;
+    let plane =
+        Plane::start_from(Setup { logs, functions: Some(Arc::new(Function)), ..Setup::default() }).await;
+    let format = "$context.eventType $context.routeKey $context.status $context.error.responseType $context.error.messageString $context.connectionId $context.requestId $context.authorizer.requestId $context.authorizer.integrationStatus $context.authorizer.status $context.integration.requestId";
+    let deploy = |uri: &str, has_trace| {
+        let uri = uri.to_owned();
+        let mut deployed = Deployed::changed(move |definition| {
+            definition.authorizers.push(tidegate_core::definition::Authorizer {
+                authorizer_id: "auth001".to_owned(),
+                authorizer_type: "REQUEST".to_owned(),
+                authorizer_uri: Some(uri.clone()),
+                ..Default::default()
+            });
+            definition.routes[0].authorization_type = "CUSTOM".to_owned();
+            definition.routes[0].authorizer_id = Some("auth001".to_owned());
+        });
+        deployed.stage = stage("INFO", has_trace, Some(format));
+        plane.deploy(&deployed);
+    };
+    let function = "arn:aws:lambda:us-east-1:123456789012:function:auth";
+    deploy(function, false);
+    let mut client = plane.connect().await;
+    let connect = lines.event("CONNECT", 0).await;
+    assert_eq!(connect[7..], ["authorizer-1", "200", "200", "-"]);
+    let written = lines.of(&connect[6]);
+    let position = |wanted: &str| {
+        let found = written.iter().position(|line| line.starts_with(wanted));
+        found.unwrap_or_else(|| panic!("{wanted} in {written:?}"))
+    };
+    // After the begin, and before the integration is asked.
+    let begun = position("Client [UserAgent");
+    let asked = position(&format!("Sending request to {function}"));
+    let answered = position("AWS Integration Endpoint RequestId : authorizer-1");
+    let integration = position(&format!("Sending request to http://{}", plane.backend.address));
+    assert!(begun < asked && asked < answered && answered < integration, "{written:?}");
+    assert!(!written.join(" ").contains("principalId"), "{written:?}");
+    client.close(1000, "").await;
+
+    // Refused on purpose is no fault of the function.
+    let mut refused = Client::dial(plane.address, None).await;
+    refused.write(&refused.handshake("?say=please%20fail&what=please+fail", "X-Say: please fail\r\n")).await;
+    assert_eq!(refused.status().await, 401);
+    let connect = lines.event("CONNECT", 1).await;
+    assert_eq!(connect[7..], ["authorizer-1", "200", "401", "-"]);
+    assert!(!lines.of(&connect[6]).iter().any(|line| line.contains("Lambda execution failed")));
+
+    // With a trace, and without the key that an authorizer names.
+    deploy(function, true);
+    let _client = plane.connect_as("", "Cookie: session=0123456789abcdef\r\n").await;
+    let connect = lines.event("CONNECT", 2).await;
+    let written = lines.of(&connect[6]).join("\n");
+    assert!(written.contains(r#""principalId":"ada""#) && written.contains(r#""methodArn":"#), "{written}");
+    assert!(!written.contains("0123456789"), "{written}");
+
+    // A check is no event.
+    let n_lines = (lines.access.all().len(), lines.execution.all().len());
+    let check = request(plane.address, "GET", PATH, "Tidegate-Check: 1\r\n", "").await;
+    assert_eq!(check.status, 200);
+    assert_eq!((lines.access.all().len(), lines.execution.all().len()), n_lines);
+
+    // An address has no id, but a status.
+    plane.backend.plan(|request| match request.target.as_str() {
+        "/auth" => Answer::Status(403),
+        _ => Answer::Status(200),
+    });
+    deploy(&format!("http://{}/auth", plane.backend.address), false);
+    assert_eq!(plane.knock("", "").await, 403);
+    let connect = lines.event("CONNECT", 3).await;
+    assert_eq!(connect[7..], ["-", "403", "403", "-"]);
+    let written = lines.of(&connect[6]);
+    let sent = format!("Endpoint request URI: http://{}/auth", plane.backend.address);
+    assert!(written.contains(&sent), "{written:?}");
+    assert!(written.iter().any(|line| line.starts_with("Received response. Status: 403")), "{written:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn functions_behind_templates_have_lines_too() {
+    // AG-28
+    let lines = Arc::new(Lines::default());
+    let logs = Arc::clone(&lines) as Arc<dyn LogSink>;
+    let services = crate::backend::Backend::start().await;
+    let mut aws = tidegate_gateway::AwsConfig::default();
+    aws.endpoints.insert("sqs".to_owned(), format!("http://{}", services.address).parse().unwrap());
+    let functions: Option<Arc<dyn FunctionRunner>> = Some(Arc::new(Function));
+    let plane = Plane::start_from(Setup { logs, functions, aws, ..Setup::default() }).await;
+    let deploy = |uri: &'static str| {
+        let mut deployed = Deployed::changed(move |definition| {
+            let templates = [("$default".to_owned(), r#"{"said":$input.json('$')}"#.to_owned())];
+            let integration = tidegate_core::definition::Integration {
+                integration_id: "custom1".to_owned(),
+                integration_type: "AWS".to_owned(),
+                integration_uri: Some(uri.to_owned()),
+                integration_method: Some("POST".to_owned()),
+                request_templates: Some(templates.into()),
+                ..Default::default()
+            };
+            let response = IntegrationResponse {
+                integration_response_key: "$default".to_owned(),
+                ..IntegrationResponse::default()
+            };
+            definition.integration_responses.insert("custom1".to_owned(), vec![response]);
+            definition.integrations.push(integration);
+            let route = definition.routes.iter_mut().find(|route| route.route_key == "$default").unwrap();
+            route.target = Some("integrations/custom1".to_owned());
+        });
+        deployed.stage = stage("INFO", true, Some(FORMAT));
+        plane.deploy(&deployed);
+    };
+    deploy(
+        "arn:aws:apigateway:us-east-1:lambda:path/2015-03-31/functions/arn:aws:lambda:us-east-1:123456789012:function:chat/invocations",
+    );
+    let mut client = plane.connect().await;
+    client.send(r#"{"a":1}"#).await;
+    let message = lines.event("MESSAGE", 0).await;
+    let written = lines.of(&message[6]);
+    for there in [
+        "Sending request to arn:aws:lambda:us-east-1:123456789012:function:chat",
+        r#"Endpoint request body after transformations: {"said":{"a":1}}"#,
+        "AWS Integration Endpoint RequestId : runtime-1",
+        r#"Endpoint response body before transformations: {"statusCode":200,"body":"of the function"}"#,
+    ] {
+        assert!(written.iter().any(|line| line == there), "{there} in {written:?}");
+    }
+    deploy("arn:aws:apigateway:us-east-1:sqs:path/000000000000/jobs");
+    client.send(r#"{"a":2}"#).await;
+    let message = lines.event("MESSAGE", 1).await;
+    let written = lines.of(&message[6]);
+    let address = services.address;
+    for there in [
+        format!("Endpoint request URI: http://{address}/000000000000/jobs"),
+        "Endpoint request headers: {content-type=application/json}".to_owned(),
+        r#"Endpoint request body after transformations: {"said":{"a":2}}"#.to_owned(),
+        format!("Sending request to http://{address}/000000000000/jobs"),
+    ] {
+        assert!(written.contains(&there), "{there} in {written:?}");
+    }
+    assert!(written.iter().any(|line| line.starts_with("Received response. Status: 200")), "{written:?}");
+    client.close(1000, "").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_message_lacks_is_a_variable() {
+    // AG-28, AG-21
+    let (plane, lines) = start(|_| {}).await;
+    let format = "$context.eventType $context.requestId $context.error.responseType $context.error.validationErrorString";
+    let mut deployed = Deployed::changed(|definition| {
+        definition.models.push(tidegate_core::definition::Model {
+            name: "room".to_owned(),
+            schema: r#"{"type":"object","required":["room"]}"#.to_owned(),
+            content_type: "application/json".to_owned(),
+            ..Default::default()
+        });
+        let route = definition.routes.iter_mut().find(|route| route.route_key == "$default").unwrap();
+        route.model_selection_expression = Some("any".to_owned());
+        route.request_models = Some([("$default".to_owned(), "room".to_owned())].into());
+    });
+    deployed.stage = stage("OFF", false, Some(format));
+    plane.deploy(&deployed);
+    let mut client = plane.connect().await;
+    client.send(r#"{"action":"join"}"#).await;
+    let _ = client.text().await;
+    let is_message = |(_, line): &(String, String)| line.starts_with("MESSAGE ");
+    let line = lines.access.until("a line", 1, is_message).await[0].1.clone();
+    assert!(line.contains(" BAD_REQUEST_BODY [") && line.contains("room") && line.ends_with(']'), "{line}");
+    assert!(!line.contains("join"), "{line}");
+    client.send(r#"{"room":"blue"}"#).await;
+    let line = lines.access.until("a line", 2, is_message).await[1].1.clone();
+    assert!(line.ends_with(" - -"), "{line}");
+    client.close(1000, "").await;
+    plane.end().await;
 }

@@ -40,6 +40,7 @@ mod headers;
 mod history;
 mod inbound_bound;
 mod json_web_tokens;
+mod jwt_authorizers;
 mod key_sets;
 mod listing;
 mod logs;

@@ -246,3 +246,55 @@ async fn a_signature_that_nobody_wants_stays_behind_too() {
     assert_eq!(kept, ["", "Bearer abc"]);
     plane.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_of_signing_parameters_may_be_encoded() {
+    // AG-13
+    let plane = start(&["execute-api:Invoke arn:aws:execute-api:*/prod/$connect"], 0).await;
+    let good = signer(SECRET, "us-east-1", "execute-api");
+    let target = presigned(&good, "room=blue", 60);
+    let (_, signature) = target.split_once("X-Amz-Signature=").unwrap();
+    // The name is not part of what is signed, so how it is written does not matter.
+    for name in ["X-Amz-Sign%61ture", "%58-Amz-Signature", "X%2DAmz%2DSignature"] {
+        let target = target.replace("X-Amz-Signature", name);
+        let mut client = Client::dial(plane.address, None).await;
+        client.write(&client.handshake_at(&target, "localhost", "")).await;
+        assert_eq!(client.status().await, 101, "{name}");
+        let id = plane.id_of(&client).await;
+        drop(client);
+        plane.disconnect_of(&id).await;
+    }
+    // No backend sees it, under whichever name.
+    let requests = plane.backend.requests.all();
+    assert_eq!(requests.iter().filter(|request| request.is_event("CONNECT")).count(), 3);
+    for request in requests {
+        assert!(!format!("{request:?}").contains(signature), "{request:?}");
+    }
+    // Another spelling of a name that is signed is another address.
+    let mut client = Client::dial(plane.address, None).await;
+    client.write(&client.handshake_at(&target.replace("room", "r%6fom"), "localhost", "")).await;
+    assert_eq!(client.status().await, 403);
+    drop(client);
+    plane.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_check_looks_at_the_signature() {
+    let plane = start(&["execute-api:Invoke arn:aws:execute-api:*/prod/$connect"], 0).await;
+    let good = presigned(&signer(SECRET, "us-east-1", "execute-api"), "room=blue", 60);
+    let wrong = presigned(&signer("another secret", "us-east-1", "execute-api"), "room=blue", 60);
+    for (target, status, id) in [
+        (good.as_str(), 200, None),
+        (&wrong, 403, Some("iam.connect-unsigned")),
+        (PATH, 403, Some("iam.connect-unsigned")),
+    ] {
+        let lines = "Host: localhost\r\nTidegate-Check: 1\r\nConnection: close\r\n";
+        let bytes =
+            crate::told::exchange(plane.address, format!("GET {target} HTTP/1.1\r\n{lines}\r\n").as_bytes())
+                .await;
+        let reply = crate::told::parse(&bytes);
+        assert_eq!((reply.status, reply.json()["id"].as_str()), (status, id), "{target}");
+    }
+    assert_eq!(plane.backend.requests.all().len(), 0);
+    plane.end().await;
+}

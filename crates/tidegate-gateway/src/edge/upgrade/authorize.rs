@@ -55,6 +55,12 @@ impl Admitted {
                 authorized.authorizer = Some(consent.answer);
                 usage_identifier_key = consent.usage_identifier_key;
             }
+            Authorization::Jwt(authorizer) => {
+                let event = self.connect_event(route, established);
+                let consent = authorizer::check_token(gateway, authorizer, &self.call(&event)).await?;
+                self.note_consent(gateway, route, &authorizer.name, &consent);
+                authorized.authorizer = Some(consent.answer);
+            }
         }
         if let Some(source) = route.api_key {
             let presented = Presented {
@@ -63,7 +69,8 @@ impl Admitted {
                 query: &self.request.query,
                 of_authorizer: usage_identifier_key.as_deref(),
             };
-            let key = gateway.api_keys.admit(&self.request.stage, &presented, now_millis())?;
+            let is_counted = !self.request.attempt.is_dry_run;
+            let key = gateway.api_keys.admit(&self.request.stage, &presented, now_millis(), is_counted)?;
             self.request.attempt.note("apiKeyId", key.id.as_str());
             authorized.api_key = Some(key);
         }
@@ -83,21 +90,25 @@ impl Admitted {
         let started = Instant::now();
         let event = self.connect_event(route, established);
         let consent = authorizer::ask(gateway, authorizer, &self.call(&event)).await?;
-        let attempt = &mut self.request.attempt;
-        attempt.note("authorizerMs", milliseconds(started));
+        self.request.attempt.note("authorizerMs", milliseconds(started));
+        self.note_consent(gateway, route, &authorizer.name, &consent);
+        Ok(consent)
+    }
+
+    /// Tells operators who let the client in, where they want to hear of successes.
+    fn note_consent(&self, gateway: &Gateway, route: &Route, authorizer: &str, consent: &Consent) {
         if gateway.wants_success(self.handle.facts.connection_id) {
-            let mut place = attempt.place.clone();
+            let mut place = self.request.attempt.place.clone();
             place.route_key = Some(Arc::clone(&route.key));
             let facts = gateway.facts(|| {
                 Facts::none()
-                    .with("authorizer", authorizer.name.as_str())
+                    .with("authorizer", authorizer)
                     .with("authorizerMs", consent.answer.latency_ms)
                     .with("effect", "Allow")
                     .with("principal", consent.answer.principal_id.as_str())
             });
             gateway.notice(Notice::Decided { place, kind: journal::Kind::Authorizer, remark: None, facts });
         }
-        Ok(consent)
     }
 
     /// The CONNECT event, with what is known so far.
@@ -127,7 +138,8 @@ impl Admitted {
             is_json: false,
             forwarded_for: self.request.client.forwarded_for.as_deref(),
             client_ref: self.handle.client_ref.as_ref(),
-            log: self.request.attempt.log.as_deref(),
+            // A check is no event.
+            log: self.request.attempt.log.as_deref().filter(|_| !self.request.attempt.is_dry_run),
         }
     }
 }

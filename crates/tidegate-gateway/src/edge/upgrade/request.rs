@@ -111,7 +111,6 @@ impl UpgradeRequest {
             address: self.client.ip,
             now,
             keeps_facts: self.attempt.keeps_facts,
-            is_dry_run: self.attempt.is_dry_run,
         }
     }
 
