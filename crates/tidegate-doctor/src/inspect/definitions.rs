@@ -471,7 +471,7 @@ fn check_authorization(route: &Route, compiled: &CompiledRoute) -> Option<Findin
                     .seen(text, facts([("apiKeyRequired", true.into())])),
             );
         }
-        Authorization::None | Authorization::Iam => {}
+        Authorization::None | Authorization::Iam | Authorization::Jwt(_) => {}
     }
     None
 }
