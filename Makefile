@@ -39,7 +39,7 @@ end-to-end:
 	tests/e2e/run.sh -q -n 2 --dist loadfile $(MEASURING)
 
 # Files whose tests measure time or load the machine; in all others tests wait for others most of the time.
-MEASURING := $(addprefix test_,$(addsuffix .py,alerts false_alarms faults why_node))
+MEASURING := $(addprefix test_,$(addsuffix .py,alerts false_alarms faults why_node why_times))
 
 # The pictures of the example pages in the manual.
 screenshots:

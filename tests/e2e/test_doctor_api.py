@@ -5,6 +5,7 @@ import subprocess
 
 import pytest
 
+from harness.cli import finding, tidegate
 from harness.django_site import Site
 from harness.gateway import ACCESS_KEY, REGION, SECRET_KEY, Gateway, binary, clean_environment
 from harness.wait import until
@@ -108,6 +109,40 @@ def test_allowed_hosts_need_the_exact_text(make_stack):
     assert f"`127.0.0.1:{stack.site.port}`" in finding["fix"][0] and finding["confidence"] == "proven"
 
 
+def test_the_table_of_the_package_against_what_is_open(stack, tmp_path):
+    """S0-95, connections.stale-record: rows that nobody marked as ended, and a connection that no row knows."""
+    record = stack.site.provision("table")
+    api = record["api_id"]
+    rows = "result = list(WebSocketSession.objects.filter(connected=True).values_list('connection_id', flat=True))"
+    ended, lost, open_one = (stack.site.connect(record, user) for user in ("alice", "bob", "carol"))
+    table = tmp_path / "table"
+
+    def compare(text, *more, code):
+        table.write_text(text)
+        report = stack.doctor("--api", api, "--no-post", "--backend-connections", table, *more, code=code)
+        [probe] = [probe for probe in report["probes"] if probe["name"] == "backend connections"]
+        return ids(report), probe["measurements"], report
+
+    found, seen, _ = compare("\n".join(stack.site.run(rows)), "--grace", "0", code=0)
+    assert (found, seen["rows"], seen["open"], seen["openAndNotListed"]) == ([], 3, 3, 0), seen
+    ended.close(1000)
+    stack.site.wait_row(ended, connected=False)
+    # As if the event had been lost, and as if somebody had marked the wrong row.
+    stack.site.run("WebSocketSession.objects.filter(pk=pk).update(connected=True)", pk=ended.row)
+    stack.site.run("WebSocketSession.objects.filter(pk=pk).update(connected=False)", pk=lost.row)
+    found, seen, report = compare(json.dumps(stack.site.run(rows)), "--grace", "0", code=1)
+    assert found == ["connections.stale-record", "push.session-marked-closed"], report
+    assert finding(report, "connections.stale-record")["evidence"][0]["facts"]["connections"] == [ended.id]
+    assert finding(report, "push.session-marked-closed", "likely")["evidence"][0]["facts"]["connections"] == [lost.id]
+    # A moment ago says nothing.
+    found, seen, _ = compare("\n".join(stack.site.run(rows)), code=0)
+    assert found == [] and seen["open"] == 1, seen
+    found, _, report = compare("connection_id,user\nAbCdEfGhIjKlMnO=,ann\n" + open_one.id, code=0)
+    assert found == ["connections.unknown-id"], report
+    open_one.close(1000)
+    lost.close(1000)
+
+
 def test_an_api_id_that_the_site_does_not_know(stack):
     """backend.api-id-unknown is possible, never proven, beside the two other causes of the same answer."""
     record = stack.site.provision("forgotten")
@@ -197,3 +232,25 @@ def test_reflect_tells_what_a_proxy_drops(stack, tmp_path):
     finally:
         reflect.terminate()
         reflect.wait(10)
+
+
+def test_a_server_that_drops_forwarded_headers(make_stack):
+    """S0-104, backend.server-drops-forwarded: waitress as it is started by default, and as the manual says."""
+    stack = make_stack(server="waitress")
+    record = stack.site.provision("waitress")
+    session = stack.site.login("alice")
+    ws = stack.site.open(record, session, stack.site.token(session))
+    assert ws.status == 400, ws.reply.text
+    report = tidegate(stack.gateway, "explain", ws.reply.get("Tidegate-Request-Id"), code=3)
+    assert ids(report)[0] == "backend.server-drops-forwarded", report
+    found = finding(report, "backend.server-drops-forwarded", "likely")
+    assert "waitress" in found["evidence"][0]["text"] and "waitress-serve" in found["fix"][0], found
+    report = stack.doctor("--api", record["api_id"], code=1)
+    assert ids(report)[0] == "backend.server-drops-forwarded", ids(report)
+    assert "waitress" in finding(report, "backend.server-drops-forwarded", "likely")["evidence"][0]["text"]
+    # What the fix says helps.
+    stack.site.server_options = ["--trusted-proxy=127.0.0.1", "--trusted-proxy-headers=x-forwarded-for x-forwarded-proto x-forwarded-port"]
+    stack.site.restart()
+    ws = stack.site.connect(record, "alice")
+    ws.close(1000)
+    stack.site.wait_row(ws, connected=False)

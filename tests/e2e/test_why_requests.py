@@ -119,3 +119,25 @@ def test_answers_of_ones_own_backend(start_gateway, backend, tmp_path):
         capture_output=True, text=True, timeout=20, env=environment, cwd=tmp_path,
     )
     assert done.returncode == 1 and "no.such-id" in done.stderr, done
+    # As a setting; `check` names each mistake with its line.
+    config = tmp_path / "checked.toml"
+    config.write_text(f'signatures = "{table}"\n')
+
+    def check():
+        words = [binary(), "check", "--config", str(config), "--json"]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=20, env=environment, cwd=tmp_path)
+        return done.returncode, [(problem["path"], problem["message"]) for problem in json.loads(done.stdout)["problems"]]
+
+    lines = ['{"signatures": [', json.dumps(entry) + ",", json.dumps({**entry, "text": [], "ids": {"any": ["jwt.expired"]}}), "]}"]
+    table.write_text("\n".join(lines))
+    code, problems = check()
+    assert code == 1 and [path for path, _ in problems] == ["signatures", "signatures"], problems
+    assert "line 2: " in problems[0][1] and "no.such-id" in problems[0][1], problems
+    assert "line 3: " in problems[1][1] and "own-banned" in problems[1][1], problems
+    entry["ids"] = {"any": ["user.inactive"]}
+    table.write_text(json.dumps({"signatures": [entry]}))
+    assert check() == (0, [])
+    gateway = start_gateway(ROOT_KEY + config.read_text())
+    gateway.allow(".*")
+    ws = aws.make_api(gateway, backend).open()
+    says(gateway, ws.reply.get("Tidegate-Request-Id"), "user.inactive", proof=("own-banned",))

@@ -1,6 +1,7 @@
 //! What the routes do: one file for each resource, each with its part of the table.
 
 mod ban;
+mod capture;
 mod channel;
 mod connection;
 mod definition;
@@ -35,6 +36,7 @@ pub(crate) const ROUTES: &[&[Route]] = &[
     doctor::ROUTES,
     journal::ROUTES,
     explain::ROUTES,
+    capture::ROUTES,
     report::ROUTES,
 ];
 

@@ -1,5 +1,6 @@
 //! The application as the gateway sees it: connections come, send events, and go.
 
+mod sessions;
 #[cfg(test)]
 mod tests;
 
@@ -23,6 +24,7 @@ use tidegate_store::sql::{Database, Outcome, SqlError, SqlValue, Tx};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
+use self::sessions::SessionTable;
 use crate::dispatcher::Dispatcher;
 use crate::envelope::{self, Envelope};
 use crate::error::ChatError;
@@ -34,6 +36,7 @@ use crate::model::{Micros, User, UserId};
 use crate::sanitize::{self, Cleaned};
 use crate::settings::live::LiveSettings;
 use crate::settings::{Directory, RefusalForm, Settings};
+use crate::store::sessions as table;
 use crate::store::users::{self, Claimed, Entry};
 use crate::value;
 
@@ -70,6 +73,7 @@ pub struct Chat {
     /// For texts that take long.
     cleaners: Arc<Semaphore>,
     counts: Mutex<Counts>,
+    sessions: SessionTable,
 }
 
 /// Numbers of the chat from the start on. Labels are the chat's own event types, three outcomes and error codes.
@@ -145,6 +149,7 @@ impl Chat {
             outlet,
             counts: Mutex::default(),
             cleaners,
+            sessions: SessionTable::default(),
         }
     }
 
@@ -382,12 +387,7 @@ impl Chat {
             false => {
                 let connections = &self.dispatcher.connections;
                 if let Err(too_many) = connections.begin(&id, connection, now, settings.max_devices) {
-                    let facts =
-                        Facts::none().with("limit", settings.max_devices).with("count", too_many.count);
-                    let close_code = (settings.refusal == RefusalForm::Close).then_some(1008);
-                    let message = "Too many devices";
-                    let refusal = Refusal::new(429, message, Diagnosis::LIMIT_CONNECTIONS);
-                    return Err(Box::new(Refusal { close_code, facts, ..refusal }));
+                    return Err(too_many_devices(&settings, too_many.count));
                 }
                 Some(Begun { dispatcher: &self.dispatcher, connection, is_kept: false })
             }
@@ -396,6 +396,7 @@ impl Chat {
         let welcome = self.welcome(&settings, &id, claimed, is_dry_run).await;
         let (user, first) = match welcome {
             Ok(Welcome::Nobody(why)) => return Err(self.nobody(&settings, why, is_dry_run).await),
+            Ok(Welcome::TooMany(count)) => return Err(too_many_devices(&settings, count)),
             Ok(Welcome::User { user, first }) => (user, first),
             Err(error) => {
                 tracing::error!(%error, diag = "store.unavailable", "nobody can connect to the chat");
@@ -412,6 +413,7 @@ impl Chat {
             return Err(Box::new(Refusal { close_code: Some(refused.code), facts, ..refusal }));
         }
         begun.is_kept = true;
+        self.dispatcher.connections.register(connection.connection_id);
         Ok(Connected { channels: Vec::new(), first })
     }
 
@@ -428,11 +430,20 @@ impl Chat {
             let (settings, id, claimed) = (Arc::clone(settings), id.clone(), claimed.clone());
             let (answer, clock) = (Arc::clone(&answer), Arc::clone(&self.clock));
             let front = Arc::clone(&self.front);
+            // Devices at other nodes count too, as far as those have written them; this one is among those here.
+            let elsewhere = (settings.max_devices > 0 && !is_dry_run && self.database.is_shared())
+                .then(|| (self.sessions.node, self.dispatcher.connections.devices(&id).saturating_sub(1)));
             move |tx: &mut dyn Tx| {
                 let found = guarded(|| {
                     let directory = &*front.extensions.users;
                     let entered = enter(tx, directory, &settings, &id, &claimed, may_write, is_dry_run)?;
                     let Entered::User(user) = entered else { return Ok(entered.into_welcome()) };
+                    if let Some((node, here)) = elsewhere {
+                        let count = here + table::count_elsewhere(tx, node, &id)?;
+                        if count >= settings.max_devices {
+                            return Ok(Some(Welcome::TooMany(count)));
+                        }
+                    }
                     let first = match settings.notifications && !is_dry_run {
                         true => vec![first_frame(tx, &settings, &front, &user, clock.now())?],
                         false => Vec::new(),
@@ -506,11 +517,23 @@ impl Drop for Begun<'_> {
     }
 }
 
+fn too_many_devices(settings: &Settings, count: usize) -> Box<Refusal> {
+    let facts = Facts::none().with("limit", settings.max_devices).with("count", count);
+    let close_code = (settings.refusal == RefusalForm::Close).then_some(1008);
+    let refusal = Refusal::new(429, "Too many devices", Diagnosis::LIMIT_CONNECTIONS);
+    Box::new(Refusal { close_code, facts, ..refusal })
+}
+
 /// Somebody at the door.
 #[derive(Debug, Clone)]
 enum Welcome {
     Nobody(&'static str),
-    User { user: User, first: Vec<Bytes> },
+    /// So many devices, all nodes together.
+    TooMany(usize),
+    User {
+        user: User,
+        first: Vec<Bytes>,
+    },
 }
 
 enum Entered {
@@ -697,7 +720,7 @@ impl App for Chat {
                     outlet.run(self.front.hooks(), send).await;
                 }
             };
-            tokio::join!(silent, rendered, self.front.run_deliveries(&*self.database));
+            tokio::join!(silent, rendered, self.front.run_deliveries(&*self.database), self.keep_sessions());
         })
     }
 
@@ -714,6 +737,10 @@ impl App for Chat {
 
     fn connect<'a>(&'a self, connect: Connect<'a>) -> BoxFuture<'a, Result<Connected, Box<Refusal>>> {
         Box::pin(self.admit(connect))
+    }
+
+    fn stopped(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.end_sessions())
     }
 
     fn opened(&self, connection: &Arc<ConnectionFacts>) {

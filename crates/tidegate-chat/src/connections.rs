@@ -1,6 +1,6 @@
 //! Who is connected to this node: one entry for each connection, gone with it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -16,6 +16,9 @@ const MAX_WAITING_FRAMES: usize = 1024;
 
 /// Bytes of these frames.
 const MAX_WAITING_BYTES: usize = 4 << 20;
+
+/// Ended sessions whose rows are still to be removed; with one more all rows of the node are written anew.
+const MAX_ENDED: usize = 1 << 16;
 
 /// A user has as many devices as permitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +48,34 @@ pub struct Connections {
 struct Table {
     sessions: HashMap<ConnectionId, Entry>,
     users: HashMap<UserId, Devices>,
+    /// Those of [`Row::Due`].
+    due: HashSet<ConnectionId>,
+    /// Those that have ended with [`Row::Written`].
+    ended: Vec<ConnectionId>,
+    /// More have ended than [`MAX_ENDED`].
+    is_lost: bool,
+}
+
+/// What the database knows of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Row {
+    /// Nothing, and it is not to: it was not accepted, or an extension has failed at it.
+    None,
+    /// Nothing yet.
+    Due,
+    /// It is there or on its way, with this [`Session::last_seen`].
+    Written(u64),
+}
+
+/// What the database does not know of the sessions.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// Accepted, with their users.
+    pub new: Vec<(Session, Arc<User>)>,
+    /// Ended.
+    pub ended: Vec<ConnectionId>,
+    /// More has ended than was remembered: every row is in doubt.
+    pub is_lost: bool,
 }
 
 #[derive(Debug, Default)]
@@ -58,6 +89,7 @@ struct Entry {
     session: Session,
     state: State,
     is_reported: bool,
+    row: Row,
 }
 
 impl std::fmt::Debug for Entry {
@@ -107,7 +139,7 @@ impl Connections {
         }
         let session = Session { connection: Arc::clone(connection), user: user.clone(), last_seen: now };
         let state = State::Pending { waiting: Vec::new(), n_bytes: 0, is_over: false };
-        let entry = Entry { session, state, is_reported: false };
+        let entry = Entry { session, state, is_reported: false, row: Row::None };
         if table.sessions.insert(connection.connection_id, entry).is_none() {
             table.users.entry(user.clone()).or_default().connections.push(connection.connection_id);
         }
@@ -131,6 +163,18 @@ impl Connections {
         let mut table = self.table.lock();
         let table = &mut *table;
         let Some(entry) = table.sessions.remove(&connection) else { return false };
+        match entry.row {
+            Row::None => {}
+            Row::Due => {
+                table.due.remove(&connection);
+            }
+            Row::Written(_) if table.is_lost => {}
+            Row::Written(_) if table.ended.len() >= MAX_ENDED => {
+                table.is_lost = true;
+                table.ended = Vec::new();
+            }
+            Row::Written(_) => table.ended.push(connection),
+        }
         let user = &entry.session.user;
         if let Some(devices) = table.users.get_mut(user) {
             devices.connections.retain(|known| *known != connection);
@@ -139,6 +183,98 @@ impl Connections {
             }
         }
         true
+    }
+
+    /// The connection was accepted: its session is to be written.
+    pub fn register(&self, connection: ConnectionId) {
+        let mut table = self.table.lock();
+        let table = &mut *table;
+        if let Some(entry) = table.sessions.get_mut(&connection) {
+            entry.row = Row::Due;
+            table.due.insert(connection);
+        }
+    }
+
+    /// Takes at most `most` of what is to be written and as much of what is to be removed. What is taken counts as written.
+    pub fn take_changes(&self, most: usize) -> Changes {
+        let mut table = self.table.lock();
+        let table = &mut *table;
+        let taken: Vec<ConnectionId> = table.due.iter().copied().take(most).collect();
+        let new = taken.into_iter().filter_map(|connection| {
+            table.due.remove(&connection);
+            let entry = table.sessions.get_mut(&connection)?;
+            let user = Arc::clone(table.users.get(&entry.session.user)?.user.as_ref()?);
+            entry.row = Row::Written(entry.session.last_seen);
+            Some((entry.session.clone(), user))
+        });
+        let new = new.collect();
+        let ended = table.ended.split_off(table.ended.len().saturating_sub(most));
+        Changes { new, ended, is_lost: table.is_lost }
+    }
+
+    /// What was taken could not be written.
+    pub fn put_back(&self, changes: Changes) {
+        for (session, _) in changes.new {
+            self.put_back_one(session.connection.connection_id);
+        }
+        let mut table = self.table.lock();
+        match table.ended.len() + changes.ended.len() > MAX_ENDED {
+            true => {
+                table.is_lost = true;
+                table.ended = Vec::new();
+            }
+            false => table.ended.extend(changes.ended),
+        }
+    }
+
+    /// As [`Self::put_back`], of one session.
+    fn put_back_one(&self, connection: ConnectionId) {
+        let mut table = self.table.lock();
+        let table = &mut *table;
+        // If it has ended meanwhile, the removal of its row does no harm.
+        if let Some(entry) = table.sessions.get_mut(&connection) {
+            entry.row = Row::Due;
+            table.due.insert(connection);
+        }
+    }
+
+    /// No row of a session is, or will be, in the database.
+    pub fn forget_row(&self, connection: ConnectionId) {
+        if let Some(entry) = self.table.lock().sessions.get_mut(&connection) {
+            entry.row = Row::None;
+        }
+    }
+
+    /// The database has no row of any session any more: all are to be written.
+    pub fn all_rows_are_gone(&self) {
+        let mut table = self.table.lock();
+        let table = &mut *table;
+        table.ended = Vec::new();
+        table.is_lost = false;
+        for (connection, entry) in &mut table.sessions {
+            if matches!(entry.row, Row::Written(_)) {
+                entry.row = Row::Due;
+                table.due.insert(*connection);
+            }
+        }
+    }
+
+    /// Written sessions that were heard of since they were, with the new time in milliseconds since 1970. It counts as
+    /// written.
+    pub fn take_seen(&self) -> Vec<(ConnectionId, u64)> {
+        let mut table = self.table.lock();
+        let entries = table.sessions.iter_mut();
+        let seen = entries.filter_map(|(connection, entry)| {
+            let now = entry.session.last_seen;
+            match entry.row {
+                Row::Written(before) if before < now => {
+                    entry.row = Row::Written(now);
+                    Some((*connection, now))
+                }
+                _ => None,
+            }
+        });
+        seen.collect()
     }
 
     /// Notes an event of a connection; gives its user.
@@ -158,6 +294,11 @@ impl Connections {
         }
     }
 
+    /// How many connections a user has.
+    pub fn devices(&self, user: &UserId) -> usize {
+        self.table.lock().users.get(user).map_or(0, |devices| devices.connections.len())
+    }
+
     /// Whether somebody has a connection.
     pub fn is_connected(&self, user: &UserId) -> bool {
         self.table.lock().users.contains_key(user)
@@ -166,7 +307,7 @@ impl Connections {
     /// The open connections of an audience, each once. For those that are under way the frame is kept.
     pub fn targets(&self, audience: &Audience, frame: &Bytes) -> Vec<ConnectionId> {
         let mut table = self.table.lock();
-        let Table { sessions, users } = &mut *table;
+        let Table { sessions, users, .. } = &mut *table;
         let mut open = Vec::new();
         let mut take =
             |connection: ConnectionId| match sessions.get_mut(&connection).map(|entry| &mut entry.state) {

@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use crate::error::ChatError;
 use crate::event::{Ctx, Frame};
+use crate::events::session::replay;
 use crate::extension::{
     Extensions, Incoming, Notified, Routed, Verdict, guarded, guarded_async, resolve_notified,
 };
@@ -227,6 +228,12 @@ impl Front {
             return self.invoke(settings, integration, event).await.map(Planned::Answered);
         }
         let known = guarded(|| Ok(self.extensions.router.route(event_type)))?;
+        // What the package does not know is not there unless somebody wants it.
+        let is_off = |routed: &Routed| match routed {
+            Routed::BuiltIn(route) => route.event_type == replay::EVENT && settings.replay_seconds == 0,
+            Routed::Custom(_) => false,
+        };
+        let known = known.filter(|routed| !is_off(routed));
         let is_named = |hook: &Hook| hook.events.iter().any(|name| name == event_type);
         if known.is_none() && !hooks(settings, Moment::Before, event_type).any(is_named) {
             return Err(ChatError::InvalidEventType);
@@ -345,7 +352,8 @@ impl Front {
     }
 }
 
-fn refusal_of(error: &ChatError) -> ConnectRefusal {
+/// How an error of an extension refuses a connection.
+pub(crate) fn refusal_of(error: &ChatError) -> ConnectRefusal {
     match error {
         ChatError::Custom { code, detail } if (4001..=4999).contains(code) => {
             let text = detail.as_str().unwrap_or("Refused.");

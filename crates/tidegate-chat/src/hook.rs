@@ -1,4 +1,4 @@
-//! Hooks: others are asked, or told, over HTTP.
+//! Hooks: others are asked, or told, over HTTP or as functions.
 //!
 //! What must be answered before something goes on ([`Moment::Connect`], [`Moment::Before`], [`Moment::Authorize`],
 //! [`Moment::Render`]) is called at once, outside of transactions, with a bound on calls under way. What is only told
@@ -67,6 +67,9 @@ pub enum HookFailure {
     /// No connection, or it broke.
     #[error("not reached: {0}")]
     Unreachable(String),
+    /// The function raised, or its process ended.
+    #[error("{0}")]
+    Function(String),
     /// Not 2xx.
     #[error("status {0}")]
     Status(u16),

@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use crate::error::ChatError;
 use crate::event::Ctx;
+use crate::events::session;
 
 /// What handles an event: checks its data in the order of S2-36, changes rows, leaves dispatches.
 pub type Handler = fn(&mut Ctx<'_>, &Map<String, Value>) -> Result<(), ChatError>;
@@ -53,6 +54,11 @@ pub const ROUTES: &[Route] = &[
         needs_data: false,
         is_read: true,
         ..route("session.heartbeat", |ctx, data| ctx.extensions.handler.touch_session(ctx, data))
+    },
+    Route {
+        needs_data: false,
+        is_read: true,
+        ..route(session::replay::EVENT, |ctx, data| ctx.extensions.handler.replay(ctx, data))
     },
 ];
 

@@ -38,6 +38,8 @@ pub const MAX_BODY: usize = 1 << 20;
 const PAGE: usize = 50;
 /// Objects of one page.
 const MAX_PAGE: usize = 200;
+/// Milliseconds that the table of sessions may be behind what other nodes have heard.
+const SEEN_LATE: u64 = 31_000;
 /// Users of one `POST users`.
 const MAX_USERS: usize = 1000;
 
@@ -97,7 +99,7 @@ impl Chat {
         let settings = self.settings().load();
         let answer = match self.call_of(&settings, request) {
             Ok(Wanted::Call(call)) => self.call(&settings, call).await,
-            Ok(Wanted::Answer(answer)) => Ok(answer),
+            Ok(Wanted::Sessions(page)) => self.list_sessions(&settings, &page).await,
             Err(error) => Err(error),
         };
         match answer {
@@ -247,37 +249,56 @@ impl Chat {
                     Ok(Value::Null)
                 })
             }
-            ("GET", ["sessions"]) => return Ok(Wanted::Answer(self.list_sessions(settings, &page))),
+            ("GET", ["sessions"]) => return Ok(Wanted::Sessions(page)),
             ("GET", ["hooks", "deliveries"]) => Call::read(move |ctx| list_deliveries(ctx, &page)),
             _ => return Err(ChatError::NotFound { diagnosis: Diagnosis::CHAT_BAD_PAYLOAD }),
         }))
     }
 
-    fn list_sessions(&self, settings: &Settings, page: &Page) -> Value {
-        let mut sessions = self.dispatcher().connections.sessions();
-        sessions.sort_by_key(|session| session.connection.connection_id.to_string());
+    /// Those of this node as they are, those of other nodes as they have written them.
+    async fn list_sessions(&self, settings: &Settings, page: &Page) -> Result<Value, ChatError> {
         let after = page.after.clone().unwrap_or_default();
-        let idle_after = settings.inactivity_seconds.saturating_mul(1000);
         let now = self.dispatcher().host().map_or(0, |host| host.now());
-        let items = sessions.iter().filter(|session| session.connection.connection_id.to_string() > after);
-        let items = items.take(page.limit + 1).map(|session| {
-            let id = session.connection.connection_id.to_string();
+        let idle_after = settings.inactivity_seconds.saturating_mul(1000);
+        let heard = |id, seen: u64| {
+            let heard = self.dispatcher().host().and_then(|host| host.last_heard(id));
+            heard.map_or(seen, |heard| heard.max(seen))
+        };
+        let here = self.dispatcher().connections.sessions().into_iter().map(|session| {
+            let id = session.connection.connection_id;
             let shown = json!({
-                "connection_id": id,
+                "connection_id": id.to_string(),
                 "user": settings.user_json(&session.user),
+                "connected_at": millis_text(session.connection.connected_at),
                 "last_seen": millis_text(session.last_seen),
-                "idle": now.saturating_sub(session.last_seen) > idle_after,
+                "idle": now.saturating_sub(heard(id, session.last_seen)) > idle_after,
+                "node": self.session_node().to_string(),
             });
-            (id, shown)
+            (id.to_string(), shown)
         });
-        page.answer("sessions", items.collect())
+        let mut items: Vec<(String, Value)> = here.filter(|(id, _)| *id > after).collect();
+        for row in self.sessions_elsewhere(&after, page.limit + 1).await? {
+            let seen = u64::try_from(row.last_seen / 1000).unwrap_or(0);
+            let shown = json!({
+                "connection_id": row.connection.to_string(),
+                "user": settings.user_json(&row.user),
+                "connected_at": time_text(row.connected_at),
+                "last_seen": time_text(row.last_seen),
+                "idle": now.saturating_sub(seen) > idle_after.saturating_add(SEEN_LATE),
+                "node": row.node.to_string(),
+            });
+            items.push((row.connection.to_string(), shown));
+        }
+        items.sort_by(|a, b| a.0.cmp(&b.0));
+        items.truncate(page.limit + 1);
+        Ok(page.answer("sessions", items))
     }
 }
 
 /// What a request wants.
 enum Wanted {
     Call(Call),
-    Answer(Value),
+    Sessions(Page),
 }
 
 /// One page of a list.

@@ -39,6 +39,8 @@ pub struct Settings {
     pub max_history: usize,
     /// Notifications of the first frame.
     pub max_pending: usize,
+    /// Seconds for which `session.replay` offers what was missed; 0: there is no such event.
+    pub replay_seconds: u64,
     /// Connections of one user; 0 = no limit.
     pub max_devices: usize,
     /// Seconds between two pings of the server.
@@ -91,6 +93,7 @@ impl Default for Settings {
             max_nesting: 8,
             max_history: 1000,
             max_pending: 1000,
+            replay_seconds: 0,
             max_devices: 0,
             ping_seconds: 20,
             ping_timeout_seconds: 30,

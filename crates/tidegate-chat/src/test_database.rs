@@ -240,3 +240,23 @@ fn an_event_that_fails_leaves_nothing() {
     assert_eq!(database.user(8).username.as_ref(), "ben");
     assert_eq!(&*database.statements, ["DELETE FROM chat_user WHERE id <> '7'"]);
 }
+
+/// S2-111: where messages pass nothing asks for sessions, or writes them.
+#[test]
+fn messages_cost_nothing_in_the_table_of_sessions() {
+    let mut database = TestDatabase::with_users();
+    database.settings.notifications = true;
+    let room = database.enter_room(RoomKind::Group, &[7, 8]).to_string();
+    let data = serde_json::json!({ "room_id": room, "content": "x" });
+    let (_, message) = database.one(7, "message.send", data);
+    let mut statements = database.statements.clone();
+    let id = serde_json::json!({ "message_id": message["id"] });
+    for event_type in ["message.acknowledged", "message.read"] {
+        database.run(8, event_type, id.clone()).unwrap();
+        statements.append(&mut database.statements);
+    }
+    database.run(8, "session.heartbeat", Value::Null).unwrap();
+    statements.append(&mut database.statements);
+    assert!(statements.iter().any(|sql| sql.contains("chat_message")), "{statements:?}");
+    assert!(!statements.iter().any(|sql| sql.contains("chat_session") || sql.contains("chat_node")));
+}

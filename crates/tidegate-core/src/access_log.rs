@@ -7,9 +7,10 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use crate::context::{Authorized, SessionFacts, authorizer_variable, clf_time, identity_variable};
+use crate::context::{Authorized, ClfTime, SessionFacts, authorizer_variable, identity_variable};
 use crate::error::ErrorCode;
 use crate::id::{ConnectionId, RequestId};
+use crate::json;
 
 /// What stands for a variable that an event does not have.
 const UNDEFINED: &str = "-";
@@ -93,28 +94,30 @@ impl Format {
     /// characters of values are escaped as JSON has it where the template starts with `{`, and control characters in every
     /// other. Line breaks never get out as such.
     pub fn render(&self, record: &Record<'_>, escapes: bool) -> String {
-        let mut line = String::with_capacity(256);
+        let escaping = match (escapes, self.is_json) {
+            (true, true) => Escaping::Json,
+            (true, false) => Escaping::Controls,
+            (false, _) => Escaping::LineBreaks,
+        };
+        // A usual line is about so long; growing would copy it several times.
+        let mut line = String::with_capacity(512);
         for part in &self.parts {
             match part {
                 Part::Text(text) => line.push_str(text),
                 // The one value that is quoted already.
-                Part::Variable(name) if &**name == "error.messageString" => {
-                    let message = record.variable("error.message");
-                    let quoted = serde_json::Value::from(message.as_deref().unwrap_or(UNDEFINED));
-                    // Writing into a string cannot fail.
-                    let _ = write!(line, "{quoted}");
-                }
-                Part::Variable(name) => match record.variable(name) {
-                    Some(value) if !value.is_empty() => {
-                        let escaping = match (escapes, self.is_json) {
-                            (true, true) => Escaping::Json,
-                            (true, false) => Escaping::Controls,
-                            (false, _) => Escaping::LineBreaks,
-                        };
-                        push_escaped(&mut line, &value, escaping);
-                    }
-                    _ => line.push_str(UNDEFINED),
+                Part::Variable(name) if &**name == "error.messageString" => match record.variable(name) {
+                    Some(Variable::Text(message)) => json::quote(&message, &mut line),
+                    _ => json::quote(UNDEFINED, &mut line),
                 },
+                Part::Variable(name) => {
+                    let from = line.len();
+                    if let Some(value) = record.variable(name) {
+                        value.write(&mut line, escaping);
+                    }
+                    if line.len() == from {
+                        line.push_str(UNDEFINED);
+                    }
+                }
             }
         }
         line
@@ -155,7 +158,46 @@ enum Escaping {
     LineBreaks,
 }
 
+/// Value of a variable. Only texts can hold what has to be escaped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Variable<'a> {
+    /// A name, or what somebody else has said.
+    Text(Cow<'a, str>),
+    /// A status, milliseconds.
+    Number(u64),
+    /// The client's.
+    Address(IpAddr),
+    /// As in access logs of web servers; milliseconds since 1970.
+    Time(u64),
+    /// Of a connection.
+    Connection(ConnectionId),
+    /// Of a request, or of a message.
+    Request(RequestId),
+}
+
+impl Variable<'_> {
+    fn write(&self, line: &mut String, escaping: Escaping) {
+        // Writing into a string cannot fail.
+        let _ = match self {
+            Self::Text(text) => {
+                push_escaped(line, text, escaping);
+                Ok(())
+            }
+            Self::Number(number) => write!(line, "{number}"),
+            Self::Address(address) => write!(line, "{address}"),
+            Self::Time(millis) => write!(line, "{}", ClfTime(*millis)),
+            Self::Connection(id) => write!(line, "{id}"),
+            Self::Request(id) => write!(line, "{id}"),
+        };
+    }
+}
+
 fn push_escaped(line: &mut String, value: &str, escaping: Escaping) {
+    let is_plain = |b: u8| matches!(b, b' '..=b'~') && !matches!(b, b'"' | b'\\');
+    if value.bytes().all(is_plain) {
+        line.push_str(value);
+        return;
+    }
     // Readers of lines end them at these, too.
     let breaks = |c: char| matches!(c, '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{85}' | '\u{2028}' | '\u{2029}');
     for c in value.chars() {
@@ -291,45 +333,39 @@ pub struct Record<'a> {
 
 impl Record<'_> {
     /// Value of `$context.{name}`; nothing for what this event does not have. Of an API key only the id.
-    pub fn variable(&self, name: &str) -> Option<Cow<'_, str>> {
-        fn number(value: impl ToString) -> Option<Cow<'static, str>> {
-            Some(Cow::Owned(value.to_string()))
-        }
-        fn text(value: &str) -> Option<Cow<'_, str>> {
-            Some(Cow::Borrowed(value))
-        }
+    pub fn variable(&self, name: &str) -> Option<Variable<'_>> {
         match name {
-            "apiId" => text(self.api_id),
-            "stage" => text(self.stage),
-            "domainName" => text(self.domain_name?),
-            "connectionId" => number(self.connection_id?),
-            "connectedAt" => number(self.connected_at?),
-            "eventType" => text(self.event_type),
-            "routeKey" => text(self.route_key?),
-            "messageId" => number(self.message_id?),
-            "messageDirection" => text("IN"),
-            "requestId" | "extendedRequestId" => number(self.request_id?),
-            "requestTime" => Some(Cow::Owned(clf_time(self.request_time))),
-            "requestTimeEpoch" => number(self.request_time),
-            "status" => number(self.status?),
-            "disconnectStatusCode" => number(self.disconnect?.0),
-            "disconnectReason" => text(self.disconnect?.1),
-            "error.message" => text(self.failed?.message),
-            "error.responseType" => text(self.failed?.response_type),
-            "error.validationErrorString" => text(self.failed?.validation?),
+            "apiId" => Some(text(self.api_id)),
+            "stage" => Some(text(self.stage)),
+            "domainName" => Some(text(self.domain_name?)),
+            "connectionId" => self.connection_id.map(Variable::Connection),
+            "connectedAt" => Some(number(self.connected_at?)),
+            "eventType" => Some(text(self.event_type)),
+            "routeKey" => Some(text(self.route_key?)),
+            "messageId" => self.message_id.map(Variable::Request),
+            "messageDirection" => Some(text("IN")),
+            "requestId" | "extendedRequestId" => self.request_id.map(Variable::Request),
+            "requestTime" => Some(Variable::Time(self.request_time)),
+            "requestTimeEpoch" => Some(number(self.request_time)),
+            "status" => Some(number(self.status?)),
+            "disconnectStatusCode" => Some(number(self.disconnect?.0)),
+            "disconnectReason" => Some(text(self.disconnect?.1)),
+            "error.message" | "error.messageString" => Some(text(self.failed?.message)),
+            "error.responseType" => Some(text(self.failed?.response_type)),
+            "error.validationErrorString" => Some(text(self.failed?.validation?)),
             "integrationErrorMessage" => self.of_integration("error"),
             "integrationStatus" => self.of_integration("integrationStatus"),
             "integrationLatency" => self.of_integration("latency"),
             "awsEndpointRequestId" => self.of_integration("requestId"),
-            "identity.sourceIp" => number(self.source_ip?),
-            "identity.userAgent" => text(self.user_agent?),
+            "identity.sourceIp" => self.source_ip.map(Variable::Address),
+            "identity.userAgent" => Some(text(self.user_agent?)),
             // The key itself is a secret of its owner.
-            "identity.apiKey" => identity_variable(self.authorized?, "apiKeyId").map(Cow::Owned),
+            "identity.apiKey" => identity_variable(self.authorized?, "apiKeyId").map(owned),
             _ => {
                 let (group, name) = name.split_once('.')?;
                 match group {
                     "integration" => self.of_integration(name),
-                    "identity" => identity_variable(self.authorized?, name).map(Cow::Owned),
+                    "identity" => identity_variable(self.authorized?, name).map(owned),
                     "authorizer" => self.of_authorizer(name),
                     "authorize" => of_phase(self.authorize?, name),
                     "authenticate" => of_phase(self.authenticate?, name),
@@ -339,41 +375,52 @@ impl Record<'_> {
         }
     }
 
-    fn of_integration(&self, name: &str) -> Option<Cow<'_, str>> {
+    fn of_integration(&self, name: &str) -> Option<Variable<'_>> {
         of_call(self.integration?, name)
     }
 
-    fn of_authorizer(&self, name: &str) -> Option<Cow<'_, str>> {
+    fn of_authorizer(&self, name: &str) -> Option<Variable<'_>> {
         let of_its_call = self.authorizer.and_then(|call| match name {
-            "error" => call.phase.error.as_deref().or(call.called.error.as_deref()).map(Cow::Borrowed),
+            "error" => call.phase.error.as_deref().or(call.called.error.as_deref()).map(text),
             "latency" => of_phase(&call.phase, name),
             "status" => of_phase(&call.phase, name),
             "integrationLatency" => of_call(&call.called, "latency"),
             "integrationStatus" | "requestId" => of_call(&call.called, name),
             _ => None,
         });
-        of_its_call.or_else(|| authorizer_variable(self.authorized, self.session, name).map(Cow::Owned))
+        of_its_call.or_else(|| authorizer_variable(self.authorized, self.session, name).map(owned))
     }
 }
 
-fn of_phase<'a>(phase: &'a Phase, name: &str) -> Option<Cow<'a, str>> {
+fn text(value: &str) -> Variable<'_> {
+    Variable::Text(Cow::Borrowed(value))
+}
+
+fn owned(value: String) -> Variable<'static> {
+    Variable::Text(Cow::Owned(value))
+}
+
+fn number(value: impl Into<u64>) -> Variable<'static> {
+    Variable::Number(value.into())
+}
+
+fn of_phase<'a>(phase: &'a Phase, name: &str) -> Option<Variable<'a>> {
     match name {
-        "error" => phase.error.as_deref().map(Cow::Borrowed),
-        "latency" => phase.latency_ms.map(|ms| Cow::Owned(ms.to_string())),
-        "status" => phase.status.map(|status| Cow::Owned(status.to_string())),
+        "error" => phase.error.as_deref().map(text),
+        "latency" => phase.latency_ms.map(number),
+        "status" => phase.status.map(number),
         _ => None,
     }
 }
 
-fn of_call<'a>(call: &'a Called, name: &str) -> Option<Cow<'a, str>> {
-    let number = |value: u64| Cow::Owned(value.to_string());
+fn of_call<'a>(call: &'a Called, name: &str) -> Option<Variable<'a>> {
     match name {
-        "error" => call.error.as_deref().map(Cow::Borrowed),
+        "error" => call.error.as_deref().map(text),
         "latency" => call.latency_ms.map(number),
-        "requestId" => call.request_id.as_deref().map(Cow::Borrowed),
-        "status" => call.status.map(|status| number(status.into())),
+        "requestId" => call.request_id.as_deref().map(text),
+        "status" => call.status.map(number),
         // Without a service in between the backend's own.
-        "integrationStatus" => call.service_status.or(call.status).map(|status| number(status.into())),
+        "integrationStatus" => call.service_status.or(call.status).map(number),
         _ => None,
     }
 }

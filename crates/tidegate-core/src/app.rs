@@ -43,6 +43,11 @@ pub trait App: Send + Sync + Debug {
         Box::pin(async {})
     }
 
+    /// All connections have ended and the node is about to: the last chance to put something in order. It has two seconds.
+    fn stopped(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
+
     /// How clients are told of a refusal that the gateway decided before the application was asked. Absent: in the
     /// gateway's own words. The diagnosis stays what it is.
     fn refusal(&self, refused: &Refused<'_>) -> Option<Refusal> {

@@ -2,7 +2,6 @@
 //!
 //! Names are those of *WebSocket API mapping template reference* in the API Gateway developer guide.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -175,7 +174,7 @@ impl Event {
             "routeKey" => self.route_key.to_string(),
             "messageDirection" => "IN".to_owned(),
             "requestId" | "extendedRequestId" => self.request_id.to_string(),
-            "requestTime" => clf_time(self.request_time),
+            "requestTime" => ClfTime(self.request_time).to_string(),
             "requestTimeEpoch" => self.request_time.to_string(),
             "identity.sourceIp" => connection.source_ip.to_string(),
             "identity.userAgent" => connection.user_agent.as_deref()?.to_owned(),
@@ -250,24 +249,33 @@ pub(crate) fn authorizer_variable(
     }
 }
 
-/// `dd/MMM/yyyy:HH:mm:ss +0000`, as access logs of web servers show a time.
-pub fn clf_time(millis: u64) -> String {
-    zoned(millis).strftime("%d/%b/%Y:%H:%M:%S +0000").to_string()
+/// `dd/MMM/yyyy:HH:mm:ss +0000`, as access logs of web servers show a time; milliseconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClfTime(pub u64);
+
+impl std::fmt::Display for ClfTime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        const MONTHS: [&str; 12] =
+            ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+        let time = civil(self.0);
+        let month = MONTHS[usize::from(time.month().unsigned_abs()) - 1];
+        let (day, year, hour) = (time.day(), time.year(), time.hour());
+        write!(f, "{day:02}/{month}/{year:04}:{hour:02}:{:02}:{:02} +0000", time.minute(), time.second())
+    }
 }
 
 /// `2025-01-15T12:00:00.000Z`.
 pub fn iso_time(millis: u64) -> String {
-    let time = zoned(millis);
-    let mut text = time.strftime("%Y-%m-%dT%H:%M:%S").to_string();
-    let _ = write!(text, ".{:03}Z", millis % 1000);
-    text
+    let time = civil(millis);
+    let (date, hour, minute, second) = (time.date(), time.hour(), time.minute(), time.second());
+    format!("{date}T{hour:02}:{minute:02}:{second:02}.{:03}Z", millis % 1000)
 }
 
-fn zoned(millis: u64) -> jiff::Zoned {
+/// In UTC.
+fn civil(millis: u64) -> jiff::civil::DateTime {
     let millis = i64::try_from(millis).unwrap_or(i64::MAX);
-    jiff::Timestamp::from_millisecond(millis)
-        .unwrap_or(jiff::Timestamp::UNIX_EPOCH)
-        .to_zoned(jiff::tz::TimeZone::UTC)
+    let time = jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    jiff::tz::Offset::UTC.to_datetime(time)
 }
 
 /// The JSON form that error frames and refused handshakes share, byte for byte as the real service writes it:
@@ -288,7 +296,7 @@ mod tests {
 
     #[test]
     fn times_are_written_as_documented() {
-        assert_eq!(clf_time(1_736_942_400_001), "15/Jan/2025:12:00:00 +0000");
+        assert_eq!(ClfTime(1_736_942_400_001).to_string(), "15/Jan/2025:12:00:00 +0000");
         assert_eq!(iso_time(1_736_942_405_120), "2025-01-15T12:00:05.120Z");
     }
 

@@ -3,6 +3,7 @@
 //! For what has to give parts of a document back as it came: JSONPath, mapping templates, models. Configuration and
 //! the control plane use `serde_json`.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
@@ -15,22 +16,25 @@ pub const MAX_DOCUMENT_BYTES: usize = 1024 * 1024;
 /// Members from which on names are looked up in a table while an object is read.
 const MANY_MEMBERS: usize = 16;
 
-/// One value with everything in it.
+/// One value with everything in it. What the text has without escapes is not copied.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Json {
+pub enum Json<'t> {
     /// `null`.
     Null,
     /// `true` or `false`.
     Bool(bool),
     /// As it is written.
-    Number(Box<str>),
+    Number(Cow<'t, str>),
     /// Without quotes and escapes.
-    Text(Box<str>),
+    Text(Cow<'t, str>),
     /// In order.
-    Array(Vec<Json>),
+    Array(Vec<Json<'t>>),
     /// In order; each name once, the last value counts.
-    Object(Vec<(Box<str>, Json)>),
+    Object(Vec<Member<'t>>),
 }
+
+/// Name and value.
+pub type Member<'t> = (Cow<'t, str>, Json<'t>);
 
 /// The text is no document that can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -49,12 +53,12 @@ pub enum JsonError {
     TooLong,
 }
 
-impl Json {
+impl<'t> Json<'t> {
     /// Reads a document.
     ///
     /// # Errors
     /// [`JsonError`].
-    pub fn parse(text: &str) -> Result<Self, JsonError> {
+    pub fn parse(text: &'t str) -> Result<Self, JsonError> {
         if text.len() > MAX_DOCUMENT_BYTES {
             return Err(JsonError::TooLong);
         }
@@ -69,12 +73,28 @@ impl Json {
     }
 
     /// The member of an object. Compares names one by one.
-    pub fn get(&self, name: &str) -> Option<&Json> {
+    pub fn get(&self, name: &str) -> Option<&Json<'t>> {
         match self {
             Json::Object(members) => {
                 members.iter().find(|(known, _)| **known == *name).map(|(_, value)| value)
             }
             _ => None,
+        }
+    }
+
+    /// The value on its own, for longer than the text.
+    pub fn into_owned(self) -> Json<'static> {
+        let owned = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
+        match self {
+            Json::Null => Json::Null,
+            Json::Bool(value) => Json::Bool(value),
+            Json::Number(digits) => Json::Number(owned(digits)),
+            Json::Text(text) => Json::Text(owned(text)),
+            Json::Array(items) => Json::Array(items.into_iter().map(Json::into_owned).collect()),
+            Json::Object(members) => {
+                let members = members.into_iter().map(|(name, member)| (owned(name), member.into_owned()));
+                Json::Object(members.collect())
+            }
         }
     }
 
@@ -169,7 +189,7 @@ impl Json {
 
     /// Whether two values are the same in the sense of JSON Schema: numbers by value, objects without order.
     /// `steps` counts what is compared.
-    pub(crate) fn same(&self, other: &Json, steps: &mut u64) -> bool {
+    pub(crate) fn same(&self, other: &Json<'_>, steps: &mut u64) -> bool {
         *steps += 1;
         match (self, other) {
             (Json::Number(left), Json::Number(right)) => {
@@ -234,7 +254,7 @@ struct Reader<'t> {
     at: usize,
 }
 
-impl Reader<'_> {
+impl<'t> Reader<'t> {
     fn error(&self) -> JsonError {
         JsonError::Syntax { at: self.at }
     }
@@ -255,7 +275,7 @@ impl Reader<'_> {
         found
     }
 
-    fn word(&mut self, word: &str, value: Json) -> Result<Json, JsonError> {
+    fn word(&mut self, word: &str, value: Json<'t>) -> Result<Json<'t>, JsonError> {
         if !self.text[self.at..].starts_with(word) {
             return Err(self.error());
         }
@@ -263,7 +283,7 @@ impl Reader<'_> {
         Ok(value)
     }
 
-    fn value(&mut self, depth: usize) -> Result<Json, JsonError> {
+    fn value(&mut self, depth: usize) -> Result<Json<'t>, JsonError> {
         if depth >= MAX_DEPTH {
             return Err(JsonError::TooDeep);
         }
@@ -279,7 +299,7 @@ impl Reader<'_> {
         }
     }
 
-    fn array(&mut self, depth: usize) -> Result<Json, JsonError> {
+    fn array(&mut self, depth: usize) -> Result<Json<'t>, JsonError> {
         self.at += 1;
         let mut items = Vec::new();
         self.blanks();
@@ -299,10 +319,10 @@ impl Reader<'_> {
         }
     }
 
-    fn object(&mut self, depth: usize) -> Result<Json, JsonError> {
+    fn object(&mut self, depth: usize) -> Result<Json<'t>, JsonError> {
         self.at += 1;
-        let mut members: Vec<(Box<str>, Json)> = Vec::new();
-        let mut places: HashMap<Box<str>, usize> = HashMap::new();
+        let mut members: Vec<Member<'t>> = Vec::new();
+        let mut places: HashMap<Cow<'t, str>, usize> = HashMap::new();
         self.blanks();
         if self.eat(b'}') {
             return Ok(Json::Object(members));
@@ -354,7 +374,7 @@ impl Reader<'_> {
         self.at > start
     }
 
-    fn number(&mut self) -> Result<Json, JsonError> {
+    fn number(&mut self) -> Result<Json<'t>, JsonError> {
         let start = self.at;
         self.eat(b'-');
         let is_whole = self.eat(b'0') || self.digits();
@@ -379,7 +399,7 @@ impl Reader<'_> {
     }
 
     /// At a quote.
-    fn string(&mut self) -> Result<Box<str>, JsonError> {
+    fn string(&mut self) -> Result<Cow<'t, str>, JsonError> {
         self.at += 1;
         let start = self.at;
         loop {
@@ -464,7 +484,7 @@ mod tests {
 
     use super::*;
 
-    fn plain(json: &Json) -> String {
+    fn plain(json: &Json<'_>) -> String {
         let mut text = String::new();
         assert!(json.write_json(&mut text, usize::MAX));
         text
@@ -483,7 +503,8 @@ mod tests {
         }
         assert_eq!(plain(&Json::parse(" { \"a\" : 1 , \"b\":2, \"a\" : 3 } ").unwrap()), r#"{"a":3,"b":2}"#);
         let many: Vec<String> = (0..40).map(|n| format!(r#""k{}":{n}"#, n % 30)).collect();
-        let Ok(Json::Object(members)) = Json::parse(&format!("{{{}}}", many.join(","))) else { panic!() };
+        let many = format!("{{{}}}", many.join(","));
+        let Ok(Json::Object(members)) = Json::parse(&many) else { panic!() };
         assert_eq!((members.len(), &members[3].1), (30, &Json::Number("33".into())));
     }
 

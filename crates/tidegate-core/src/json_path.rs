@@ -107,11 +107,11 @@ pub enum Hits<'j> {
     /// Nothing.
     Nothing,
     /// The path leads to one place.
-    One(&'j Json),
+    One(&'j Json<'j>),
     /// The path may lead to several places; there may be none.
-    List(Vec<&'j Json>),
+    List(Vec<&'j Json<'j>>),
     /// Computed, or made of parts of the document.
-    Made(Json),
+    Made(Json<'j>),
 }
 
 /// Counts what an evaluation does.
@@ -141,7 +141,7 @@ impl Budget {
     ///
     /// # Errors
     /// [`TooComplex`] when it is more than what is left.
-    pub fn spend_copy(&self, value: &Json) -> Result<(), TooComplex> {
+    pub fn spend_copy(&self, value: &Json<'_>) -> Result<(), TooComplex> {
         self.spend(1)?;
         match value {
             Json::Array(items) => items.iter().try_for_each(|item| self.spend_copy(item)),
@@ -194,11 +194,16 @@ impl JsonPath {
     ///
     /// # Errors
     /// [`TooComplex`] when the budget is used up.
-    pub fn evaluate<'j>(&self, root: &'j Json, budget: &Budget) -> Result<Hits<'j>, TooComplex> {
+    pub fn evaluate<'j>(&self, root: &'j Json<'j>, budget: &Budget) -> Result<Hits<'j>, TooComplex> {
         self.hits(root, root, budget)
     }
 
-    fn hits<'j>(&self, start: &'j Json, root: &'j Json, budget: &Budget) -> Result<Hits<'j>, TooComplex> {
+    fn hits<'j>(
+        &self,
+        start: &'j Json<'j>,
+        root: &'j Json<'j>,
+        budget: &Budget,
+    ) -> Result<Hits<'j>, TooComplex> {
         let found = self.without_function(start, root, budget)?;
         match self.function {
             None => Ok(found),
@@ -208,8 +213,8 @@ impl JsonPath {
 
     fn without_function<'j>(
         &self,
-        start: &'j Json,
-        root: &'j Json,
+        start: &'j Json<'j>,
+        root: &'j Json<'j>,
         budget: &Budget,
     ) -> Result<Hits<'j>, TooComplex> {
         // Several names at the end of a path give one object with these members.
@@ -241,7 +246,7 @@ impl JsonPath {
                     && let Some(member) = hit.get(name)
                 {
                     budget.spend_copy(member)?;
-                    members.push((name.as_str().into(), member.clone()));
+                    members.push((name.clone().into(), member.clone()));
                 }
             }
             made.push(Json::Object(members));
@@ -258,7 +263,7 @@ impl<'j> Hits<'j> {
     ///
     /// # Errors
     /// [`TooComplex`] when the copy is larger than the budget.
-    pub fn into_json(self, budget: &Budget) -> Result<Option<Cow<'j, Json>>, TooComplex> {
+    pub fn into_json(self, budget: &Budget) -> Result<Option<Cow<'j, Json<'j>>>, TooComplex> {
         Ok(match self {
             Hits::Nothing => None,
             Hits::One(value) => Some(Cow::Borrowed(value)),
@@ -393,13 +398,13 @@ impl<'de> Visitor<'de> for Reader<'_> {
 }
 
 struct Walk<'j, 'b> {
-    root: &'j Json,
+    root: &'j Json<'j>,
     budget: &'b Budget,
-    hits: Vec<&'j Json>,
+    hits: Vec<&'j Json<'j>>,
 }
 
 impl<'j> Walk<'j, '_> {
-    fn walk(&mut self, value: &'j Json, steps: &[Step]) -> Result<(), TooComplex> {
+    fn walk(&mut self, value: &'j Json<'j>, steps: &[Step]) -> Result<(), TooComplex> {
         self.budget.spend(1)?;
         let Some((step, rest)) = steps.split_first() else {
             self.hits.push(value);
@@ -452,7 +457,7 @@ impl<'j> Walk<'j, '_> {
     }
 
     /// A name or an index.
-    fn single(&mut self, value: &'j Json, step: &Step, rest: &[Step]) -> Result<(), TooComplex> {
+    fn single(&mut self, value: &'j Json<'j>, step: &Step, rest: &[Step]) -> Result<(), TooComplex> {
         match (step, value) {
             (Step::Name(name), Json::Object(members)) => {
                 self.budget.spend(members.len() as u64 / 16)?;
@@ -468,7 +473,7 @@ impl<'j> Walk<'j, '_> {
     }
 
     /// The value itself first, then what is in it.
-    fn descend(&mut self, value: &'j Json, rest: &[Step]) -> Result<(), TooComplex> {
+    fn descend(&mut self, value: &'j Json<'j>, rest: &[Step]) -> Result<(), TooComplex> {
         self.budget.spend(1)?;
         // The items of an array are asked one by one below.
         let is_asked_below = matches!((rest.first(), value), (Some(Step::Filter(_)), Json::Array(_)));
@@ -485,7 +490,7 @@ impl<'j> Walk<'j, '_> {
 
 impl Function {
     fn apply<'j>(self, hits: &Hits<'j>, budget: &Budget) -> Result<Hits<'j>, TooComplex> {
-        let items: Vec<&Json> = match hits {
+        let items: Vec<&Json<'_>> = match hits {
             Hits::Nothing => return Ok(Hits::Nothing),
             Hits::One(Json::Array(items)) | Hits::Made(Json::Array(items)) => items.iter().collect(),
             Hits::List(list) => list.clone(),

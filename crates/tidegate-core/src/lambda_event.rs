@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use http::HeaderMap;
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 
-use crate::context::{AuthorizerAnswer, Event, EventKind, SessionFacts, clf_time};
+use crate::context::{AuthorizerAnswer, ClfTime, Event, EventKind, SessionFacts};
 use crate::definition::Map;
 use crate::limits;
 use crate::mapping;
@@ -332,7 +332,7 @@ impl Serialize for RequestContext<'_> {
         }
         map.serialize_entry("eventType", event.event_type())?;
         map.serialize_entry("extendedRequestId", &request_id)?;
-        map.serialize_entry("requestTime", &clf_time(event.request_time))?;
+        map.serialize_entry("requestTime", &format_args!("{}", ClfTime(event.request_time)))?;
         map.serialize_entry("messageDirection", "IN")?;
         if let EventKind::Disconnect { reason, .. } = &event.kind {
             map.serialize_entry("disconnectReason", reason)?;

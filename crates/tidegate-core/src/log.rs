@@ -137,7 +137,7 @@ pub struct ExecutionLine<'a> {
 /// Takes lines. Called on hot paths: it must not block and must not wait; what it cannot take it drops and counts.
 pub trait LogSink: Send + Sync + std::fmt::Debug {
     /// Takes a line of an access log, without a line break.
-    fn access(&self, target: &str, line: String);
+    fn access(&self, target: &Arc<str>, line: String);
 
     /// Takes a line of an execution log.
     fn execution(&self, line: &ExecutionLine<'_>);
@@ -148,7 +148,7 @@ pub trait LogSink: Send + Sync + std::fmt::Debug {
 pub struct NoLogs;
 
 impl LogSink for NoLogs {
-    fn access(&self, _: &str, _: String) {}
+    fn access(&self, _: &Arc<str>, _: String) {}
 
     fn execution(&self, _: &ExecutionLine<'_>) {}
 }

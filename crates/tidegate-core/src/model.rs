@@ -168,7 +168,7 @@ struct Schema {
 #[derive(Debug, Clone, PartialEq)]
 enum Rule {
     Types(Vec<Kind>),
-    Enum(Vec<Json>),
+    Enum(Vec<Json<'static>>),
     MultipleOf(f64),
     Minimum {
         limit: f64,
@@ -244,7 +244,7 @@ impl Kind {
     }
 
     /// A number is an integer when it is written as one.
-    fn of(value: &Json) -> Self {
+    fn of(value: &Json<'_>) -> Self {
         match value {
             Json::Null => Kind::Null,
             Json::Bool(_) => Kind::Boolean,

@@ -10,6 +10,7 @@ use std::sync::{LazyLock, OnceLock};
 use serde::Deserialize;
 
 use crate::diagnosis::Diagnosis;
+use crate::nearest::nearest;
 
 /// Bytes of a body that are looked at.
 pub const LOOKED_AT: usize = 4096;
@@ -85,23 +86,29 @@ pub struct Signatures {
     tunnel_hosts: Vec<Box<str>>,
 }
 
-/// The text is no table of signatures.
+/// The text is no table of signatures. What it says has the line, counted from 1.
 #[derive(Debug, thiserror::Error)]
 pub enum SignatureError {
-    /// It is not JSON of the right shape.
-    #[error("signatures are not readable")]
+    /// It is not JSON of the right shape; the reason has line and column.
+    #[error("{0}")]
     Shape(#[source] serde_json::Error),
     /// An id that the catalogue does not have.
-    #[error("signature `{signature}` names `{id}`, which is no diagnosis id")]
+    #[error("line {line}: signature `{signature}` names `{id}`, which is no diagnosis id{hint}")]
     UnknownId {
+        /// Where the id stands.
+        line: usize,
         /// Of the entry.
         signature: String,
         /// What it names.
         id: String,
+        /// `; did you mean ...?`, or nothing.
+        hint: String,
     },
     /// An entry that would fit everything, or explain nothing.
-    #[error("signature `{signature}` needs a status, a text, pattern or location, and ids")]
+    #[error("line {line}: signature `{signature}` needs a status, a text, pattern or location, and ids")]
     Empty {
+        /// Where the entry has its id.
+        line: usize,
         /// Of the entry.
         signature: String,
     },
@@ -201,21 +208,31 @@ impl Signatures {
     /// The table of this build behind further entries, which are tried first.
     ///
     /// # Errors
-    /// [`SignatureError`]; its text may be shown to whoever wrote the entries.
-    pub fn with(extra: &str) -> Result<Self, SignatureError> {
+    /// Every [`SignatureError`]; their texts may be shown to whoever wrote the entries.
+    pub fn with(extra: &str) -> Result<Self, Vec<SignatureError>> {
         let mut table = Self::read(extra)?;
         if table.entries.len() > MAX_EXTRA {
-            return Err(SignatureError::TooMany { n_entries: table.entries.len() });
+            return Err(vec![SignatureError::TooMany { n_entries: table.entries.len() }]);
         }
         table.entries.extend(Self::shipped().entries.iter().cloned());
         table.tunnel_hosts.extend(Self::shipped().tunnel_hosts.iter().cloned());
         Ok(table)
     }
 
-    fn read(text: &str) -> Result<Self, SignatureError> {
-        let file: File = serde_json::from_str(text).map_err(SignatureError::Shape)?;
-        let entries = file.signatures.into_iter().map(Signature::read).collect::<Result<_, _>>()?;
-        Ok(Self { entries, tunnel_hosts: file.tunnel_hosts })
+    fn read(text: &str) -> Result<Self, Vec<SignatureError>> {
+        let file: File = serde_json::from_str(text).map_err(|error| vec![SignatureError::Shape(error)])?;
+        let (mut entries, mut errors) = (Vec::new(), Vec::new());
+        let mut from = 0;
+        for raw in file.signatures {
+            // Entries stand in their order, so each begins behind the one before, even where both have one id.
+            let at = position(text, from, &raw.id).unwrap_or(from);
+            from = at + 1;
+            match Signature::read(raw, text, at) {
+                Ok(entry) => entries.push(entry),
+                Err(mut of_entry) => errors.append(&mut of_entry),
+            }
+        }
+        if errors.is_empty() { Ok(Self { entries, tunnel_hosts: file.tunnel_hosts }) } else { Err(errors) }
     }
 
     /// The first entry that names the cause of an answer.
@@ -242,12 +259,36 @@ impl Signatures {
     }
 }
 
+/// Where a text stands as a JSON string, at `from` or behind it.
+fn position(text: &str, from: usize, wanted: &str) -> Option<usize> {
+    let quoted = serde_json::Value::from(wanted).to_string();
+    text.get(from..)?.find(&quoted).map(|at| from + at)
+}
+
+/// The line of a place, counted from 1.
+fn line(text: &str, at: usize) -> usize {
+    1 + text.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count()
+}
+
 impl Signature {
-    fn read(raw: RawSignature) -> Result<Self, SignatureError> {
+    /// Reads an entry whose id stands at `at` of the table's text.
+    fn read(raw: RawSignature, text: &str, at: usize) -> Result<Self, Vec<SignatureError>> {
         let signature = raw.id.to_string();
-        let find = |id: &String| {
-            Diagnosis::find(id)
-                .ok_or_else(|| SignatureError::UnknownId { signature: signature.clone(), id: id.clone() })
+        let mut errors = Vec::new();
+        let mut find = |id: &String| {
+            let found = Diagnosis::find(id);
+            if found.is_none() {
+                let line = line(text, position(text, at, id).unwrap_or(at));
+                let hint = nearest(id, Diagnosis::all().map(|cause| cause.diagnosis.as_str()))
+                    .map_or_else(String::new, |known| format!("; did you mean `{known}`?"));
+                errors.push(SignatureError::UnknownId {
+                    line,
+                    signature: signature.clone(),
+                    id: id.clone(),
+                    hint,
+                });
+            }
+            found
         };
         let mut ids = HashMap::new();
         for (on, named) in &raw.ids {
@@ -258,17 +299,21 @@ impl Signature {
                 RawOn::Disconnect => Some(On::Disconnect),
                 RawOn::Token => Some(On::Token),
             };
-            ids.insert(on, named.iter().map(find).collect::<Result<Vec<_>, _>>()?);
+            ids.insert(on, named.iter().filter_map(&mut find).collect::<Vec<_>>());
         }
-        let missing = raw.missing.as_ref().map(find).transpose()?;
+        let missing = raw.missing.as_ref().and_then(&mut find);
         let status = match raw.status {
             RawStatuses::These(these) => Statuses::These(these),
             RawStatuses::Failures(Failures::All) => Statuses::Failures,
         };
         let fits_nothing = status == Statuses::These(Vec::new());
         let fits_all = raw.text.is_empty() && raw.pattern.is_empty() && raw.location.is_none();
-        if fits_nothing || fits_all || ids.is_empty() || ids.values().any(Vec::is_empty) {
-            return Err(SignatureError::Empty { signature });
+        let names_nothing = raw.ids.is_empty() || raw.ids.values().any(Vec::is_empty);
+        if fits_nothing || fits_all || names_nothing {
+            errors.push(SignatureError::Empty { line: line(text, at), signature });
+        }
+        if !errors.is_empty() {
+            return Err(errors);
         }
         Ok(Self {
             id: raw.id,
@@ -366,6 +411,17 @@ fn fits_pattern(pattern: &str, text: &str) -> bool {
         }
     }
     true
+}
+
+/// Web servers of backends that drop forwarded headers of peers that they were not told to trust. Source: waitress 3.0 does
+/// in its default configuration, as measured.
+const DROP_FORWARDED: [&str; 1] = ["waitress"];
+
+/// The name of a web server, by the `Server` header of its answers, if it is known to drop `X-Forwarded-*` of peers that
+/// it was not told to trust.
+pub fn drops_forwarded(server: &str) -> Option<&'static str> {
+    let server = server.to_ascii_lowercase();
+    DROP_FORWARDED.into_iter().find(|known| server.starts_with(known))
 }
 
 /// What a backend says in a refusal, as an operator may keep it: one short line without markup, with
@@ -575,6 +631,46 @@ mod tests {
             r#"{"signatures": [], "more": 1}"#,
         ] {
             assert!(Signatures::with(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn every_mistake_is_named_with_its_line() {
+        // DX-4
+        let text = r#"{
+  "signatures": [
+    { "id": "a", "status": [400], "text": ["x"],
+      "ids": { "any": ["backend.redirct"] } },
+    { "id": "b", "status": [400],
+      "ids": { "any": ["backend.redirect"] } },
+    { "id": "b", "status": [400], "text": ["backend.redirct"], "ids": { "any": [
+      "no such id at all, nor anything like it"] } }
+  ]
+}"#;
+        let said: Vec<String> = Signatures::with(text).unwrap_err().iter().map(ToString::to_string).collect();
+        assert_eq!(
+            said,
+            [
+                "line 4: signature `a` names `backend.redirct`, which is no diagnosis id; did you mean \
+                 `backend.redirect`?",
+                "line 5: signature `b` needs a status, a text, pattern or location, and ids",
+                "line 8: signature `b` names `no such id at all, nor anything like it`, which is no diagnosis id",
+            ]
+        );
+        let broken = Signatures::with("{\n  \"signatures\": [}\n").unwrap_err();
+        assert!(broken[0].to_string().ends_with("at line 2 column 18"), "{broken:?}");
+    }
+
+    #[test]
+    fn servers_that_drop_forwarded_headers_are_known() {
+        // S0-104 backend.server-drops-forwarded
+        for (server, known) in [
+            ("waitress", Some("waitress")),
+            ("Waitress/3.0", Some("waitress")),
+            ("gunicorn", None),
+            ("", None),
+        ] {
+            assert_eq!(drops_forwarded(server), known, "{server}");
         }
     }
 

@@ -6,10 +6,13 @@
 //! differ, it is 1.7: `#set` with nothing on its right side changes nothing, and everything but `false` and nothing is
 //! true.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use crate::context::Event;
 use crate::definition::Map;
 use crate::json::JsonError;
-use crate::json_path::{JsonPathError, TooComplex};
+use crate::json_path::{JsonPath, JsonPathError, TooComplex};
 use crate::pattern::PatternError;
 
 use self::node::{Macro, Node};
@@ -47,6 +50,8 @@ pub const MAX_DEPTH: usize = 100;
 pub struct Template {
     nodes: Vec<Node>,
     macros: Vec<Macro>,
+    /// Paths that are written out.
+    paths: HashMap<Arc<str>, Arc<JsonPath>>,
 }
 
 /// The text is no template.
@@ -126,8 +131,7 @@ impl Template {
         if text.len() > MAX_TEMPLATE_BYTES {
             return Err(TemplateError::TooLong);
         }
-        let (nodes, macros) = parse::parse(text)?;
-        Ok(Self { nodes, macros })
+        parse::parse(text)
     }
 
     /// Runs the template.
@@ -135,6 +139,6 @@ impl Template {
     /// # Errors
     /// [`RenderError`].
     pub fn render(&self, scope: &Scope<'_>) -> Result<String, RenderError> {
-        evaluate::render(&self.nodes, &self.macros, scope)
+        evaluate::render(self, scope)
     }
 }

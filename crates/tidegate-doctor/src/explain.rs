@@ -23,11 +23,13 @@ mod next;
 mod notes;
 mod one;
 mod question;
+mod scaled;
 
 use candidates::Seen;
 use clean::clean;
 pub(crate) use describe::confidence;
 pub use question::{MAX_QUESTION, Question, QuestionError};
+use scaled::Scale;
 
 /// Time that a question looks back, unless it says otherwise.
 pub const DEFAULT_SINCE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -46,6 +48,12 @@ const MAX_OF_ONE: usize = 2000;
 
 /// Connections that one question may be about.
 const MAX_CONNECTIONS: usize = 20;
+
+/// Payloads in a timeline; the newest count.
+const MAX_PAYLOADS: usize = 100;
+
+/// Characters of a payload in a timeline.
+const MAX_PAYLOAD: usize = 500;
 
 /// Lines of a timeline; the middle of a longer one is left out.
 const MAX_TIMELINE: usize = 200;
@@ -76,11 +84,13 @@ pub struct Options {
     pub address: Option<String>,
     /// Only of this API.
     pub api: Option<String>,
+    /// Shows payloads, where an operator has them captured.
+    pub payloads: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { since: DEFAULT_SINCE, user: None, address: None, api: None }
+        Self { since: DEFAULT_SINCE, user: None, address: None, api: None, payloads: false }
     }
 }
 
@@ -136,6 +146,17 @@ pub trait Live: Send + Sync {
         None
     }
 
+    /// What was captured of its messages; nothing unless an operator has ordered that.
+    fn payloads(&self, id: &str) -> Vec<Payload> {
+        let _ = id;
+        Vec::new()
+    }
+
+    /// How many times faster its times pass than those of the world; 1 but for tests.
+    fn time_scale(&self) -> u64 {
+        1
+    }
+
     /// Entries that were lost, and successes that were only counted, since the start.
     fn journal_losses(&self) -> (u64, u64) {
         (0, 0)
@@ -163,6 +184,40 @@ pub struct LiveConnection {
     pub messages_in: u64,
     /// Messages to the client.
     pub messages_out: u64,
+    /// The newest messages of both ways, in the order of time.
+    pub recent: Vec<Passed>,
+}
+
+/// A message that passed: nothing of what it said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Passed {
+    /// Microseconds since 1970.
+    pub at: u64,
+    /// The client sent it; otherwise it went to the client.
+    pub from_client: bool,
+    /// Payload in bytes.
+    pub size: u64,
+}
+
+/// A payload that was captured.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Payload {
+    /// When it passed; microseconds since 1970.
+    pub at: u64,
+    /// Of the event.
+    pub request_id: String,
+    /// The client sent it; otherwise its route answered it.
+    pub from_client: bool,
+    /// Of all of it, in bytes.
+    pub size: usize,
+    /// Without what looks like a secret; none of what is no text.
+    pub text: Option<String>,
+}
+
+impl std::fmt::Debug for Payload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Payload").field("at", &self.at).field("size", &self.size).finish_non_exhaustive()
+    }
 }
 
 /// A stage that does not serve what is defined.
@@ -197,7 +252,9 @@ pub async fn explain(
     options: &Options,
 ) -> Result<Report, StoreError> {
     let begun = Instant::now();
-    let state = sources.journal.state().await?;
+    let mut state = sources.journal.state().await?;
+    let scale = Scale { now: sources.now, factor: sources.live.map_or(1, Live::time_scale).max(1) };
+    state.oldest = state.oldest.map(|at| scale.stretched(at));
     let target = format!("{}{}", question.target(), options.words());
     let options = &as_kept(sources.journal, options).await?;
     let mut answer = Answer {
@@ -205,8 +262,16 @@ pub async fn explain(
         sources: *sources,
         options,
         state,
+        scale,
         ordered_by_count: false,
     };
+    if scale.factor > 1 {
+        let note = format!(
+            "The node's times pass {} times faster; times here are stretched likewise.",
+            scale.factor
+        );
+        answer.report.notes.push(note);
+    }
     match question {
         Question::Id(id) => answer.id(id).await?,
         Question::Session(session) => answer.session(session).await?,
@@ -250,6 +315,7 @@ struct Answer<'a> {
     sources: Sources<'a>,
     options: &'a Options,
     state: JournalState,
+    scale: Scale,
     /// Findings in the order of their counts, not of their certainty.
     ordered_by_count: bool,
 }
@@ -281,7 +347,7 @@ impl Answer<'_> {
     }
 
     async fn query(&self, query: EntryQuery) -> Result<Vec<Entry>, StoreError> {
-        self.sources.journal.query(query).await
+        Ok(self.scale.entries(self.sources.journal.query(self.scale.query(query)).await?))
     }
 
     /// Users and addresses that were named.

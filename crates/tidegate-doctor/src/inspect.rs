@@ -2,7 +2,7 @@
 //!
 //! Everything here is a function from what somebody else has read or received to findings; sockets, files and clocks stay
 //! with the callers. `definitions` judges an API, `differences` says what a deployment lacks, `target` looks at one address,
-//! `backend` plans requests to a backend and judges the answers, `reflect` compares what was sent with what arrived,
+//! `backend` plans requests to a backend and judges the answers, `backend_table` compares its list of connections with what is open, `reflect` compares what was sent with what arrived,
 //! `checklist` has the lines at the end of a report about an API, `route_test` follows one message, `configuration`,
 //! `certificate` and `domain` are about names and settings, `statistics` counts what the journal and the records have, `management` about the way back from a backend, `system` about the
 //! machine and `log_file` about what should not stand in a log.
@@ -10,6 +10,7 @@
 use serde_json::{Map, Value};
 
 pub mod backend;
+pub mod backend_table;
 pub mod certificate;
 pub mod checklist;
 pub mod configuration;

@@ -9,6 +9,7 @@ pub(crate) mod handle;
 pub(crate) mod intake;
 pub(crate) mod membership;
 pub(crate) mod message;
+pub(crate) mod recent;
 mod remark;
 pub(crate) mod socket;
 pub(crate) mod task;

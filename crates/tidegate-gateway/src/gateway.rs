@@ -32,6 +32,7 @@ use crate::api_keys::{ApiKeys, UsagePlans};
 use crate::apps::Apps;
 use crate::authorizer;
 use crate::bans::Bans;
+use crate::capture::Captures;
 use crate::channels::Answers;
 use crate::clock::now_millis;
 use crate::connection::close_reason;
@@ -108,6 +109,8 @@ pub struct GatewayConfig {
     pub signature_clock: SignatureClock,
     /// Applications in the process.
     pub mounts: Vec<Mount>,
+    /// Names of query parameters whose values facts may hold, beside `channel` and `v`.
+    pub shown_query_values: Arc<[Box<str>]>,
     /// Longest time over which the closes of a drain are spread, so that clients do not all come back at once.
     pub drain_spread: Duration,
 }
@@ -177,6 +180,7 @@ pub struct Gateway {
     pub(crate) remarks: Remarks,
     pub(crate) probes: Probes,
     pub(crate) apps: Apps,
+    pub(crate) captures: Captures,
     /// For work that definitions start; itself, while it lives.
     this: Weak<Self>,
     pub(crate) tasks: TaskTracker,
@@ -217,6 +221,7 @@ impl Gateway {
         let gateway = Arc::new_cyclic(|this| Self {
             unmatched,
             apps: Apps::new(mounts),
+            captures: Captures::default(),
             groups: Groups::new(),
             tokens: Tokens::new(config.token_keys.clone(), Arc::clone(&records)),
             bans: Bans::new(Arc::clone(&records)),
@@ -266,6 +271,11 @@ impl Gateway {
         self.this.upgrade()
     }
 
+    /// How many times faster fixed times pass, for tests; 1 otherwise.
+    pub fn time_scale(&self) -> u64 {
+        u64::from(self.config.settings.all.data_plane.time_scale.max(1))
+    }
+
     /// Pending and open connections.
     pub fn n_connections(&self) -> usize {
         self.registry.len()
@@ -305,6 +315,7 @@ impl Gateway {
             self.backends.sweep(std::time::Instant::now());
             self.attempts.flush();
             let now = now_millis();
+            self.captures.sweep(now);
             self.api_keys.flush(now, false);
             for (id, kind) in self.wheel.turn(now) {
                 if let Some(handle) = self.registry.find(id) {

@@ -1,4 +1,4 @@
-//! What applications have the gateway ask outside: an address, or an integration of some API.
+//! What applications have the gateway ask outside: an address, a function, or an integration of some API.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,9 +8,10 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use tidegate_core::context::{Event, EventKind};
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::id::ConnectionId;
-use tidegate_core::snapshot::{Route, Stage};
+use tidegate_core::snapshot::{FunctionName, Route, Stage};
 
 use crate::clock::now_millis;
+use crate::functions::{self, FunctionCall};
 use crate::gateway::Gateway;
 use crate::integration::http::check_host;
 use crate::integration::{self, Failure};
@@ -36,7 +37,7 @@ pub struct Fetch<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{class}: {detail}")]
 pub struct FetchError {
-    /// `timeout`, `refused`, `dns`, `tls`, ...
+    /// `timeout`, `refused`, `dns`, `tls`, `function`, ...
     pub class: String,
     /// For operators.
     pub detail: String,
@@ -71,6 +72,32 @@ impl Gateway {
             timeout,
         );
         Ok(sent.await?)
+    }
+
+    /// Calls a function with a JSON document and waits for what it gives: one of this machine, else that of the endpoint for the
+    /// service `lambda`. It counts against the function's own limit of calls at a time.
+    ///
+    /// # Errors
+    /// [`FetchError`]; its class is `function` for a function that raised.
+    pub async fn call_function(
+        &self,
+        function: &FunctionName,
+        payload: Bytes,
+        timeout: Duration,
+    ) -> Result<Bytes, FetchError> {
+        let call = FunctionCall {
+            function,
+            payload,
+            is_async: false,
+            timeout,
+            credentials_arn: None,
+            trace_id: None,
+        };
+        let invoked = functions::invoke(self, call).await?;
+        match functions::failed(function, &invoked) {
+            None => Ok(invoked.payload),
+            Some(failure) => Err(FetchError { class: "function".to_owned(), ..failure.into() }),
+        }
     }
 
     /// Calls an integration by its id with an event of a connection, as if the event were a message of its route. Gives the

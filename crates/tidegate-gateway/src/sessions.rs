@@ -13,6 +13,7 @@ use tidegate_ws::{CloseCode, CloseFrame};
 use crate::clock::now_millis;
 use crate::connection::close_reason;
 use crate::connection::handle::{CloseCause, Handle};
+use crate::connection::recent::RecentMessage;
 use crate::gateway::Gateway;
 use crate::groups::{Key, Kind};
 
@@ -59,6 +60,9 @@ pub struct ConnectionInfo {
     pub bytes_out: u64,
     /// As the client sent it.
     pub user_agent: Option<String>,
+    /// The newest messages of both ways, in the order of time; only where one connection is asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub recent: Vec<RecentMessage>,
 }
 
 /// Which connections; every member narrows it down.
@@ -217,7 +221,8 @@ impl Gateway {
 
     /// One connection, by the text of its id.
     pub fn connection(&self, id: &str) -> Option<ConnectionInfo> {
-        Some(info(&*self.registry.find(ConnectionId::parse(id).ok()?)?))
+        let handle = self.registry.find(ConnectionId::parse(id).ok()?)?;
+        Some(ConnectionInfo { recent: handle.recent_messages(), ..info(&handle) })
     }
 
     /// Closes a connection because an administrator says so. False when it is not there.
@@ -387,5 +392,6 @@ fn info(handle: &Handle) -> ConnectionInfo {
         bytes_in: traffic.bytes_in,
         bytes_out: traffic.bytes_out,
         user_agent: facts.user_agent.as_deref().map(str::to_owned),
+        recent: Vec::new(),
     }
 }

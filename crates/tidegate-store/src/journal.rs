@@ -308,6 +308,22 @@ impl Write for Step {
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_connection_is_not_looked_for_everywhere() {
+        let connection = Connection::open_in_memory().unwrap();
+        schema::MIGRATIONS.iter().for_each(|step| connection.execute_batch(step).unwrap());
+        let of_connection = schema::is_of_connection("awIf_YAAAACqFOg=", 1);
+        let sql = format!(
+            "EXPLAIN QUERY PLAN SELECT {} FROM entry WHERE {of_connection} ORDER BY id DESC LIMIT ?2",
+            schema::COLUMNS
+        );
+        let mut statement = connection.prepare(&sql).unwrap();
+        let steps = statement.query_map(["x", "1"], |row| row.get(3)).unwrap();
+        let steps: Vec<String> = steps.collect::<Result<_, _>>().unwrap();
+        assert!(steps.iter().all(|step| !step.starts_with("SCAN")), "{steps:?}");
+        assert!(steps.iter().any(|step| step.contains("entry_connection")), "{steps:?}");
+    }
+
     #[tokio::test]
     async fn a_file_of_an_earlier_version_is_read_and_brought_up() {
         // DX-6: facts as JSON, before they were packed.

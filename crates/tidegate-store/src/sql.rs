@@ -206,6 +206,11 @@ pub trait Database: Send + Sync + Debug {
         false
     }
 
+    /// Whether other processes can have it open at the same time.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     /// Runs `work` on what is durable; it changes nothing, whatever it does.
     ///
     /// # Errors

@@ -199,6 +199,10 @@ impl Admin {
                         .collect();
                     body["doctor"] = json!({ "at": self.api.watched()["at"], "findings": counts });
                 }
+                // Nobody should have to be told that payloads are being kept.
+                if self.gateway.capture().is_some_and(|capture| capture.is_active) {
+                    body["capture"] = "active".into();
+                }
                 json_reply(StatusCode::OK, &body)
             }
             "/metrics" => {

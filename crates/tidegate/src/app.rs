@@ -48,6 +48,9 @@ const FIRST_LOOK: Duration = Duration::from_secs(10);
 /// How long the end of the process waits for the journal.
 const JOURNAL_END: Duration = Duration::from_secs(5);
 
+/// How long it waits for an application to put its things in order.
+const APP_END: Duration = Duration::from_secs(2);
+
 /// Access key ids that an entry about an unknown one names.
 const MAX_SHOWN_KEYS: usize = 10;
 
@@ -91,6 +94,13 @@ impl App {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         // Every client is a file; a limit that cannot be raised stays what it is.
         let _ = rlimit::increase_nofile_limit(u64::MAX);
+
+        // A second start in one process finds the table of the first.
+        if let Some(signatures) = &config.signatures
+            && !signatures.clone().install()
+        {
+            tracing::debug!("a table of signatures was there before");
+        }
 
         let backend_tls = certs::client_config(config.backend_ca.as_deref())?;
         let acceptor = match &config.tls {
@@ -165,6 +175,7 @@ impl App {
             signature_clock: SignatureClock::default(),
             mounts: apps.mounts,
             drain_spread: config.drain_spread,
+            shown_query_values: config.journal.query_values.iter().map(|name| name.as_str().into()).collect(),
         };
         let Kept { journal, store: journal_store } = keep(journal, &config);
         let observer = Arc::new(Observer::new(Arc::clone(&metrics), journal.clone()));
@@ -346,6 +357,16 @@ impl App {
             _ = terminate.recv() => return Ok(self.end_at_once().await),
             _ = interrupt.recv() => return Ok(self.end_at_once().await),
         };
+        for app in self.gateway.apps() {
+            if tokio::time::timeout(APP_END, app.stopped()).await.is_err() {
+                let diag = Diagnosis::STORE_UNAVAILABLE.as_str();
+                tracing::warn!(
+                    app = app.name(),
+                    diag,
+                    "an application did not put its things in order in time"
+                );
+            }
+        }
         self.end_functions().await;
         // A change that is being stored is stored.
         self.control.close().await;

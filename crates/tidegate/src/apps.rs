@@ -23,6 +23,7 @@ use tidegate_chat::store;
 use tidegate_core::app::Mount;
 use tidegate_core::id::ConnectionId;
 use tidegate_core::port::BoxFuture;
+use tidegate_core::snapshot::FunctionName;
 use tidegate_gateway::{Fetch, FetchError, Gateway};
 use tidegate_store::sql::{Database, PostgresDatabase, PostgresOptions, SqliteDatabase, SqliteFile};
 
@@ -157,6 +158,9 @@ impl HookTransport for Outside {
             let HookCall { target, headers, body, timeout, max_answer } = call;
             let unreachable = |why: &str| HookFailure::Unreachable(why.to_owned());
             let gateway = self.gateway().ok_or_else(|| unreachable("the node is stopping"))?;
+            if target.starts_with("arn:") {
+                return call_function(&gateway, &target, &headers, body, timeout).await;
+            }
             let headers: Vec<(HeaderName, HeaderValue)> = headers
                 .iter()
                 // Those of the body are written with it.
@@ -176,6 +180,36 @@ impl HookTransport for Outside {
                 Err(FetchError { class, .. }) => Err(HookFailure::Unreachable(class)),
             }
         })
+    }
+}
+
+/// A hook that is a function: it gets the body of the webhook, with the delivery's id in it instead of in a header.
+async fn call_function(
+    gateway: &Gateway,
+    arn: &str,
+    headers: &[(&'static str, String)],
+    body: Bytes,
+    timeout: Duration,
+) -> Result<HookAnswer, HookFailure> {
+    let function = FunctionName::parse(arn).map_err(|error| HookFailure::Unreachable(error.to_string()))?;
+    let delivery = headers.iter().find(|(name, _)| *name == "x-tidegate-delivery");
+    let event = match (delivery, body.strip_prefix(b"{")) {
+        // The body is an object with members, so that one more can stand in front of them.
+        (Some((_, id)), Some(members)) => {
+            let mut event = format!("{{\"delivery\":\"{id}\",").into_bytes();
+            event.extend_from_slice(members);
+            event.into()
+        }
+        _ => body,
+    };
+    match gateway.call_function(&function, event, timeout).await {
+        Ok(given) if matches!(given.trim_ascii(), b"" | b"null") => {
+            Ok(HookAnswer { status: 204, body: Bytes::new() })
+        }
+        Ok(body) => Ok(HookAnswer { status: 200, body }),
+        Err(error) if error.class == "timeout" => Err(HookFailure::Timeout(timeout)),
+        Err(FetchError { class, detail, .. }) if class == "function" => Err(HookFailure::Function(detail)),
+        Err(FetchError { detail, .. }) => Err(HookFailure::Unreachable(detail)),
     }
 }
 

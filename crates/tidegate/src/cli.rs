@@ -94,6 +94,8 @@ pub(crate) enum Command {
     Status(node::StatusArgs),
     /// Say why something failed, from an id, a code, a status, a diagnosis id or an error text
     Explain(Box<explain::ExplainArgs>),
+    /// Keep payloads of one route for a short time, and show them
+    Capture(node::CaptureArgs),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -204,6 +206,9 @@ pub(crate) struct ConfigArgs {
     /// Let the ten minutes and the two hours pass so many times faster, for tests
     #[arg(long, value_name = "N")]
     pub(crate) time_scale: Option<u32>,
+    /// Know further answers of backends: a table of signatures, JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) signatures: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -225,9 +230,6 @@ pub(crate) struct ServeArgs {
     /// Apply this document at the start
     #[arg(long, value_name = "FILE")]
     pub(crate) apply: Option<PathBuf>,
-    /// Know further answers of backends: a table of signatures, JSON
-    #[arg(long, value_name = "FILE")]
-    pub(crate) signatures: Option<PathBuf>,
     /// Write the addresses as JSON into this file once ready
     #[arg(long, value_name = "FILE")]
     pub(crate) address_file: Option<PathBuf>,

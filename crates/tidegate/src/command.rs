@@ -10,6 +10,7 @@ use crate::{certs, config};
 
 mod apis;
 mod apply_at_start;
+mod capture;
 mod channels;
 mod check;
 mod connect;
@@ -69,6 +70,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Route(args) => ask(route::run(args)),
         Command::Status(args) => ask(apis::status(args)),
         Command::Explain(args) => ask(explain::run(*args)),
+        Command::Capture(args) => ask(capture::run(args)),
     }
 }
 

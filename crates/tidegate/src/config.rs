@@ -19,7 +19,9 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tidegate_auth::{AdminKeys, ApiKey, Credential};
+use tidegate_core::log::is_credential;
 use tidegate_core::settings::{Profile, Settings};
+use tidegate_core::signature::Signatures;
 use tidegate_doctor::journal::ClientAddress;
 use tidegate_gateway::{Network, UsagePlans};
 use toml::{Table, Value};
@@ -76,6 +78,8 @@ pub(crate) struct Config {
     pub(crate) proxy: Option<SocketAddr>,
     /// Trusted for backends beside the system's certificates.
     pub(crate) backend_ca: Option<PathBuf>,
+    /// Known answers of backends, with the operator's own in front.
+    pub(crate) signatures: Option<Signatures>,
     pub(crate) journal: JournalSettings,
     /// Where access and execution logs go.
     pub(crate) logs: LogSettings,
@@ -110,6 +114,8 @@ pub(crate) struct JournalSettings {
     pub(crate) sample_handshakes: u32,
     /// In a second.
     pub(crate) sample_posts: u32,
+    /// Names of query parameters whose values are kept, beside `channel` and `v`.
+    pub(crate) query_values: Vec<String>,
 }
 
 impl Default for JournalSettings {
@@ -122,6 +128,7 @@ impl Default for JournalSettings {
             max_entries: 5_000_000,
             sample_handshakes: 5000,
             sample_posts: 1000,
+            query_values: Vec::new(),
         }
     }
 }
@@ -233,6 +240,9 @@ impl Loaded {
     }
 }
 
+/// Most names in `journal.query_values`. Source: our choice; every handshake that is written looks for each.
+const MAX_QUERY_VALUES: usize = 16;
+
 /// Longest `drain_spread`, in seconds: those who are closed first have long come back by then.
 const MAX_DRAIN_SPREAD: u64 = 60;
 
@@ -257,6 +267,7 @@ const TOP_KEYS: &[&str] = &[
     "debug_clients",
     "probe",
     "doctor_interval",
+    "signatures",
 ];
 
 /// Sections whose keys go to every API, and may stand below `[apis.ID]` too.
@@ -309,6 +320,11 @@ pub(crate) fn load(args: &ConfigArgs) -> Result<Loaded, Vec<Problem>> {
             origins.insert(key.to_owned(), (Origin::Flag, value.clone()));
             table.insert(key.to_owned(), value);
         }
+    }
+    if let Some(file) = &args.signatures {
+        let value = Value::String(file.display().to_string());
+        origins.insert("signatures".to_owned(), (Origin::Flag, value.clone()));
+        table.insert("signatures".to_owned(), value);
     }
     for (section, key, value) in [
         ("limits", "profile", args.limits.map(|profile| Value::String(profile.name().to_owned()))),
@@ -561,10 +577,12 @@ fn check_table(table: &Table, problems: &mut Vec<Problem>) -> Option<Config> {
         check.problem("proxy", "the proxy leads to the TLS side, so [tls] is needed too");
     }
     let backend_ca: Option<String> = check.value("backend_ca");
+    let signatures = check.signatures();
     let journal = check.journal();
     let logs = check.logs();
     let apps = check.apps();
     let lambda = check.lambda(&region);
+    check.hook_functions(&apps, &lambda);
     let usage_plans = check.usage_plans();
     Some(Config {
         listen: listen?,
@@ -588,6 +606,7 @@ fn check_table(table: &Table, problems: &mut Vec<Problem>) -> Option<Config> {
         tls,
         proxy,
         backend_ca: backend_ca.map(PathBuf::from),
+        signatures,
         journal,
         logs,
         shown: Shown::new(),
@@ -790,6 +809,27 @@ impl Checker<'_> {
         settings
     }
 
+    /// The table that the file of `signatures` makes.
+    fn signatures(&mut self) -> Option<Signatures> {
+        let file: PathBuf = self.value("signatures")?;
+        let text = match std::fs::read_to_string(&file) {
+            Ok(text) => text,
+            Err(error) => {
+                self.problem("signatures", &format!("{}: {error}", file.display()));
+                return None;
+            }
+        };
+        match Signatures::with(&text) {
+            Ok(table) => Some(table),
+            Err(errors) => {
+                for error in errors {
+                    self.problem("signatures", &format!("{}: {error}", file.display()));
+                }
+                None
+            }
+        }
+    }
+
     fn journal(&mut self) -> JournalSettings {
         let settings: JournalSettings = self.section("journal").unwrap_or_default();
         let ranges: [(&str, u64, std::ops::RangeInclusive<u64>); 5] = [
@@ -808,6 +848,16 @@ impl Checker<'_> {
         if ClientAddress::find(&settings.client_address).is_none() {
             let message = format!("`{}`: one of full, truncated, hashed expected", settings.client_address);
             self.problem("journal.client_address", &message);
+        }
+        if settings.query_values.len() > MAX_QUERY_VALUES {
+            let message =
+                format!("{} names, at most {MAX_QUERY_VALUES} expected", settings.query_values.len());
+            self.problem("journal.query_values", &message);
+        }
+        // A name that says of itself that it is a secret is a mistake, whoever wrote it.
+        for name in settings.query_values.iter().filter(|name| name.is_empty() || is_credential(name)) {
+            let message = format!("`{name}` is the name of a secret; its values are never kept");
+            self.problem("journal.query_values", &message);
         }
         settings
     }

@@ -29,7 +29,11 @@ const QUEUE_LINES: usize = 16_384;
 const QUEUE_BYTES: usize = 16 << 20;
 
 /// Lines that are written at a time.
-const BATCH: usize = 1024;
+const BATCH: usize = 8192;
+
+/// How long a line waits for others that are written with it. Without this each line would wake the thread and cost a call
+/// of the system of its own, which takes longer than everything else about it.
+const LINGER: Duration = Duration::from_millis(5);
 
 /// Targets that are open at a time; with more all of them are closed, and opened when they are needed.
 const MAX_OPEN: usize = 256;
@@ -141,8 +145,8 @@ impl LogTargets {
 }
 
 impl LogSink for LogTargets {
-    fn access(&self, target: &str, line: String) {
-        self.queue(target.into(), line);
+    fn access(&self, target: &Arc<str>, line: String) {
+        self.queue(Arc::clone(target), line);
     }
 
     fn execution(&self, line: &ExecutionLine<'_>) {
@@ -213,6 +217,9 @@ impl Writer {
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
+            if matches!(next, Some(Order::Line { .. })) {
+                std::thread::sleep(LINGER);
+            }
             let mut n_lines = 0;
             while let Some(order) = next.take() {
                 match order {

@@ -304,6 +304,11 @@ fn log(notice: &Notice) {
             let channel = &**channel;
             line!(Level::Debug, place, channel, change, by, "channel membership changed");
         }
+        Notice::Controlled { what: "capture", actor, facts, .. } => {
+            let route = facts.get("object").and_then(|route| route.as_str()).unwrap_or_default();
+            let diag = Diagnosis::LOG_PAYLOADS_CAPTURED.as_str();
+            tracing::warn!(actor, route, diag, "payloads of a route are being captured");
+        }
         Notice::Controlled { place, what, actor, refused, .. } => {
             line!(Level::Debug, place, what, actor, diag = refused.map(Diagnosis::as_str), "controlled");
         }

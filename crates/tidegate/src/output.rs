@@ -194,6 +194,18 @@ pub(crate) fn record(object: &Value, now: u64) -> String {
     text
 }
 
+/// An open connection: what is known of it, then its newest messages, one in a line.
+pub(crate) fn connection(object: &Value, now: u64) -> String {
+    let mut shown = object.clone();
+    let recent = shown.as_object_mut().and_then(|members| members.remove("recent_messages"));
+    let mut text = record(&shown, now);
+    for message in recent.as_ref().and_then(Value::as_array).into_iter().flatten() {
+        let member = |name: &str| plain(message[name].as_str().unwrap_or_default());
+        text.push_str(&format!("{:<3}  {}  {} bytes\n", member("way"), member("at"), message["size"]));
+    }
+    text
+}
+
 /// `1 connection`, `2 connections`.
 pub(crate) fn count(number: u64, one: &str, several: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { several })

@@ -33,13 +33,14 @@ class CommandFailed(Exception):
 
 
 class Site:
-    def __init__(self, directory, gateway, websockets=None, allowed_hosts=None, environment=None, proxy=True):
+    def __init__(self, directory, gateway, websockets=None, allowed_hosts=None, environment=None, proxy=True, server="gunicorn", server_options=()):
         self.directory = Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         self.gateway = gateway
         self.websockets = websockets or {}
         self.extra = environment or {}
         self.proxy = proxy
+        self.kind, self.server_options = server, list(server_options)
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
         self.port = self.listener.getsockname()[1]
         self.hosts = allowed_hosts or ["127.0.0.1", f"127.0.0.1:{self.port}", "localhost"]
@@ -80,11 +81,20 @@ class Site:
         return self
 
     def start_server(self):
+        if self.kind == "waitress":
+            # It takes no socket from elsewhere; its port is free for the moment between.
+            self.listener.close()
+            command = ["waitress", f"--listen=127.0.0.1:{self.port}", *self.server_options, "project.wsgi:application"]
+        else:
+            command = [
+                "gunicorn", "--bind", f"fd://{self.listener.fileno()}", "--workers", "1", "--threads", "16",
+                "--keep-alive", "5", "--graceful-timeout", "5", "--log-level", "warning", "--no-control-socket", "project.wsgi",
+            ]
+        inherited = [] if self.kind == "waitress" else [self.listener.fileno()]
         with open(self.log_path, "ab") as log:
             self.server = subprocess.Popen(
-                [sys.executable, "-m", "gunicorn", "--bind", f"fd://{self.listener.fileno()}", "--workers", "1", "--threads", "16",
-                 "--keep-alive", "5", "--graceful-timeout", "5", "--log-level", "warning", "--no-control-socket", "project.wsgi"],
-                cwd=PROJECT, env=self.environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[self.listener.fileno()],
+                [sys.executable, "-m", *command],
+                cwd=PROJECT, env=self.environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=inherited,
             )
 
         def up():
@@ -94,7 +104,7 @@ class Site:
             except (requests.ConnectionError, requests.Timeout):
                 return False
 
-        until(up, "gunicorn", 20)
+        until(up, self.kind, 20)
 
     def stop_server(self):
         if self.server and self.server.poll() is None:

@@ -59,6 +59,17 @@ const CONNECTION: Shape = Shape::Record(&[
     required("bytes_in", COUNT, "Their payload, in bytes."),
     required("bytes_out", COUNT, "Their payload, in bytes."),
     required("user_agent", Shape::Nullable(&TEXT), "As the client sent it."),
+    optional(
+        "recent_messages",
+        Shape::List { of: &PASSED, max: 20 },
+        "The newest messages of both ways, oldest first; only of one connection, and once there are any.",
+    ),
+]);
+
+const PASSED: Shape = Shape::Record(&[
+    required("at", Shape::Time, "When."),
+    required("way", Shape::OneOf(&["in", "out"]), "From the client, or to it."),
+    required("size", COUNT, "Payload in bytes."),
 ]);
 
 const PAGE: Shape = Shape::Record(&[
@@ -158,7 +169,7 @@ fn list(inner: &Inner, call: &Call) -> Answer {
 
 pub(super) fn show(connection: &ConnectionInfo) -> Value {
     let time = |millis: u64| (millis > 0).then(|| iso_time(millis));
-    json!({
+    let mut shown = json!({
         "connection_id": connection.connection_id,
         "api": connection.api,
         "stage": connection.stage,
@@ -179,7 +190,15 @@ pub(super) fn show(connection: &ConnectionInfo) -> Value {
         "bytes_in": connection.bytes_in,
         "bytes_out": connection.bytes_out,
         "user_agent": connection.user_agent,
-    })
+    });
+    if !connection.recent.is_empty() {
+        let way = |is_received: bool| if is_received { "in" } else { "out" };
+        let recent = connection.recent.iter().map(|message| {
+            json!({ "at": iso_time(message.at), "way": way(message.is_received), "size": message.size })
+        });
+        shown["recent_messages"] = recent.collect();
+    }
+    shown
 }
 
 /// 404, and why as far as it is remembered.

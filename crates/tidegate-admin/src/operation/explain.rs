@@ -5,8 +5,10 @@ use std::time::Duration;
 use serde_json::json;
 use tidegate_auth::Role;
 use tidegate_core::diagnosis::Diagnosis;
-use tidegate_doctor::explain::{self, Behind, Live, LiveConnection, Options, Question, Sources};
-use tidegate_gateway::ConnectionFilter;
+use tidegate_doctor::explain::{
+    self, Behind, Live, LiveConnection, Options, Passed, Payload, Question, Sources,
+};
+use tidegate_gateway::{ConnectionFilter, RecentMessage, Way};
 
 use super::journal;
 use crate::api::Inner;
@@ -40,6 +42,7 @@ pub(super) const ROUTES: &[Route] = &[Route::new(
     optional("user", text(255), "Only of this user."),
     optional("address", text(64), "Only of this client address, as it is or as it is kept."),
     optional("api", text(255), "Only of this API."),
+    optional("payloads", Shape::Boolean, "Shows what was captured of the messages of a connection, see `/api/capture`."),
     optional("last", Shape::Integer { min: 1, max: explain::MAX_LAST as u64 }, "The newest so many failures, instead of `q`."),
 ])
 .refuses(&[503])];
@@ -62,12 +65,22 @@ async fn answer(inner: &Inner, call: &Call) -> Answer {
         Some(since) => Duration::from_millis(call.now.saturating_sub(since)),
         None => explain::DEFAULT_SINCE,
     };
-    let options = Options { since, user: member("user"), address: member("address"), api: member("api") };
+    let options = Options {
+        since,
+        user: member("user"),
+        address: member("address"),
+        api: member("api"),
+        payloads: call.is_set("payloads"),
+    };
     let sources = Sources { journal: &*inner.journal, now: call.now * MILLI, live: Some(inner) };
     let report =
         explain::explain(&question, &sources, &options).await.map_err(|error| journal::refused(&error))?;
     journal::note_access(inner, call);
     Ok(Reply::json(json!(report)))
+}
+
+fn passed(message: &RecentMessage) -> Passed {
+    Passed { at: message.at * MILLI, from_client: message.is_received, size: message.size }
 }
 
 impl Live for Inner {
@@ -83,6 +96,7 @@ impl Live for Inner {
             last_active_at: info.last_active_at * MILLI,
             messages_in: info.messages_in,
             messages_out: info.messages_out,
+            recent: info.recent.iter().map(passed).collect(),
         })
     }
 
@@ -95,6 +109,23 @@ impl Live for Inner {
     fn stages_behind(&self) -> Vec<Behind> {
         let behind = self.control.stages_behind().into_iter();
         behind.map(|(api_id, stage)| Behind { api_id, stage, differences: Vec::new() }).collect()
+    }
+
+    fn time_scale(&self) -> u64 {
+        self.gateway.time_scale()
+    }
+
+    fn payloads(&self, id: &str) -> Vec<Payload> {
+        let captured = self.gateway.captured(Some(id)).into_iter();
+        captured
+            .map(|payload| Payload {
+                at: payload.at * MILLI,
+                request_id: payload.request_id,
+                from_client: payload.way == Way::In,
+                size: payload.size,
+                text: payload.text,
+            })
+            .collect()
     }
 
     fn why_gone(&self, id: &str) -> Option<Diagnosis> {

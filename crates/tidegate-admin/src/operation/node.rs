@@ -25,6 +25,7 @@ const STATUS: Shape = Shape::Record(&[
     required("sessions", COUNT, "Sessions that are connected, counted for each stage."),
     required("bans", COUNT, "Bans that hold."),
     required("journal", Shape::OneOf(&["on", "off", "unavailable"]), "Whether it is kept what happens."),
+    optional("capture", super::capture::STATE, "What is being captured of a route's payloads, while it is."),
     optional("journal_id", TEXT, "Diagnosis id of a journal that is unavailable."),
     optional("journal_problem", TEXT, "Why the journal is unavailable."),
 ]);
@@ -100,6 +101,9 @@ async fn status(inner: &Inner) -> Reply {
         "bans": gateway.list_bans().len(),
         "journal": "on",
     });
+    if let Some(capture) = gateway.capture().filter(|capture| capture.is_active) {
+        body["capture"] = super::capture::shown(&capture);
+    }
     if let Err(error) = inner.journal.state().await {
         if NoJournal::is_off(&error) {
             body["journal"] = "off".into();

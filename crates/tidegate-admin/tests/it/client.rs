@@ -57,6 +57,15 @@ impl Client {
         }
     }
 
+    /// Sends a text of less than 126 bytes.
+    pub(crate) async fn send(&mut self, text: &str) {
+        let length = u8::try_from(text.len()).ok().filter(|length| *length < 126).expect("a short text");
+        // Masked with zeros, which leaves it as it is.
+        let mut frame = vec![0x81, 0x80 | length, 0, 0, 0, 0];
+        frame.extend(text.as_bytes());
+        self.stream.write_all(&frame).await.unwrap();
+    }
+
     /// The next text message.
     pub(crate) async fn text(&mut self) -> String {
         match self.next().await {

@@ -55,6 +55,47 @@ async fn an_open_connection_is_described_and_nothing_is_wrong_with_it() {
 }
 
 #[tokio::test]
+async fn the_newest_messages_of_an_open_connection_are_shown_by_time_and_size() {
+    // DX-18, DX-50
+    let node = Node::start().await;
+    let mut client = Client::connect(node.public, &node.target(""), "").await.unwrap();
+    let connection = |body: &Value| body["connections"][0].clone();
+    let shown = connection(&node.get("/api/connections").await.ok());
+    let path = format!("/api/connections/{}", shown["connection_id"].as_str().unwrap().replace('=', "%3D"));
+    assert!(node.get(&path).await.ok().get("recent_messages").is_none());
+    for size in 1..=12 {
+        client.send(&"x".repeat(size)).await;
+    }
+    node.until("/api/connections", |body| connection(body)["messages_in"] == 12).await;
+    let pushed = node.post(&format!("{path}/send"), json!("hello")).await;
+    assert!(pushed.status < 300, "{pushed:?}");
+    // The oldest two are forgotten; what they said was never known.
+    let body = node.get(&path).await.ok();
+    let recent: Vec<_> = body["recent_messages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|message| (message["way"].as_str().unwrap(), message["size"].as_u64().unwrap()))
+        .collect();
+    let mut expected: Vec<_> = (3..=12).map(|size| ("in", size)).collect();
+    expected.push(("out", 7));
+    assert_eq!(recent, expected);
+    let id = shown["connection_id"].as_str().unwrap().replace('=', "%3D").replace('+', "%2B");
+    let report = explain(&node, &format!("q={id}")).await;
+    let lines: Vec<_> = report["timeline"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|line| line["kind"] == "frame")
+        .map(|line| line["text"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        (lines.len(), lines[0], lines[10]),
+        (11, "from the client, 3 bytes", "to the client, 7 bytes")
+    );
+}
+
+#[tokio::test]
 async fn who_asks_needs_the_role_and_a_question() {
     // DX-15, DX-17
     let node = Node::start().await;

@@ -130,6 +130,7 @@ impl Node {
             signature_clock: tidegate_gateway::SignatureClock::default(),
             mounts: Vec::new(),
             drain_spread: Duration::ZERO,
+            shown_query_values: Arc::default(),
         };
         let gateway = Gateway::new(config, Arc::clone(&journal) as Arc<dyn NoticeSink>).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

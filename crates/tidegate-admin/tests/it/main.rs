@@ -12,6 +12,7 @@ mod schema;
 
 mod attempts;
 mod bans;
+mod captures;
 mod channels;
 mod connections;
 mod definitions;

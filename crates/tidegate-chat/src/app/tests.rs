@@ -1,5 +1,8 @@
 //! The application on real databases, with a gateway that only notes what it is given.
 
+mod replay;
+mod sessions;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Instant;

@@ -1,4 +1,8 @@
-//! `session.heartbeat`.
+//! `session.heartbeat` and `session.replay`.
+
+pub mod replay;
+#[cfg(test)]
+mod tests;
 
 use serde_json::{Map, Value, json};
 

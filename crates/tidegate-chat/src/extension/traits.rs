@@ -17,6 +17,7 @@ use crate::permission;
 use crate::router;
 use crate::settings::Settings;
 use crate::store::messages::Target;
+use crate::store::sessions::{self, SessionRow};
 use crate::store::users::{self, Claimed, Entry};
 
 /// What is built in. It stands at the end of every chain of extensions.
@@ -134,6 +135,18 @@ pub trait ChatHandler: Send + Sync {
         modify_room => room::modify::handle;
         /// `session.heartbeat`.
         touch_session => session::heartbeat;
+        /// `session.replay`, where `replay_seconds` is set.
+        replay => session::replay::handle;
+    }
+
+    /// A connection was accepted: its session is to be written. Runs within a second after it, in a transaction with those of
+    /// other connections; the actor is its user.
+    ///
+    /// # Errors
+    /// [`ChatError::Custom`] closes the connection with that code and text. Any other leaves it without a row, and says
+    /// so in the log.
+    fn register_session(&self, ctx: &mut Ctx<'_>, session: &SessionRow) -> Result<(), ChatError> {
+        sessions::insert(ctx.tx, session)
     }
 
     /// A message or a reaction is to be notified to everybody in the room but the actor.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 use tidegate_core::nearest::nearest;
+use tidegate_core::snapshot::FunctionName;
 
 use super::Settings;
 use super::extension::{FieldRule, Hook, Problem, USER_MEMBERS};
@@ -158,6 +159,7 @@ impl Settings {
         checker.range("max_nesting", self.max_nesting, 4, 64);
         checker.range("max_history", self.max_history, 1, 10_000);
         checker.range("max_pending", self.max_pending, 0, 10_000);
+        checker.range("replay_seconds", self.replay_seconds, 0, 604_800);
         checker.range("max_devices", self.max_devices, 0, 100_000);
         checker.range("ping_seconds", self.ping_seconds, 1, 3600);
         checker.range("ping_timeout_seconds", self.ping_timeout_seconds, 1, 3600);
@@ -200,6 +202,17 @@ impl Settings {
                 format!("chat.hooks[{at}].target"),
                 "must be an http:// or https:// URL, or the ARN of a function",
             );
+        }
+        if hook.is_function() {
+            if let Err(error) = FunctionName::parse(&hook.target) {
+                checker.add(format!("chat.hooks[{at}].target"), error.to_string());
+            }
+            if hook.secret.is_some() {
+                checker.add(
+                    format!("chat.hooks[{at}].secret"),
+                    "signs headers, which a function does not get: leave it out",
+                );
+            }
         }
         if hook.secret.as_ref().is_some_and(|secret| secret.expose().is_empty()) {
             checker.add(format!("chat.hooks[{at}].secret"), "is empty");

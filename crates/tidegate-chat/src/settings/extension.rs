@@ -130,6 +130,11 @@ impl Hook {
             })
     }
 
+    /// Whether its target is the ARN of a function.
+    pub fn is_function(&self) -> bool {
+        self.target.starts_with("arn:")
+    }
+
     /// Time for an answer.
     pub fn timeout(&self) -> Duration {
         Duration::from_millis(self.timeout_ms)

@@ -83,7 +83,8 @@ fn values_out_of_range_are_all_told() {
         "claims": {"user": []},
         "events": {"disabled": ["room.joi"]},
         "hooks": [{"on": "before", "target": "push.internal.test", "timeout_ms": 0, "secret": "env:NOT_SET",
-                   "events": ["message.sendd"]}],
+                   "events": ["message.sendd"]},
+                  {"on": "after", "target": "arn:aws:lambda:::layer:x", "secret": "s3cret"}],
         "render": {"user": {"fields": ["usernam"]}, "message": {"drop": ["id"]}, "room": {"drop": ["nam"]}},
         "fields": {"group": {"name": {"type": "string"}, "tag": {"type": "string", "default": 1}}},
         "type_names": {"GroupChat": "Channel"}
@@ -102,6 +103,8 @@ fn values_out_of_range_are_all_told() {
         "chat.hooks[0].timeout_ms",
         "chat.hooks[0].secret",
         "chat.hooks[0].events[0]",
+        "chat.hooks[1].target",
+        "chat.hooks[1].secret",
         "chat.render.user.fields[0]",
         "chat.render.message.drop[0]",
         "chat.render.room.drop[0]",
@@ -111,7 +114,7 @@ fn values_out_of_range_are_all_told() {
     ] {
         assert!(paths.contains(&path), "{path} is missing in {told:?}");
     }
-    assert_eq!(paths.len(), 18, "{told:?}");
+    assert_eq!(paths.len(), 20, "{told:?}");
     let nesting = told.iter().find(|(path, _)| path == "chat.max_nesting").unwrap();
     assert_eq!(nesting.1, "is 3 and must be from 4 to 64");
     let event = told.iter().find(|(path, _)| path == "chat.events.disabled[0]").unwrap();

@@ -1042,13 +1042,14 @@ causes! {
             deploy, or list it in `integration.forward_handshake` for messages too.";
     BACKEND_SERVER_DROPS_FORWARDED "backend.server-drops-forwarded" 13 "[s]" "(B) D"
         title "The backend's own web server discards the forwarded headers."
-        cause "Servers such as uvicorn and gunicorn believe `X-Forwarded-*` only from peers that they were told \
-            to trust."
+        cause "Some web servers drop `X-Forwarded-*` of peers that they were not told to trust; waitress does so in \
+            its default configuration."
         proof "The closest sign: `Invalid request headers` although all were sent and the API is known. Proof is \
             reflect mode, which shows which headers arrive."
         client "The handshake is answered with HTTP 400; a browser shows only close code 1006."
-        fix "Name the gateway as a trusted proxy of that server: `uvicorn --forwarded-allow-ips GATEWAY_ADDRESS`, \
-            `gunicorn --forwarded-allow-ips`. `tidegate doctor reflect` under the same server shows the result.";
+        fix "Name the gateway as a trusted proxy of that server: `waitress-serve --trusted-proxy=GATEWAY_ADDRESS \
+            --trusted-proxy-headers=\"x-forwarded-for x-forwarded-proto x-forwarded-port\"`, or \
+            `--no-clear-untrusted-proxy-headers`. `tidegate doctor reflect` under the same server shows the result.";
     BACKEND_HEADERS_STRIPPED "backend.headers-stripped" 13 "[0]" "D C"
         title "Headers are removed or rewritten between gateway and backend."
         cause "A tunnel, proxy or firewall on the way does not pass on all the headers."

@@ -16,6 +16,14 @@ causes! {
         client "Nothing: connections and messages go on."
         fix "Make room on the disk, correct `logs.targets`, or log less: `loggingLevel` and `dataTraceEnabled` of the \
             stage.";
+    LOG_PAYLOADS_CAPTURED "log.payloads-captured" 0 "" "G"
+        title "Payloads of a route are being kept, because an operator asked for it."
+        cause "`tidegate capture start`, or `POST /api/capture`, keeps the messages of one route and their answers for a \
+            limited time, so that somebody can see what is really said."
+        proof "`tidegate status` shows the route, when it ends and how much of its room is used; the record of changes \
+            says who began it."
+        client "Nothing."
+        fix "It ends by itself; `tidegate capture stop` ends it now and forgets what was kept.";
     USER_BANNED "user.banned" 0 "" "G"
         title "The user, session or token is banned."
         cause "An operator banned it for a time."

@@ -22,7 +22,7 @@ pub(super) enum Condition {
 pub(super) enum Operand {
     /// From `@`, or from `$` when it is absolute.
     Path(Box<JsonPath>),
-    Literal(Json),
+    Literal(Json<'static>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +41,12 @@ pub(super) enum Comparison {
 }
 
 impl Condition {
-    pub(super) fn admits(&self, value: &Json, root: &Json, budget: &Budget) -> Result<bool, TooComplex> {
+    pub(super) fn admits(
+        &self,
+        value: &Json<'_>,
+        root: &Json<'_>,
+        budget: &Budget,
+    ) -> Result<bool, TooComplex> {
         budget.spend(1)?;
         Ok(match self {
             Condition::Any(any) => {
@@ -98,11 +103,17 @@ impl Condition {
 }
 
 /// Gets the value, if there is one.
-type Take<'t> = &'t mut dyn FnMut(Option<&Json>) -> Result<(), TooComplex>;
+type Take<'t> = &'t mut dyn FnMut(Option<&Json<'_>>) -> Result<(), TooComplex>;
 
 impl Operand {
     /// Calls `take` once.
-    fn with(&self, value: &Json, root: &Json, budget: &Budget, take: Take<'_>) -> Result<(), TooComplex> {
+    fn with(
+        &self,
+        value: &Json<'_>,
+        root: &Json<'_>,
+        budget: &Budget,
+        take: Take<'_>,
+    ) -> Result<(), TooComplex> {
         match self {
             Operand::Literal(literal) => take(Some(literal)),
             Operand::Path(path) => {
@@ -127,7 +138,12 @@ impl Operand {
 }
 
 impl Comparison {
-    fn holds(self, left: Option<&Json>, right: Option<&Json>, budget: &Budget) -> Result<bool, TooComplex> {
+    fn holds(
+        self,
+        left: Option<&Json<'_>>,
+        right: Option<&Json<'_>>,
+        budget: &Budget,
+    ) -> Result<bool, TooComplex> {
         let (Some(left), Some(right)) = (left, right) else {
             // What is absent equals nothing.
             return Ok(matches!(self, Comparison::NotEqual | Comparison::NotIn));
@@ -169,7 +185,7 @@ impl Comparison {
     }
 }
 
-fn is_in(item: &Json, list: &Json, budget: &Budget) -> Result<bool, TooComplex> {
+fn is_in(item: &Json<'_>, list: &Json<'_>, budget: &Budget) -> Result<bool, TooComplex> {
     let Json::Array(items) = list else { return Ok(false) };
     for known in items {
         if equal(item, known, budget)? {
@@ -180,7 +196,7 @@ fn is_in(item: &Json, list: &Json, budget: &Budget) -> Result<bool, TooComplex> 
 }
 
 /// A number also equals its text.
-fn equal(left: &Json, right: &Json, budget: &Budget) -> Result<bool, TooComplex> {
+fn equal(left: &Json<'_>, right: &Json<'_>, budget: &Budget) -> Result<bool, TooComplex> {
     let mut steps = 0;
     let is_equal = match (left, right) {
         (Json::Number(digits), Json::Text(text)) | (Json::Text(text), Json::Number(digits)) => {
@@ -192,7 +208,7 @@ fn equal(left: &Json, right: &Json, budget: &Budget) -> Result<bool, TooComplex>
     Ok(is_equal)
 }
 
-fn order(left: &Json, right: &Json) -> Option<Ordering> {
+fn order(left: &Json<'_>, right: &Json<'_>) -> Option<Ordering> {
     match (left, right) {
         (Json::Text(left), Json::Text(right)) => Some(left.cmp(right)),
         _ => left.as_f64()?.partial_cmp(&right.as_f64()?),

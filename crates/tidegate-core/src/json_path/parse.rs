@@ -305,7 +305,7 @@ impl<'t> Parser<'t> {
         self.literal().map(Operand::Literal)
     }
 
-    fn literal(&mut self) -> Result<Json, JsonPathError> {
+    fn literal(&mut self) -> Result<Json<'static>, JsonPathError> {
         if let Some(text) = self.quoted()? {
             return Ok(Json::Text(text.into()));
         }
@@ -330,7 +330,7 @@ impl<'t> Parser<'t> {
         let ends = |c: char| matches!(c, ')' | ' ' | ',' | ']' | '&' | '|' | '=' | '!' | '<' | '>');
         let length = self.rest().find(ends).unwrap_or(self.rest().len());
         let value = match Json::parse(&self.rest()[..length]) {
-            Ok(value @ (Json::Number(_) | Json::Bool(_) | Json::Null)) => value,
+            Ok(value @ (Json::Number(_) | Json::Bool(_) | Json::Null)) => value.into_owned(),
             _ => return Err(self.error("a path, a text in quotes or a number expected")),
         };
         self.at += length;

@@ -1,7 +1,7 @@
 //! Checking a value.
 
 use super::{Kind, MAX_DEPTH, MAX_STEPS, MAX_VIOLATIONS, Rest, Rule, Schema, SchemaId};
-use crate::json::Json;
+use crate::json::{Json, Member};
 
 /// See [`super::Misfit::TooComplex`].
 #[derive(Debug)]
@@ -34,7 +34,7 @@ impl<'m> Check<'m> {
         self.is_quiet || self.violations.len() >= MAX_VIOLATIONS
     }
 
-    pub(super) fn fits(&mut self, id: SchemaId, value: &Json) -> Result<bool, TooComplex> {
+    pub(super) fn fits(&mut self, id: SchemaId, value: &Json<'_>) -> Result<bool, TooComplex> {
         self.spend(1)?;
         self.depth += 1;
         if self.depth > MAX_DEPTH {
@@ -58,7 +58,7 @@ impl<'m> Check<'m> {
         Ok(fits)
     }
 
-    fn fits_quietly(&mut self, id: SchemaId, value: &Json) -> Result<bool, TooComplex> {
+    fn fits_quietly(&mut self, id: SchemaId, value: &Json<'_>) -> Result<bool, TooComplex> {
         let before = std::mem::replace(&mut self.is_quiet, true);
         let fits = self.fits(id, value);
         self.is_quiet = before;
@@ -73,7 +73,7 @@ impl<'m> Check<'m> {
         fits
     }
 
-    fn obeys(&mut self, rule: &Rule, value: &Json) -> Result<bool, TooComplex> {
+    fn obeys(&mut self, rule: &Rule, value: &Json<'_>) -> Result<bool, TooComplex> {
         self.spend(1)?;
         match rule {
             Rule::Types(kinds) => {
@@ -149,7 +149,7 @@ impl<'m> Check<'m> {
         }
     }
 
-    fn number(&mut self, rule: &Rule, value: &Json) -> bool {
+    fn number(&mut self, rule: &Rule, value: &Json<'_>) -> bool {
         let Some(number) = value.as_f64() else { return true };
         match rule {
             Rule::MultipleOf(factor) => {
@@ -200,7 +200,7 @@ impl<'m> Check<'m> {
         })
     }
 
-    fn array(&mut self, rule: &Rule, items: &[Json]) -> Result<bool, TooComplex> {
+    fn array(&mut self, rule: &Rule, items: &[Json<'_>]) -> Result<bool, TooComplex> {
         let length = items.len();
         Ok(match rule {
             Rule::MinItems(least) => self.told(length >= *least, || {
@@ -242,7 +242,7 @@ impl<'m> Check<'m> {
         })
     }
 
-    fn object(&mut self, rule: &Rule, value: &Json) -> Result<bool, TooComplex> {
+    fn object(&mut self, rule: &Rule, value: &Json<'_>) -> Result<bool, TooComplex> {
         let Json::Object(members) = value else { return Ok(true) };
         let n_members = members.len();
         let search = 1 + n_members as u64 / 16;
@@ -294,7 +294,7 @@ impl<'m> Check<'m> {
 
     fn members(
         &mut self,
-        members: &[(Box<str>, Json)],
+        members: &[Member<'_>],
         named: &[(Box<str>, SchemaId)],
         patterns: &[(crate::pattern::Pattern, SchemaId)],
         rest: Rest,
@@ -304,7 +304,7 @@ impl<'m> Check<'m> {
         for (name, member) in members {
             self.spend(1 + named.len() as u64 / 16)?;
             let mut is_known = false;
-            if let Some((_, id)) = named.iter().find(|(known, _)| known == name) {
+            if let Some((_, id)) = named.iter().find(|(known, _)| **known == **name) {
                 is_known = true;
                 fits &= self.fits(*id, member)?;
             }

@@ -5,11 +5,11 @@
 use std::collections::HashMap;
 
 use super::{Kind, ModelError, Rest, Rule, Schema, SchemaId};
-use crate::json::Json;
+use crate::json::{Json, Member};
 use crate::pattern::Pattern;
 
 /// The schema of the whole is the first.
-pub(super) fn compile(root: &Json) -> Result<Vec<Schema>, ModelError> {
+pub(super) fn compile(root: &Json<'_>) -> Result<Vec<Schema>, ModelError> {
     let mut compiler = Compiler { root, ids: HashMap::new(), pending: Vec::new(), schemas: Vec::new() };
     compiler.id(root, "#".to_owned());
     while let Some((id, json, place)) = compiler.pending.pop() {
@@ -19,10 +19,10 @@ pub(super) fn compile(root: &Json) -> Result<Vec<Schema>, ModelError> {
 }
 
 struct Compiler<'d> {
-    root: &'d Json,
+    root: &'d Json<'d>,
     /// By the address of the node in the document: a schema that several references name is compiled once.
     ids: HashMap<usize, SchemaId>,
-    pending: Vec<(SchemaId, &'d Json, String)>,
+    pending: Vec<(SchemaId, &'d Json<'d>, String)>,
     schemas: Vec<Schema>,
 }
 
@@ -30,11 +30,11 @@ fn bad(place: &str, reason: impl Into<String>) -> ModelError {
     ModelError::Schema { place: place.to_owned(), reason: reason.into() }
 }
 
-fn number(json: &Json, place: &str) -> Result<f64, ModelError> {
+fn number(json: &Json<'_>, place: &str) -> Result<f64, ModelError> {
     json.as_f64().ok_or_else(|| bad(place, "a number expected"))
 }
 
-fn count(json: &Json, place: &str) -> Result<usize, ModelError> {
+fn count(json: &Json<'_>, place: &str) -> Result<usize, ModelError> {
     let count = match json {
         Json::Number(digits) => digits.strip_suffix(".0").unwrap_or(digits).parse().ok(),
         _ => None,
@@ -42,29 +42,29 @@ fn count(json: &Json, place: &str) -> Result<usize, ModelError> {
     count.ok_or_else(|| bad(place, "a whole number from 0 on expected"))
 }
 
-fn flag(json: &Json, place: &str) -> Result<bool, ModelError> {
+fn flag(json: &Json<'_>, place: &str) -> Result<bool, ModelError> {
     match json {
         Json::Bool(value) => Ok(*value),
         _ => Err(bad(place, "true or false expected")),
     }
 }
 
-fn members<'d>(json: &'d Json, place: &str) -> Result<&'d [(Box<str>, Json)], ModelError> {
+fn members<'d>(json: &'d Json<'d>, place: &str) -> Result<&'d [Member<'d>], ModelError> {
     match json {
         Json::Object(members) => Ok(members),
         _ => Err(bad(place, "an object expected")),
     }
 }
 
-fn items<'d>(json: &'d Json, place: &str) -> Result<&'d [Json], ModelError> {
+fn items<'d>(json: &'d Json<'d>, place: &str) -> Result<&'d [Json<'d>], ModelError> {
     match json {
         Json::Array(items) if !items.is_empty() => Ok(items),
         _ => Err(bad(place, "an array with at least one item expected")),
     }
 }
 
-fn names(json: &Json, place: &str) -> Result<Vec<Box<str>>, ModelError> {
-    let name = |item: &Json| item.as_str().map(Box::from).ok_or_else(|| bad(place, "names expected"));
+fn names(json: &Json<'_>, place: &str) -> Result<Vec<Box<str>>, ModelError> {
+    let name = |item: &Json<'_>| item.as_str().map(Box::from).ok_or_else(|| bad(place, "names expected"));
     items(json, place)?.iter().map(name).collect()
 }
 
@@ -79,7 +79,7 @@ fn escaped(name: &str) -> String {
 
 impl<'d> Compiler<'d> {
     /// The id of a schema, which is compiled when its turn comes.
-    fn id(&mut self, json: &'d Json, place: String) -> SchemaId {
+    fn id(&mut self, json: &'d Json<'d>, place: String) -> SchemaId {
         let node = std::ptr::from_ref(json) as usize;
         if let Some(id) = self.ids.get(&node) {
             return *id;
@@ -91,12 +91,12 @@ impl<'d> Compiler<'d> {
         id
     }
 
-    fn all(&mut self, list: &'d Json, place: &str) -> Result<Vec<SchemaId>, ModelError> {
+    fn all(&mut self, list: &'d Json<'d>, place: &str) -> Result<Vec<SchemaId>, ModelError> {
         let list = items(list, place)?.iter().enumerate();
         Ok(list.map(|(item_idx, item)| self.id(item, format!("{place}/{item_idx}"))).collect())
     }
 
-    fn rest(&mut self, json: &'d Json, place: String) -> Rest {
+    fn rest(&mut self, json: &'d Json<'d>, place: String) -> Rest {
         match json {
             Json::Bool(true) => Rest::Any,
             Json::Bool(false) => Rest::None,
@@ -125,7 +125,7 @@ impl<'d> Compiler<'d> {
         Ok(self.id(node, format!("#{pointer}")))
     }
 
-    fn schema(&mut self, json: &'d Json, place: &str) -> Result<Schema, ModelError> {
+    fn schema(&mut self, json: &'d Json<'d>, place: &str) -> Result<Schema, ModelError> {
         let members_of = members(json, place)?;
         if let Some(Json::Text(reference)) = json.get("$ref") {
             let reference = Some(self.reference(reference, place)?);
@@ -149,14 +149,14 @@ impl<'d> Compiler<'d> {
     fn simple(
         &self,
         keyword: &str,
-        value: &Json,
-        schema: &Json,
+        value: &Json<'_>,
+        schema: &Json<'_>,
         place: &str,
     ) -> Result<Option<Rule>, ModelError> {
         let is_exclusive = |name: &str| schema.get(name).map_or(Ok(false), |value| flag(value, place));
         Ok(Some(match keyword {
             "type" => {
-                let kind = |json: &Json| {
+                let kind = |json: &Json<'_>| {
                     json.as_str()
                         .and_then(Kind::parse)
                         .ok_or_else(|| bad(place, "the name of a type expected"))
@@ -166,7 +166,7 @@ impl<'d> Compiler<'d> {
                     value => vec![kind(value)?],
                 })
             }
-            "enum" => Rule::Enum(items(value, place)?.to_vec()),
+            "enum" => Rule::Enum(items(value, place)?.iter().cloned().map(Json::into_owned).collect()),
             "multipleOf" => match number(value, place)? {
                 factor if factor > 0.0 => Rule::MultipleOf(factor),
                 _ => return Err(bad(place, "a number above 0 expected")),
@@ -203,7 +203,12 @@ impl<'d> Compiler<'d> {
     }
 
     /// Rules that join schemas.
-    fn compound(&mut self, keyword: &str, value: &'d Json, place: &str) -> Result<Option<Rule>, ModelError> {
+    fn compound(
+        &mut self,
+        keyword: &str,
+        value: &'d Json<'d>,
+        place: &str,
+    ) -> Result<Option<Rule>, ModelError> {
         Ok(Some(match keyword {
             "allOf" => Rule::AllOf(self.all(value, place)?),
             "anyOf" => Rule::AnyOf(self.all(value, place)?),
@@ -219,14 +224,14 @@ impl<'d> Compiler<'d> {
         }))
     }
 
-    fn of_members(&mut self, schema: &'d Json, place: &str) -> Result<Vec<Rule>, ModelError> {
+    fn of_members(&mut self, schema: &'d Json<'d>, place: &str) -> Result<Vec<Rule>, ModelError> {
         let mut rules = Vec::new();
         let mut named = Vec::new();
         let mut patterns = Vec::new();
         if let Some(json) = schema.get("properties") {
             for (name, json) in members(json, &format!("{place}/properties"))? {
                 let id = self.id(json, format!("{place}/properties/{}", escaped(name)));
-                named.push((name.clone(), id));
+                named.push((name.as_ref().into(), id));
             }
         }
         if let Some(json) = schema.get("patternProperties") {
@@ -247,9 +252,12 @@ impl<'d> Compiler<'d> {
             let mut of_schemas = Vec::new();
             for (name, json) in members(json, &place)? {
                 match json {
-                    Json::Array(_) => of_names.push((name.clone(), names(json, &place)?)),
+                    Json::Array(_) => of_names.push((name.as_ref().into(), names(json, &place)?)),
                     json => {
-                        of_schemas.push((name.clone(), self.id(json, format!("{place}/{}", escaped(name)))));
+                        of_schemas.push((
+                            name.as_ref().into(),
+                            self.id(json, format!("{place}/{}", escaped(name))),
+                        ));
                     }
                 }
             }
@@ -259,7 +267,7 @@ impl<'d> Compiler<'d> {
         Ok(rules)
     }
 
-    fn of_items(&mut self, schema: &'d Json, place: &str) -> Result<Option<Rule>, ModelError> {
+    fn of_items(&mut self, schema: &'d Json<'d>, place: &str) -> Result<Option<Rule>, ModelError> {
         let rest = schema.get("additionalItems");
         let rest = rest.map_or(Rest::Any, |json| self.rest(json, format!("{place}/additionalItems")));
         Ok(match schema.get("items") {

@@ -9,12 +9,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::evaluate::Machine;
-use super::value::{Members, Value};
+use super::value::{Heap, Members, Value};
 use super::{MAX_OUTPUT_BYTES, RenderError};
 use crate::json::{Json, JsonError};
-use crate::json_path::{Budget, JsonPath};
+use crate::json_path::{Budget, JsonPath, JsonPathError};
 
-impl Machine<'_> {
+impl<'a> Machine<'a> {
     /// `$context.{section}{name}`; absent ones print nothing.
     pub(super) fn context(&mut self, section: &'static str, name: &str) -> Result<Value, RenderError> {
         let value = match section {
@@ -53,26 +53,17 @@ impl Machine<'_> {
             }
             ("json", [path]) => {
                 let path = self.heap.text_of(path)?;
-                let mut out = String::new();
-                let is_written = match self.find(&path)? {
-                    None => {
-                        out.push_str("\"\"");
-                        true
-                    }
-                    Some(found) => found.write_json(&mut out, MAX_OUTPUT_BYTES),
-                };
-                if !is_written {
-                    return Err(RenderError::TooLong);
-                }
+                let mut out = String::with_capacity(self.scope.body.len());
+                self.write_json(&path, &mut out)?;
                 self.heap.text(out).map(Some)
             }
             ("path", [path]) => {
                 let path = self.heap.text_of(path)?;
-                let Some(found) = self.find(&path)? else { return Ok(Some(Value::Absent)) };
-                Ok(Some(match self.heap.import(&found)? {
-                    Value::Null => Value::Absent,
-                    value => value,
-                }))
+                let value = self.find(&path, |heap, found| match found {
+                    None => Ok(Value::Absent),
+                    Some(found) => heap.import(found),
+                })?;
+                Ok(Some(if value == Value::Null { Value::Absent } else { value }))
             }
             ("params", []) => self.all_parameters().map(Some),
             ("params", [wanted]) => {
@@ -93,47 +84,67 @@ impl Machine<'_> {
         }
     }
 
-    /// What stands at a path of the body. An empty body is an empty object, and text that is not JSON is a string, as
-    /// for the service's own parser.
-    fn find(&mut self, path: &Arc<str>) -> Result<Option<Json>, RenderError> {
-        let path = match self.paths.get(path) {
-            Some(known) => Rc::clone(known),
-            None => {
-                self.heap.spend(16)?;
-                let trimmed = path.trim();
-                let below = trimmed.strip_prefix('$').map_or_else(|| format!(".{trimmed}"), str::to_owned);
-                let parsed = Rc::new(JsonPath::parse(&below).map_err(RenderError::Path)?);
-                if self.paths.len() < Self::MAX_KEPT {
-                    self.paths.insert(Arc::clone(path), Rc::clone(&parsed));
+    /// Appends what stands at a path of the body as JSON; `""` where nothing does.
+    pub(super) fn write_json(&mut self, path: &Arc<str>, out: &mut String) -> Result<(), RenderError> {
+        self.find(path, |_, found| {
+            let is_written = match found {
+                None => {
+                    out.push_str("\"\"");
+                    out.len() <= MAX_OUTPUT_BYTES
                 }
-                parsed
-            }
-        };
-        let document = match &self.document {
-            Some(document) => Rc::clone(document),
-            None => {
-                let body = self.scope.body;
-                self.heap.spend_bytes(body.len())?;
-                self.heap.allocate(body.len().saturating_mul(4))?;
-                let document = Rc::new(match Json::parse(body) {
-                    Ok(document) => document,
-                    Err(JsonError::Syntax { .. }) if body.trim().is_empty() => Json::Object(Vec::new()),
-                    Err(JsonError::Syntax { .. }) => Json::Text(body.into()),
-                    Err(error) => return Err(RenderError::Document(error)),
-                });
-                self.document = Some(Rc::clone(&document));
-                document
-            }
-        };
+                Some(found) => found.write_json(out, MAX_OUTPUT_BYTES),
+            };
+            if is_written { Ok(()) } else { Err(RenderError::TooLong) }
+        })
+    }
+
+    fn path(&mut self, path: &Arc<str>) -> Result<Arc<JsonPath>, RenderError> {
+        if let Some(known) = self.known_paths.get(path).or_else(|| self.paths.get(path)) {
+            return Ok(Arc::clone(known));
+        }
+        self.heap.spend(16)?;
+        let parsed = Arc::new(parse_path(path).map_err(RenderError::Path)?);
+        if self.paths.len() < Self::MAX_KEPT {
+            self.paths.insert(Arc::clone(path), Arc::clone(&parsed));
+        }
+        Ok(parsed)
+    }
+
+    /// The body as a tree. An empty body is an empty object, and text that is not JSON is a string, as for the service's
+    /// own parser.
+    fn document(&mut self) -> Result<Rc<Json<'a>>, RenderError> {
+        if let Some(document) = &self.document {
+            return Ok(Rc::clone(document));
+        }
+        let body = self.scope.body;
+        self.heap.spend_bytes(body.len())?;
+        self.heap.allocate(body.len().saturating_mul(4))?;
+        let document = Rc::new(match Json::parse(body) {
+            Ok(document) => document,
+            Err(JsonError::Syntax { .. }) if body.trim().is_empty() => Json::Object(Vec::new()),
+            Err(JsonError::Syntax { .. }) => Json::Text(body.into()),
+            Err(error) => return Err(RenderError::Document(error)),
+        });
+        self.document = Some(Rc::clone(&document));
+        Ok(document)
+    }
+
+    /// Hands on what stands at a path of the body; it counts as if it were copied, as it mostly is.
+    fn find<T>(
+        &mut self,
+        path: &Arc<str>,
+        take: impl FnOnce(&mut Heap, Option<&Json<'_>>) -> Result<T, RenderError>,
+    ) -> Result<T, RenderError> {
+        let path = self.path(path)?;
+        let document = self.document()?;
         let budget = Budget::new(self.heap.steps_left());
         let hits = path.evaluate(&document, &budget).map_err(RenderError::PathTooComplex)?;
         let found = hits.into_json(&budget).map_err(RenderError::PathTooComplex)?;
         if let Some(Cow::Borrowed(found)) = &found {
             budget.spend_copy(found).map_err(RenderError::PathTooComplex)?;
         }
-        let found = found.map(Cow::into_owned);
         self.heap.spend(self.heap.steps_left() - budget.left())?;
-        Ok(found)
+        take(&mut self.heap, found.as_deref())
     }
 
     /// `{path={}, querystring={...}, header={...}}`.
@@ -213,6 +224,15 @@ impl Machine<'_> {
             _ => return Ok(None),
         };
         self.heap.text(made).map(Some)
+    }
+}
+
+/// A path as `$input.json` and `$input.path` take it: without `$` it starts at a member.
+pub(super) fn parse_path(text: &str) -> Result<JsonPath, JsonPathError> {
+    let trimmed = text.trim();
+    match trimmed.strip_prefix('$') {
+        Some(below) => JsonPath::parse(below),
+        None => JsonPath::parse(&format!(".{trimmed}")),
     }
 }
 

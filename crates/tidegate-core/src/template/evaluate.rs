@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::node::{Access, Expr, Literal, Macro, Node, Operator, Reference, Target};
 use super::value::{Heap, Members, Value};
-use super::{MAX_DEPTH, MAX_ITERATIONS, MAX_OUTPUT_BYTES, RenderError, Scope};
+use super::{MAX_DEPTH, MAX_ITERATIONS, MAX_OUTPUT_BYTES, RenderError, Scope, Template};
 use crate::json::Json;
 use crate::json_path::JsonPath;
 use crate::pattern::Pattern;
@@ -15,12 +15,13 @@ use crate::pattern::Pattern;
 const MAX_RANGE: i64 = 100_000;
 
 /// Runs a template.
-pub(super) fn render(nodes: &[Node], macros: &[Macro], scope: &Scope<'_>) -> Result<String, RenderError> {
+pub(super) fn render(template: &Template, scope: &Scope<'_>) -> Result<String, RenderError> {
     let mut machine = Machine {
         scope,
-        macros,
+        macros: &template.macros,
+        known_paths: &template.paths,
         heap: Heap::new(),
-        out: String::new(),
+        out: String::with_capacity(scope.body.len() + 256),
         depth: 0,
         variables: HashMap::new(),
         loops: Vec::new(),
@@ -29,7 +30,7 @@ pub(super) fn render(nodes: &[Node], macros: &[Macro], scope: &Scope<'_>) -> Res
         patterns: HashMap::new(),
         parameters: None,
     };
-    machine.run(nodes)?;
+    machine.run(&template.nodes)?;
     Ok(machine.out)
 }
 
@@ -53,15 +54,16 @@ struct Loop {
 pub(super) struct Machine<'a> {
     pub(super) scope: &'a Scope<'a>,
     macros: &'a [Macro],
+    pub(super) known_paths: &'a HashMap<Arc<str>, Arc<JsonPath>>,
     pub(super) heap: Heap,
     out: String,
     depth: usize,
     variables: HashMap<Arc<str>, Value>,
     loops: Vec<Loop>,
     /// The body as a tree, once it was asked for.
-    pub(super) document: Option<Rc<Json>>,
+    pub(super) document: Option<Rc<Json<'a>>>,
     /// Paths and patterns that were met; at most [`Self::MAX_KEPT`] of each.
-    pub(super) paths: HashMap<Arc<str>, Rc<JsonPath>>,
+    pub(super) paths: HashMap<Arc<str>, Arc<JsonPath>>,
     pub(super) patterns: HashMap<Arc<str>, Rc<Pattern>>,
     /// `$input.params()`.
     pub(super) parameters: Option<Value>,
@@ -87,6 +89,45 @@ impl Machine<'_> {
         let result = self.heap.write(value, &mut out);
         self.out = out;
         result
+    }
+
+    fn print_reference(&mut self, reference: &Reference) -> Result<(), RenderError> {
+        if self.print_at_once(reference)? {
+            return Ok(());
+        }
+        match self.resolve(reference)? {
+            Value::Null if reference.is_quiet => Ok(()),
+            Value::Null => self.print(&reference.source),
+            value => self.print_value(&value),
+        }
+    }
+
+    /// What most references are, `$context.name` and `$input.json('$.path')`, without a value in between; false for
+    /// others.
+    fn print_at_once(&mut self, reference: &Reference) -> Result<bool, RenderError> {
+        let [step] = reference.steps.as_slice() else { return Ok(false) };
+        if self.variables.contains_key(&reference.root) {
+            return Ok(false);
+        }
+        match (&*reference.root, step) {
+            ("context", Access::Property(name)) => {
+                let Some(text) = self.scope.event.variable(name) else { return Ok(false) };
+                self.heap.spend(1)?;
+                self.print(&text)?;
+            }
+            ("input", Access::Method(name, arguments)) if &**name == "json" => {
+                let [Expr::Literal(Literal::Text(path))] = arguments.as_slice() else { return Ok(false) };
+                self.heap.spend(2)?;
+                let mut out = std::mem::take(&mut self.out);
+                let before = out.len();
+                let result = self.write_json(path, &mut out);
+                self.heap.spend_bytes(out.len() - before)?;
+                self.out = out;
+                result?;
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
     }
 
     fn nested<T>(
@@ -118,14 +159,7 @@ impl Machine<'_> {
         self.heap.spend(1)?;
         match node {
             Node::Text(text) => self.print(text)?,
-            Node::Print(reference) => {
-                let value = self.resolve(reference)?;
-                match value {
-                    Value::Null if reference.is_quiet => {}
-                    Value::Null => self.print(&reference.source)?,
-                    value => self.print_value(&value)?,
-                }
-            }
+            Node::Print(reference) => self.print_reference(reference)?,
             Node::Escaped { n_slashes, reference } => {
                 let value = self.resolve(reference)?;
                 let is_defined = value != Value::Null;

@@ -3,11 +3,13 @@
 //! One pass over the text. Where Velocity prints what it does not understand, this parser does too; what it begins to
 //! understand and cannot finish is an error.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::TemplateError;
+use super::builtin::parse_path;
 use super::node::{Access, Expr, Literal, Macro, Node, Operator, Reference, Target};
+use super::{Template, TemplateError};
+use crate::json_path::JsonPath;
 
 /// How deep directives, brackets and texts may stand in one another.
 const MAX_NESTING: usize = 40;
@@ -25,15 +27,16 @@ enum Ended {
 }
 
 /// Nodes and macros of a template.
-pub(super) fn parse(text: &str) -> Result<(Vec<Node>, Vec<Macro>), TemplateError> {
+pub(super) fn parse(text: &str) -> Result<Template, TemplateError> {
     let mut macros = HashSet::new();
     find_macros(text, &mut macros);
-    let mut parser = Parser { text, at: 0, depth: 0, names: &macros, macros: Vec::new() };
+    let mut parser =
+        Parser { text, at: 0, depth: 0, names: &macros, macros: Vec::new(), paths: HashMap::new() };
     let (nodes, ended) = parser.nodes()?;
     if ended != Ended::Text {
         return Err(parser.error("a directive without its begin"));
     }
-    Ok((nodes, parser.macros))
+    Ok(Template { nodes, macros: parser.macros, paths: parser.paths })
 }
 
 /// Macros may be called before they are defined.
@@ -64,6 +67,8 @@ struct Parser<'t> {
     depth: usize,
     names: &'t HashSet<&'t str>,
     macros: Vec<Macro>,
+    /// Of `$input.json('$.a')` and the like.
+    paths: HashMap<Arc<str>, Arc<JsonPath>>,
 }
 
 impl<'t> Parser<'t> {
@@ -381,6 +386,15 @@ impl<'t> Parser<'t> {
     }
 
     /// Arguments of a macro: apart by blanks or commas.
+    /// A path that is written out is read once. One that is none fails when it is asked for.
+    fn keep_path(&mut self, method: &str, arguments: &[Expr]) {
+        if let ("json" | "path", [Expr::Literal(Literal::Text(path))]) = (method, arguments)
+            && let Ok(parsed) = parse_path(path)
+        {
+            self.paths.insert(Arc::clone(path), Arc::new(parsed));
+        }
+    }
+
     fn call(&mut self, name: &str) -> Result<Node, TemplateError> {
         let mut arguments = Vec::new();
         loop {
@@ -429,6 +443,7 @@ impl<'t> Parser<'t> {
             };
             if self.eat("(") {
                 let arguments = self.arguments()?;
+                self.keep_path(name, &arguments);
                 steps.push(Access::Method(name.into(), arguments));
             } else {
                 steps.push(Access::Property(name.into()));
@@ -580,9 +595,16 @@ impl<'t> Parser<'t> {
         if !content.contains(['$', '#', '\\']) {
             return Ok(Expr::Literal(Literal::Text(content.into())));
         }
-        let mut inner =
-            Parser { text: content, at: 0, depth: self.depth, names: self.names, macros: Vec::new() };
+        let mut inner = Parser {
+            text: content,
+            at: 0,
+            depth: self.depth,
+            names: self.names,
+            macros: Vec::new(),
+            paths: HashMap::new(),
+        };
         let parsed = inner.nodes();
+        self.paths.extend(std::mem::take(&mut inner.paths));
         let (nodes, ended) = parsed.map_err(|error| match error {
             TemplateError::Syntax { reason, .. } => self.error(reason),
             other => other,

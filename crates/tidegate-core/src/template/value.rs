@@ -194,7 +194,7 @@ impl Heap {
     }
 
     /// A part of a document as values of its own.
-    pub(super) fn import(&mut self, json: &Json) -> Result<Value, RenderError> {
+    pub(super) fn import(&mut self, json: &Json<'_>) -> Result<Value, RenderError> {
         self.spend(1)?;
         Ok(match json {
             Json::Null => Value::Null,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::json;
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::journal::{Entry, Kind};
+use tidegate_core::signature::drops_forwarded;
 
 use super::{Asked, Found, Verdict, Window, facts, span, time};
 use crate::report::Confidence;
@@ -49,10 +50,21 @@ fn headers(window: &Window<'_>, verdict: &mut Verdict) {
         let accepted =
             window.entries().iter().rfind(|entry| is_accepted(entry) && entry.api_id.as_deref() == api);
         let sent = "The backend says \"Invalid request headers\" although all were sent";
+        let server =
+            entries.iter().rev().find_map(|idx| window.entry(*idx).text("server").and_then(drops_forwarded));
         let mut say = |diagnosis, more: &str| {
-            let facts = facts([("signature", json!(HEADERS)), ("count", json!(entries.len()))]);
-            let text = format!("{sent}{more}.");
-            let mut found = Found::new(window, diagnosis, Confidence::Possible, entries.clone(), text, facts);
+            let mut facts = facts([("signature", json!(HEADERS)), ("count", json!(entries.len()))]);
+            let (mut confidence, mut text) = (Confidence::Possible, format!("{sent}{more}."));
+            // S0-104
+            if let Some(server) = server.filter(|_| diagnosis == Diagnosis::BACKEND_SERVER_DROPS_FORWARDED) {
+                confidence = Confidence::Likely;
+                text = format!(
+                    "{sent}{more}. By its answers the backend's web server is {server}, which drops X-Forwarded-* of \
+                     peers that it was not told to trust."
+                );
+                facts.insert("server".to_owned(), server.into());
+            }
+            let mut found = Found::new(window, diagnosis, confidence, entries.clone(), text, facts);
             found.finding = found.finding.next("tidegate doctor reflect --listen 127.0.0.1:8000");
             verdict.found.push(found);
         };
@@ -200,6 +212,14 @@ mod tests {
             &[("backend.headers-stripped", Possible), ("backend.server-drops-forwarded", Possible)],
         );
         assert!(story.verdict().excluded.contains(&Diagnosis::BACKEND_API_ID_UNKNOWN));
+        // S0-104: a server that is known to do it, by the header of its answers.
+        let told =
+            story.call(2_000, "c", "", "$connect", 400).set("signature", HEADERS).set("server", "waitress");
+        told.edit(|entry| entry.outcome = Diagnosis::BACKEND_SERVER_DROPS_FORWARDED.as_str().to_owned());
+        assert_found(
+            &mut story,
+            &[("backend.headers-stripped", Possible), ("backend.server-drops-forwarded", Likely)],
+        );
         // The gateway itself knows when it did not send one.
         let mut story = Story::default();
         refuse(&mut story, Diagnosis::BACKEND_HEADERS_MISSING);

@@ -1,7 +1,6 @@
 //! It drops at random, mostly with 1006.
 
 use tidegate_core::diagnosis::Diagnosis;
-use tidegate_core::journal::Kind;
 
 use super::{Asked, Found, Life, MINUTE, SECOND, Verdict, Window, facts, is_browser, span, time};
 use crate::report::Confidence;
@@ -18,9 +17,6 @@ const UNAWARE: u64 = 2 * MINUTE;
 /// Silence of a client after which it does not come back: longer than any usual backoff.
 const LONG: u64 = 10 * MINUTE;
 
-/// Minutes of each sort before a change of the rhythm is one.
-const MIN_MINUTES: usize = 3;
-
 /// Text of a Python client that closes by itself.
 const KEEPALIVE: &str = "keepalive ping timeout";
 
@@ -29,7 +25,14 @@ pub(super) fn check(window: &Window<'_>, asked: &Asked, verdict: &mut Verdict) {
         let (Some(close_idx), Some(close)) = (life.close, window.close(life)) else { continue };
         let mut say = |diagnosis, confidence, mut entries: Vec<usize>, text: String| {
             entries.push(close_idx);
-            let names = ["closeCode", "ageMs", "pingsUnanswered", "lastPongMs"];
+            let names = [
+                "closeCode",
+                "ageMs",
+                "pingsUnanswered",
+                "lastPongMs",
+                "heartbeatUsualMs",
+                "heartbeatPauses",
+            ];
             let mut proof = facts([]);
             proof.extend(
                 names.iter().filter_map(|name| Some(((*name).to_owned(), close.fact(name)?.clone()))),
@@ -81,7 +84,7 @@ pub(super) fn check(window: &Window<'_>, asked: &Asked, verdict: &mut Verdict) {
             }
         }
         if let Some(text) = throttled(window, life) {
-            say(Diagnosis::CLIENT_BACKGROUND_THROTTLE, Confidence::Likely, vec![], text);
+            say(Diagnosis::CLIENT_BACKGROUND_THROTTLE, Confidence::Proven, vec![], text);
         }
     }
 }
@@ -116,25 +119,18 @@ fn was_there_before(window: &Window<'_>, life: &Life<'_>, next: &Next<'_>) -> bo
         .any(|other| window.attempt(other).is_some_and(|attempt| attempt.ts < next.at))
 }
 
-/// Several messages in each minute, then exactly one in each, until the end: timers of a tab in the background.
+/// Regular heartbeats of a browser, then one in each minute until the end: timers of a tab in the background. The gateway
+/// watches the pauses of each connection and says at its end what it saw.
 fn throttled(window: &Window<'_>, life: &Life<'_>) -> Option<String> {
     let close = window.close(life)?;
     if !is_browser(window.text(life, "userAgent")) || close.text("by") == Some("client") {
         return None;
     }
-    let minutes: Vec<u64> = life
-        .entries
-        .iter()
-        .map(|idx| window.entry(*idx))
-        .filter(|entry| entry.kind == Kind::Message)
-        .filter_map(|entry| entry.number("handled"))
-        .map(|handled| handled as u64)
-        .collect();
-    let n_slow = minutes.iter().rev().take_while(|handled| **handled == 1).count();
-    let n_fast = minutes[..minutes.len() - n_slow].iter().rev().take_while(|handled| **handled >= 2).count();
-    (n_slow >= MIN_MINUTES && n_fast >= MIN_MINUTES).then(|| {
-        format!("After {n_fast} minutes with several messages each came {n_slow} minutes with one each, then the end.")
-    })
+    let (usual, n_pauses) = (close.number("heartbeatUsualMs")?, close.number("heartbeatPauses")?);
+    let usual = span((usual * 1000.0) as u64);
+    Some(format!(
+        "The client sent something every {usual}, then only once a minute, {n_pauses} times in a row, until the end."
+    ))
 }
 
 #[cfg(test)]
@@ -197,14 +193,19 @@ mod tests {
     #[test]
     fn timers_of_a_tab_in_the_background() {
         // client.background-throttle
-        for (counts, expected) in [
-            ([3, 2, 3, 1, 1, 1], vec![("client.background-throttle", Likely)]),
-            ([3, 2, 3, 2, 1, 1], vec![]),
-            ([1, 1, 1, 1, 1, 1], vec![]),
+        for (agent, by, pauses, expected) in [
+            ("Mozilla/5.0", "network", Some(3), vec![("client.background-throttle", Proven)]),
+            ("Mozilla/5.0", "gateway", Some(2), vec![("client.background-throttle", Proven)]),
+            ("Mozilla/5.0", "client", Some(3), vec![]),
+            ("python-websockets/17", "network", Some(3), vec![]),
+            ("Mozilla/5.0", "network", None, vec![]),
         ] {
-            let mut story = dropped(Diagnosis::CONN_RESET);
-            for (n, handled) in counts.into_iter().enumerate() {
-                story.message(60_000 + n as u64 * 60_000, "a", "ann", "ping", None).set("handled", handled);
+            let mut story = Story::default();
+            story.open(1_000, "a", "ann").set("userAgent", agent);
+            let why = if by == "client" { Diagnosis::GONE_CLIENT_CLOSED } else { Diagnosis::CONN_RESET };
+            let close = story.close(600_000, "a", why, by, 1006).set("ageMs", 599_000);
+            if let Some(pauses) = pauses {
+                close.set("heartbeatUsualMs", 25_000).set("heartbeatPauses", pauses);
             }
             assert_found(&mut story, &expected);
         }

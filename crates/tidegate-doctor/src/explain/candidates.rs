@@ -153,7 +153,7 @@ impl Answer<'_> {
             ..EntryQuery::default()
         };
         let counts: BTreeMap<String, u64> =
-            self.sources.journal.count_outcomes(query).await?.into_iter().collect();
+            self.sources.journal.count_outcomes(self.scale.query(query)).await?.into_iter().collect();
         for finding in findings {
             if let Some(count) = counts.get(&finding.id) {
                 finding.count = finding.count.max(Some(*count));

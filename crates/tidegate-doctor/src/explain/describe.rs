@@ -7,6 +7,8 @@ use tidegate_core::journal::{Entry, Kind, OK};
 use crate::check::{HOUR, is_open, span};
 use crate::report::{Confidence, Moment};
 
+use super::{MAX_PAYLOAD, Passed, Payload};
+
 /// Facts that a line shows behind the words; more would hide the one that matters.
 const MAX_FACTS: usize = 8;
 
@@ -156,6 +158,37 @@ pub(super) fn moment(entry: &Entry) -> Moment {
         outcome: entry.outcome.clone(),
         text: words(entry).join(", "),
         request_id: entry.request_id.clone(),
+    }
+}
+
+/// A line of a timeline about a captured payload.
+pub(super) fn payload(payload: &Payload) -> Moment {
+    let whose = if payload.from_client { "message of the client" } else { "answer of its route" };
+    let said = match &payload.text {
+        None => "no text".to_owned(),
+        Some(text) => {
+            let cut: String = text.chars().take(MAX_PAYLOAD).collect();
+            if cut.len() < text.len() { format!("{cut}...") } else { cut }
+        }
+    };
+    Moment {
+        at: crate::check::time(payload.at),
+        kind: "payload".to_owned(),
+        outcome: OK.to_owned(),
+        text: format!("{whose}, {}: {said}", bytes(payload.size as u64)),
+        request_id: Some(payload.request_id.clone()).filter(|id| !id.is_empty()),
+    }
+}
+
+/// A line of a timeline about one of the newest messages of an open connection.
+pub(super) fn passed(passed: &Passed) -> Moment {
+    let way = if passed.from_client { "from the client" } else { "to the client" };
+    Moment {
+        at: crate::check::time(passed.at),
+        kind: "frame".to_owned(),
+        outcome: OK.to_owned(),
+        text: format!("{way}, {}", bytes(passed.size)),
+        request_id: None,
     }
 }
 

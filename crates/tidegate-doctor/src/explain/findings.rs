@@ -6,9 +6,9 @@ use serde_json::json;
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::journal::{Entry, Kind, OK};
 
-use super::{Answer, Live, MAX_EVIDENCE, MAX_TIMELINE, describe, next};
+use super::{Answer, Live, MAX_EVIDENCE, MAX_PAYLOADS, MAX_TIMELINE, describe, next};
 use crate::check::{Found, Window, facts, set_example, severity, time};
-use crate::report::{Confidence, Finding};
+use crate::report::{Confidence, Finding, Moment};
 
 impl Answer<'_> {
     /// Failures among the entries, grouped by their cause, in the order in which they first happened.
@@ -129,6 +129,24 @@ impl Answer<'_> {
                 .notes
                 .push(format!("{n_left_out} lines in the middle of the timeline were left out."));
         }
+    }
+
+    /// Puts what was captured of a connection into the timeline.
+    pub(super) fn add_payloads(&mut self, id: &str) {
+        let Some(live) = self.sources.live.filter(|_| self.options.payloads) else { return };
+        let payloads = live.payloads(id);
+        let newest = payloads.len().saturating_sub(MAX_PAYLOADS);
+        self.add_moments(payloads[newest..].iter().map(describe::payload).collect());
+    }
+
+    /// Puts further lines where their time is.
+    pub(super) fn add_moments(&mut self, moments: Vec<Moment>) {
+        if moments.is_empty() {
+            return;
+        }
+        self.report.timeline.extend(moments);
+        // Times of one length and zone: their order is that of their letters. What happened at one moment stays as it was.
+        self.report.timeline.sort_by(|a, b| a.at.cmp(&b.at));
     }
 }
 

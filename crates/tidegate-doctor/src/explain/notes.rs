@@ -2,7 +2,7 @@
 
 use tidegate_core::diagnosis::{Cause, Diagnosis, search};
 
-use super::{Answer, NEVER_ARRIVED, next};
+use super::{Answer, NEVER_ARRIVED, describe, next};
 use crate::check::{facts, severity, span, time};
 use crate::report::{Confidence, Finding};
 
@@ -24,6 +24,7 @@ impl Answer<'_> {
             connection.messages_out,
         );
         self.report.notes.push(note);
+        self.add_moments(connection.recent.iter().map(describe::passed).collect());
         true
     }
 

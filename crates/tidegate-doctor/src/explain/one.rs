@@ -37,6 +37,7 @@ impl Answer<'_> {
             }
         }
         if self.say_live(id) {
+            self.add_payloads(id);
             self.report
                 .notes
                 .push("The journal has no entry about it: its entries were removed or lost.".to_owned());
@@ -115,6 +116,7 @@ impl Answer<'_> {
         self.timeline(&own);
         for id in connections.iter().take(MAX_CONNECTIONS) {
             self.say_live(id);
+            self.add_payloads(id);
         }
         let api_id = own.iter().find_map(|entry| entry.api_id.as_deref()).map(str::to_owned);
         let users = ids(|entry| &entry.user, &own);

@@ -101,6 +101,10 @@ impl Live for Running {
             last_active_at: START + SECOND,
             messages_in: 3,
             messages_out: 4,
+            recent: vec![
+                Passed { at: START + SECOND / 2, from_client: true, size: 17 },
+                Passed { at: START + SECOND, from_client: false, size: 1 },
+            ],
         })
     }
 

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tidegate_core::diagnosis::Diagnosis;
-use tidegate_core::signature::{self, On, Signature, Signatures};
+use tidegate_core::signature::{self, On, Signature, Signatures, drops_forwarded};
 
 use super::target::{Reach, Target};
 use super::{facts, shown_url};
@@ -446,9 +446,18 @@ impl Backend {
             Diagnosis::BACKEND_HEADERS_STRIPPED,
             Diagnosis::BACKEND_SERVER_DROPS_FORWARDED,
         ];
+        let server = answer.server.as_deref().and_then(drops_forwarded);
         let finding = |diagnosis| {
-            let finding = Finding::new(diagnosis, Severity::Problem, Confidence::Possible)
+            let mut finding = Finding::new(diagnosis, Severity::Problem, Confidence::Possible)
                 .seen(text.clone(), observed(answer));
+            // S0-104
+            if let Some(server) = server.filter(|_| diagnosis == Diagnosis::BACKEND_SERVER_DROPS_FORWARDED) {
+                let more = format!(
+                    "the web server is {server}, which drops X-Forwarded-* of peers that it was not told to trust"
+                );
+                finding = Finding::new(diagnosis, Severity::Problem, Confidence::Likely)
+                    .seen(format!("{text}; {more}"), observed(answer));
+            }
             finding.next("tidegate doctor reflect --listen ADDRESS-OF-THE-BACKEND, then this command again")
         };
         possible.into_iter().map(finding).collect()

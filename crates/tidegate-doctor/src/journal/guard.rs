@@ -92,6 +92,10 @@ fn without_secrets(text: &str) -> Option<String> {
 /// Whether a text is worth a closer look: it names a scheme of credentials, has what may be a JSON Web Token, or a run
 /// longer than names are, with a letter and a digit in it. One pass, nothing is copied.
 fn may_have_secret(text: &[u8]) -> bool {
+    // Most texts are names: too short for a run, with neither the dots nor the space that shorter secrets have.
+    if text.len() <= MAX_NAME && !text.iter().any(|byte| matches!(byte, b'.' | b' ')) {
+        return false;
+    }
     // Of the characters since the last dot, and of the word with its dots.
     let (mut n_run, mut has_digit, mut has_letter) = (0, false, false);
     let (mut start, mut n_dots) = (0, 0);

@@ -17,6 +17,7 @@ use tidegate_ws::{CloseCode, CloseFrame, DeflateParams, OutboundMessage};
 
 use super::close_reason;
 use super::membership::Membership;
+use super::recent::{Recent, RecentMessage};
 
 /// Why a connection ends, as its client and its backend will see it.
 #[derive(Debug, Clone)]
@@ -148,6 +149,8 @@ pub(crate) struct Handle {
     pub(crate) age_deadline: u64,
     /// Set at the 101 when compression was agreed on.
     deflate: OnceLock<DeflateParams>,
+    /// When the newest messages passed; made by the first.
+    recent: OnceLock<Box<Recent>>,
 }
 
 #[derive(Debug)]
@@ -229,6 +232,7 @@ impl Handle {
             has_stall_entry: AtomicBool::new(false),
             age_deadline,
             deflate: OnceLock::new(),
+            recent: OnceLock::new(),
         }
     }
 
@@ -274,6 +278,7 @@ impl Handle {
         }
         outbox.queued_bytes += frames.len();
         outbox.high_water = outbox.high_water.max(outbox.queued_bytes);
+        self.recent().sent(outbox.messages_out, now.saturating_sub(self.facts.connected_at), message.len());
         outbox.messages_out += 1;
         outbox.bytes_out += message.len() as u64;
         outbox.last_sent = now;
@@ -302,6 +307,8 @@ impl Handle {
         let mut outbox = self.outbox.lock();
         if outbox.state == State::Open && outbox.frames.len() < limits::MAX_OUTBOX_FRAMES {
             outbox.queued_bytes += frames.len();
+            let since_open = now.saturating_sub(self.facts.connected_at);
+            self.recent().sent(outbox.messages_out, since_open, message.len());
             outbox.messages_out += 1;
             outbox.bytes_out += message.len() as u64;
             outbox.last_sent = now;
@@ -390,12 +397,32 @@ impl Handle {
             && outbox.frames.len() + n_messages <= limits::MAX_OUTBOX_FRAMES
     }
 
+    fn recent(&self) -> &Recent {
+        self.recent.get_or_init(Box::default)
+    }
+
+    /// The newest messages of both ways, in the order of time.
+    pub(crate) fn recent_messages(&self) -> Vec<RecentMessage> {
+        self.recent.get().map(|recent| recent.messages(self.facts.connected_at)).unwrap_or_default()
+    }
+
     /// Counts a message from the client.
     pub(crate) fn received(&self, n_bytes: usize, now: u64) {
-        self.messages_in.fetch_add(1, Ordering::Relaxed);
+        let number = self.messages_in.fetch_add(1, Ordering::Relaxed);
+        let recent = self.recent();
+        let (before, scale) = (self.last_received.load(Ordering::Relaxed), self.time_scale());
+        let pause = now.saturating_sub(before);
+        if before > 0 && recent.may_be_pause(pause, scale) {
+            recent.paused(pause, scale);
+        }
+        recent.received(number, now.saturating_sub(self.facts.connected_at), n_bytes);
         self.bytes_in.fetch_add(n_bytes as u64, Ordering::Relaxed);
         self.last_received.store(now, Ordering::Relaxed);
         self.touch(now);
+    }
+
+    fn time_scale(&self) -> u64 {
+        u64::from(self.stage.settings.data_plane.time_scale.max(1))
     }
 
     /// What has passed so far.
@@ -536,6 +563,10 @@ impl Handle {
         }
         let expires_at = self.membership_if_any().and_then(|membership| membership.identity().expires_at);
         facts.add_some("expiresAt", expires_at);
+        if let Some(slowed) = self.recent.get().and_then(|recent| recent.slowed()) {
+            facts.add("heartbeatUsualMs", slowed.usual);
+            facts.add("heartbeatPauses", slowed.n_pauses);
+        }
         facts
     }
 

@@ -28,6 +28,7 @@ use super::control;
 use super::handle::{CloseCause, Handle};
 use super::intake::Queued;
 use super::remark::{self, Remark};
+use crate::capture::Way;
 use crate::clock::now_millis;
 use crate::gateway::Gateway;
 use crate::integration::{self, Answer, Failure};
@@ -71,6 +72,7 @@ pub(crate) fn begin(gateway: &Arc<Gateway>, handle: &Arc<Handle>, queued: Queued
         }
     };
     place.route_key = Some(Arc::clone(&route.key));
+    gateway.capture_payload(&place, Way::In, queued.text.as_bytes(), queued.is_base64, now);
     let message_id = gateway.request_id(now);
     let event = Event {
         connection: Arc::clone(&handle.facts),
@@ -138,6 +140,7 @@ pub(crate) fn begin(gateway: &Arc<Gateway>, handle: &Arc<Handle>, queued: Queued
 fn conclude_app(gateway: &Gateway, handle: &Handle, reply: app::Reply, place: Place, size: usize) {
     let now = now_millis();
     if let Some(text) = reply.text {
+        gateway.capture_payload(&place, Way::Out, &text, false, now);
         let message = OutboundMessage::text(text);
         if reply.is_urgent {
             handle.push_first(&message, now);
@@ -226,6 +229,7 @@ impl Message {
         let size = text.len();
         let request_id = event.request_id;
         let is_error = answer.status >= 400;
+        gateway.capture_payload(&place, Way::Out, &answer.body, false, now);
         if is_error {
             note_refusal(
                 gateway,

@@ -14,7 +14,7 @@ use http::header::{
 };
 use http::{Method, Uri, Version};
 use percent_encoding::percent_decode_str;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tidegate_auth::BEARER_SUBPROTOCOL;
 use tidegate_core::id::RequestId;
 use tidegate_core::journal::Facts;
@@ -36,6 +36,12 @@ const MAX_NAME: usize = 64;
 
 /// Most names that a fact holds. Source: our choice.
 const MAX_NAMES: usize = 64;
+
+/// Query parameters whose values may be facts, beside those that the operator names. Nobody's secrets stand there.
+const SHOWN_VALUES: [&str; 2] = ["channel", "v"];
+
+/// Most values of the query that facts hold. Source: our choice.
+const MAX_SHOWN_VALUES: usize = 16;
 
 /// Facts that an ordinary attempt has.
 const N_FACTS: usize = 32;
@@ -78,6 +84,8 @@ struct Seen {
     uri: Uri,
     version: Version,
     headers: HeaderMap,
+    /// Names of query parameters whose values may be kept.
+    shown_values: Arc<[Box<str>]>,
 }
 
 impl std::fmt::Debug for Seen {
@@ -93,6 +101,10 @@ impl Seen {
         let Self { method, uri, version, headers, .. } = self;
         let head = Head { method, uri, version: *version, headers };
         of_head(&mut facts, self.client_ip, self.is_trusted, &head);
+        let values = shown_values(uri.query().unwrap_or_default(), &self.shown_values);
+        if !values.is_empty() {
+            facts.add("queryValues", values);
+        }
         facts
     }
 }
@@ -149,6 +161,7 @@ impl Attempt {
                 uri: head.uri.clone(),
                 version: head.version,
                 headers: head.headers.clone(),
+                shown_values: Arc::clone(&gateway.config.shown_query_values),
             })
         });
         let mut facts = Facts::none();
@@ -321,6 +334,20 @@ pub(crate) fn query_names(query: &str) -> impl Iterator<Item = Cow<'_, str>> {
         let name = pair.split('=').next().unwrap_or_default();
         percent_decode_str(name).decode_utf8_lossy()
     })
+}
+
+/// Values of the query that may be kept, by the names of their parameters; what may be a token is replaced even there.
+fn shown_values(query: &str, named: &[Box<str>]) -> Map<String, Value> {
+    let mut values = Map::new();
+    for pair in query.split('&') {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let is_shown = SHOWN_VALUES.contains(&name) || named.iter().any(|named| **named == *name);
+        if is_shown && values.len() < MAX_SHOWN_VALUES {
+            let value = percent_decode_str(value).decode_utf8_lossy();
+            values.insert(short(name, MAX_NAME), Value::String(without_token(&value)));
+        }
+    }
+    values
 }
 
 fn cookie_names(headers: &HeaderMap) -> impl Iterator<Item = Cow<'_, str>> {

@@ -13,7 +13,7 @@ use tidegate_core::context::EventKind;
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::journal::Facts;
 use tidegate_core::mapping::query_values;
-use tidegate_core::signature::{Answered, On, Signature, Signatures, sentence};
+use tidegate_core::signature::{Answered, On, Signature, Signatures, drops_forwarded, sentence};
 use tidegate_core::snapshot::IntegrationKind;
 
 use super::http::Outgoing;
@@ -54,10 +54,17 @@ pub(super) fn judge(gateway: &Gateway, call: &Call<'_>, request: &Outgoing, answ
         return;
     }
     let sent = Sent { call, request };
-    let (cause, candidates) = match signature {
+    let (mut cause, mut candidates) = match signature {
         Some(signature) => sent.cause(signature, on),
         None => sent.cause_of_status(answer.status),
     };
+    // S0-104: of the servers that are known to do it, it is the first to think of.
+    let drops = Diagnosis::BACKEND_SERVER_DROPS_FORWARDED;
+    if candidates.contains(&drops) && value(&answer.headers, SERVER).and_then(drops_forwarded).is_some() {
+        cause = drops;
+        candidates.retain(|id| *id != drops);
+        candidates.insert(0, drops);
+    }
     let facts = gateway.facts(|| {
         let mut facts = Facts::none();
         facts.add_some("contentType", answered.content_type.map(short));

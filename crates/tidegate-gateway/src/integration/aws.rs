@@ -46,7 +46,7 @@ pub struct AwsCredentials {
 
 impl AwsConfig {
     /// Whether there is anybody to ask: an endpoint of the operator's, or Amazon with credentials.
-    pub(crate) fn is_reachable(&self, service: &str, credentials_arn: Option<&str>) -> bool {
+    pub fn is_reachable(&self, service: &str, credentials_arn: Option<&str>) -> bool {
         self.endpoints.contains_key(service) || self.credentials(credentials_arn).is_some()
     }
 

@@ -77,6 +77,7 @@ pub(crate) struct Setup {
     pub(crate) logs: Arc<dyn LogSink>,
     pub(crate) mounts: Vec<tidegate_core::app::Mount>,
     pub(crate) drain_spread: Duration,
+    pub(crate) shown_query_values: Vec<Box<str>>,
 }
 
 impl Default for Setup {
@@ -95,6 +96,7 @@ impl Default for Setup {
             logs: Arc::new(NoLogs),
             mounts: Vec::new(),
             drain_spread: Duration::from_secs(5),
+            shown_query_values: Vec::new(),
         }
     }
 }
@@ -216,6 +218,7 @@ impl Plane {
             logs,
             mounts,
             drain_spread,
+            shown_query_values,
         } = setup;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = GatewayConfig {
@@ -247,6 +250,7 @@ impl Plane {
             signature_clock,
             mounts,
             drain_spread,
+            shown_query_values: shown_query_values.into(),
         };
         let notices = Arc::new(Notices::default());
         let gateway = Gateway::new(config, Arc::clone(&notices) as Arc<dyn NoticeSink>).unwrap();

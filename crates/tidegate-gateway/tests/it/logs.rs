@@ -34,8 +34,8 @@ struct Lines {
 }
 
 impl LogSink for Lines {
-    fn access(&self, target: &str, line: String) {
-        self.access.push((target.to_owned(), line));
+    fn access(&self, target: &Arc<str>, line: String) {
+        self.access.push((target.to_string(), line));
     }
 
     fn execution(&self, line: &ExecutionLine<'_>) {

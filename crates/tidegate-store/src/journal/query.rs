@@ -33,12 +33,15 @@ fn narrowed(connection: &Connection, query: &EntryQuery) -> Result<EntryQuery, S
 fn conditions(query: &EntryQuery) -> (String, Vec<Value>) {
     let mut conditions = Vec::new();
     let mut values = Vec::new();
+    if let Some(id) = &query.connection_id {
+        values.push(Value::Text(id.clone()));
+        conditions.push(schema::is_of_connection(id, values.len()));
+    }
     let mut add = |condition: &str, value: Value| {
         values.push(value);
         conditions.push(condition.replace('?', &format!("?{}", values.len())));
     };
     for (column, value) in [
-        ("connection_id", &query.connection_id),
         ("request_id", &query.request_id),
         ("client_ref", &query.client_ref),
         ("user", &query.user),

@@ -179,7 +179,9 @@ pub(super) fn find(connection: &Connection, whose: &Erase, limit: usize) -> Resu
     let mut own: Vec<i64> = Vec::new();
     let mut connections = HashSet::new();
     let mut statement = connection
-        .prepare_cached(&format!("SELECT id, connection_id FROM entry WHERE {column} = ?1 LIMIT ?2"))
+        .prepare_cached(&format!(
+            "SELECT id, coalesce(connection_id, near_connection) FROM entry WHERE {column} = ?1 LIMIT ?2"
+        ))
         .map_err(failed)?;
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let mut rows = statement.query(params![name, limit]).map_err(failed)?;
@@ -191,9 +193,22 @@ pub(super) fn find(connection: &Connection, whose: &Erase, limit: usize) -> Resu
     let mut statement = connection
         .prepare_cached(&format!("SELECT id FROM entry WHERE connection_id = ?1 AND {column} IS NULL"))
         .map_err(failed)?;
-    for id in connections {
+    for id in &connections {
         let rows = statement.query_map([id], |row| row.get(0)).map_err(failed)?;
         found.extend(rows.collect::<Result<Vec<i64>, _>>().map_err(failed)?);
+    }
+    if !connections.is_empty() {
+        // All at once: a look around each connection would read the same entries again and again.
+        let sql = format!(
+            "SELECT id, near_connection FROM entry WHERE near_connection IS NOT NULL AND {column} IS NULL"
+        );
+        let mut statement = connection.prepare_cached(&sql).map_err(failed)?;
+        let mut rows = statement.query([]).map_err(failed)?;
+        while let Some(row) = rows.next().map_err(failed)? {
+            if connections.contains(row.get_ref(1).and_then(|id| Ok(id.as_str()?)).map_err(failed)?) {
+                found.push(row.get(0).map_err(failed)?);
+            }
+        }
     }
     found.extend(own);
     Ok(found)

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use rusqlite::{CachedStatement, Connection, Row};
 use tidegate_core::diagnosis::Diagnosis;
+use tidegate_core::id::ConnectionId;
 use tidegate_core::journal::{Draft, Entry, Kind, OK};
 use tidegate_core::port::StoreError;
 
@@ -18,7 +19,7 @@ const COUNT_BITS: u32 = 11;
 /// An id is the time in microseconds with a count behind it: the order of ids is the order of time, and no index is
 /// needed for that. `kind` is the place in `Kind::ALL`. A success has no outcome. `total` holds the number of entries,
 /// because counting reads them all.
-pub(super) const MIGRATIONS: [&str; 3] = [
+pub(super) const MIGRATIONS: [&str; 4] = [
     "
     CREATE TABLE entry (
         id            INTEGER PRIMARY KEY,
@@ -60,14 +61,43 @@ pub(super) const MIGRATIONS: [&str; 3] = [
     "
     ALTER TABLE entry ADD COLUMN packed BLOB;
 ",
+    // The connection of an entry that was made soon after its connection: see `is_near`. It has no index.
+    "
+    ALTER TABLE entry ADD COLUMN near_connection TEXT;
+",
 ];
+
+/// The time of an entry, in microseconds, within which the time in its connection's id says where to look for it. The
+/// index over connections costs more than anything else about an entry, and most connections have only what their
+/// handshake says and, some time later, their end.
+const BEFORE_NEAR: u64 = 1_000_000;
+const AFTER_NEAR: u64 = 10_000_000;
+
+/// The ids of entries that may be near a connection: from the first, before the second.
+pub(super) fn near(connection_id: &str) -> Option<(i64, i64)> {
+    let made_at = ConnectionId::parse(connection_id).ok()?.made_at().saturating_mul(1000);
+    let (from, until) = (made_at.saturating_sub(BEFORE_NEAR), made_at.saturating_add(AFTER_NEAR));
+    Some((first_id(from), first_id(until)))
+}
+
+/// The condition for entries of a connection, whose id is parameter `place`.
+pub(super) fn is_of_connection(connection_id: &str, place: usize) -> String {
+    match near(connection_id) {
+        None => format!("connection_id = ?{place}"),
+        Some((from, until)) => format!(
+            "(connection_id = ?{place} OR (id >= {from} AND id < {until} AND near_connection = ?{place}))"
+        ),
+    }
+}
 
 /// For a file that was written before its last steps and is only read: the columns that it lacks are empty.
 pub(super) fn fill_up(connection: &Connection, version: u32) -> rusqlite::Result<()> {
     match version {
-        0..3 => {
-            connection.execute_batch("CREATE TEMP VIEW entry AS SELECT *, NULL AS packed FROM main.entry")
-        }
+        0..3 => connection.execute_batch(
+            "CREATE TEMP VIEW entry AS SELECT *, NULL AS packed, NULL AS near_connection FROM main.entry",
+        ),
+        3 => connection
+            .execute_batch("CREATE TEMP VIEW entry AS SELECT *, NULL AS near_connection FROM main.entry"),
         _ => Ok(()),
     }
 }
@@ -76,13 +106,13 @@ pub(super) fn fill_up(connection: &Connection, version: u32) -> rusqlite::Result
 pub(super) const CONTROL: i64 = 12;
 
 /// What [`entry`] reads, in its order.
-pub(super) const COLUMNS: &str = "id, kind, outcome, request_id, connection_id, client_ref, node, api_id, stage, \
+pub(super) const COLUMNS: &str = "id, kind, outcome, request_id, coalesce(connection_id, near_connection), client_ref, node, api_id, stage, \
      route_key, user, address, duration_ms, facts, packed";
 
 // Ignored where the id is taken.
 const INSERT: &str = "INSERT OR IGNORE INTO entry (id, kind, outcome, request_id, connection_id, client_ref, node, \
-     api_id, stage, route_key, user, address, duration_ms, facts, packed) \
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
+     api_id, stage, route_key, user, address, duration_ms, facts, packed, near_connection) \
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
 
 /// The smallest id of a time.
 pub(super) fn first_id(ts: u64) -> i64 {
@@ -209,12 +239,15 @@ impl<'c> Inserts<'c> {
         // Behind the entry before where both are of one microsecond: no look whether the id is free fails then.
         self.id = if self.id >= first && time_of(self.id) == columns.ts { self.id + 1 } else { first };
         let kind = kind_number(columns.kind);
+        let is_near = |id: &&str| near(id).is_some_and(|(from, until)| first >= from && first < until);
+        let near_connection = columns.connection_id.filter(is_near);
+        let connection_id = columns.connection_id.filter(|_| near_connection.is_none());
         let statement = &mut self.statement;
         statement.raw_bind_parameter(2, kind).map_err(failed)?;
         for (place, text) in [
             (3, columns.outcome),
             (4, columns.request_id),
-            (5, columns.connection_id),
+            (5, connection_id),
             (6, columns.client_ref),
             (8, columns.api_id),
             (9, columns.stage),
@@ -222,6 +255,7 @@ impl<'c> Inserts<'c> {
             (11, columns.user),
             (12, columns.address),
             (14, facts),
+            (16, near_connection),
         ] {
             statement.raw_bind_parameter(place, text).map_err(failed)?;
         }

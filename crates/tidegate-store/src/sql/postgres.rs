@@ -140,6 +140,10 @@ impl Database for PostgresDatabase {
         Box::pin(self.run(locks, work, TransactionKind::Write))
     }
 
+    fn is_shared(&self) -> bool {
+        true
+    }
+
     fn read(&self, work: Work) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(self.run(Vec::new(), work, TransactionKind::Read))
     }

@@ -117,6 +117,46 @@ async fn a_request_is_found_by_the_time_in_its_id() {
 }
 
 #[tokio::test]
+async fn a_connection_is_found_near_its_begin_and_far_from_it() {
+    // DX-6
+    let (folder, journal) = fresh().await;
+    let of = |slot: u32| ConnectionId::new((START + 600_000_000) / 62_500, 0, slot, 7);
+    let mut drafts = Vec::new();
+    for second in 0..1200_u64 {
+        for slot in 0..3 {
+            let mut draft = draft(second, second);
+            draft.ts += u64::from(slot);
+            // Others know the user; a push does not.
+            draft.place.user = (second % 2 == 0).then(|| format!("u{slot}").as_str().into());
+            draft.place.connection_id = Some(of(slot));
+            drafts.push(draft);
+        }
+    }
+    journal.write(Arc::new(drafts.clone())).await.expect("the journal works");
+    let expected: Vec<Entry> = drafts
+        .into_iter()
+        .filter(|draft| draft.place.connection_id == Some(of(1)))
+        .map(Draft::into_entry)
+        .collect();
+    let query = EntryQuery { connection_id: Some(of(1).to_string()), ..all() };
+    assert_eq!(journal.query(query.clone()).await.expect("the journal works"), expected);
+    let (since, until) = (START + 605_000_000, START + 620_000_000);
+    let narrow = EntryQuery { since: Some(since), until: Some(until), ..query.clone() };
+    assert_eq!(journal.query(narrow).await.expect("the journal works"), expected[605..620]);
+    // Ten of them around its begin are in no index, and go with their user all the same.
+    let path = folder.path().join("journal.db");
+    let indexed = || -> i64 {
+        let connection = rusqlite::Connection::open(&path).expect("the file can be read");
+        let sql = "SELECT count(connection_id) FROM entry";
+        connection.query_row(sql, [], |row| row.get(0)).expect("the file can be read")
+    };
+    assert_eq!(indexed(), 3 * (1200 - 11));
+    assert_eq!(journal.erase(Erase::User("u1".to_owned())).await.expect("the journal works"), 1200);
+    assert_eq!(journal.query(query).await.expect("the journal works"), []);
+    assert_eq!(journal.state().await.expect("the journal works").entries, 2400);
+}
+
+#[tokio::test]
 async fn everything_that_is_asked_must_hold() {
     let journal = SqliteJournal::open_in_memory().expect("the journal works");
     let mut entries = Vec::new();

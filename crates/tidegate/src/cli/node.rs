@@ -127,6 +127,40 @@ pub(crate) struct ConnectionFilterArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct CaptureArgs {
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+    #[command(subcommand)]
+    pub(crate) action: CaptureAction,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CaptureAction {
+    /// Keep the messages of a route and their answers, in memory only; what looks like a secret is taken out
+    Start {
+        /// Key of the route
+        #[arg(long, value_name = "KEY")]
+        route: String,
+        /// For how long, at most an hour: 90, 10m
+        #[arg(long = "for", value_name = "TIME", value_parser = parse_seconds, default_value = "1m")]
+        seconds: u64,
+        /// Most bytes of payload; with them it ends
+        #[arg(long, value_name = "N", default_value_t = 65536)]
+        bytes: u64,
+        #[command(flatten)]
+        filter: FilterArgs,
+    },
+    /// Show what was kept; for 15 minutes after the end
+    Show {
+        /// Only of this connection
+        #[arg(long, value_name = "ID")]
+        connection: Option<String>,
+    },
+    /// End it now and forget what was kept
+    Stop,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct ChannelsArgs {
     #[command(flatten)]
     pub(crate) node: NodeArgs,

@@ -58,7 +58,7 @@ pub(crate) async fn run(args: ConnectionsArgs) -> anyhow::Result<ExitCode> {
         }
         ConnectionsAction::Get { id } => {
             let answer = node.client.get(&path(&["connections", &id]), &[]).await?;
-            Ok(node.say(&answer, |answer| output::record(answer, output::now()))?)
+            Ok(node.say(&answer, |answer| output::connection(answer, output::now()))?)
         }
         ConnectionsAction::Send { id, data } => {
             let body = Body::Text("text/plain; charset=utf-8", node::data(data.as_deref())?);

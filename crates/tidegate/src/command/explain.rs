@@ -96,7 +96,8 @@ async fn ask(question: &Question, args: &ExplainArgs, words: &str) -> anyhow::Re
 async fn ask_node(args: &ExplainArgs, words: &str) -> anyhow::Result<Report> {
     let mut client = AdminClient::new(&args.node)?;
     let since = output::now().saturating_sub(args.since.saturating_mul(1000));
-    let mut query = vec![("since", tidegate_core::context::iso_time(since))];
+    // Whoever asks at a terminal sees what an operator has captured; reports and others who ask do not.
+    let mut query = vec![("since", tidegate_core::context::iso_time(since)), ("payloads", "true".to_owned())];
     if !words.trim().is_empty() {
         query.push(("q", words.trim().to_owned()));
     }
@@ -117,6 +118,7 @@ async fn read(question: &Question, args: &ExplainArgs, file: &Path) -> anyhow::R
         user: args.user.clone(),
         address: args.address.clone(),
         api: args.api.clone(),
+        payloads: false,
     };
     let sources = Sources { journal: &journal, now: output::now() * 1000, live: None };
     explain::explain(question, &sources, &options).await.with_context(failed)

@@ -1,10 +1,8 @@
 //! `tidegate serve`: the APIs of a data directory.
 
-use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use tidegate_core::signature::Signatures;
 
 use super::apply_at_start;
 use crate::app::App;
@@ -36,9 +34,6 @@ pub(crate) async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
         Some(None) => return Ok(ExitCode::from(EXIT_FAILURE)),
         document => document.flatten(),
     };
-    if let Some(file) = &args.signatures {
-        know_signatures(file)?;
-    }
     std::fs::create_dir_all(&config.data_dir)
         .with_context(|| format!("create the data directory {}", config.data_dir.display()))?;
     let stores = Stores::open(&config)?;
@@ -52,14 +47,4 @@ pub(crate) async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
         app.write_addresses(path, serde_json::Map::new())?;
     }
     app.serve_until_stopped().await
-}
-
-/// Own entries in front of those of this build.
-fn know_signatures(file: &Path) -> anyhow::Result<()> {
-    let text = std::fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
-    let table = Signatures::with(&text).with_context(|| format!("signatures of {}", file.display()))?;
-    if !table.install() {
-        tracing::debug!("a table of signatures was there before");
-    }
-    Ok(())
 }

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use tidegate_core::policy::{Admission, Attempts, Jwt, JwtKey, Policy};
+use tidegate_core::snapshot::FunctionName;
 use toml::{Table, Value};
 
-use super::{Checker, nearest};
+use super::{Checker, Lambda, nearest};
 
 /// What is switched on.
 #[derive(Debug, Clone, Default)]
@@ -197,6 +198,23 @@ impl Checker<'_> {
         }
     }
 
+    /// A hook whose function nobody has would deny everything, or never be told.
+    pub(super) fn hook_functions(&mut self, apps: &Apps, lambda: &Lambda) {
+        let hooks = apps.chat.iter().flat_map(|chat| chat.settings.hooks.iter().enumerate());
+        for (at, hook) in hooks.filter(|(_, hook)| hook.is_function()) {
+            // What is no name was told with the other settings.
+            let Ok(function) = FunctionName::parse(&hook.target) else { continue };
+            let is_here = lambda.functions.iter().any(|known| known.name == function.name);
+            if !is_here && !lambda.aws.is_reachable("lambda", None) {
+                let message = format!(
+                    "there is no [lambda.functions.{}], and neither an endpoint nor credentials for other functions",
+                    function.name
+                );
+                self.problem(&format!("chat.hooks[{at}].target"), &message);
+            }
+        }
+    }
+
     fn jwt(&mut self, raw: RawJwt) -> Option<Jwt> {
         let mut keys = Vec::new();
         let hmac = || vec!["HS256".to_owned()];
@@ -346,6 +364,10 @@ mod tests {
                 "apps.alerts.database",
             ),
             ("[apps.alert]\n", "apps.alert"),
+            (
+                "[jwt]\nsecret = \"q3V8sLw0Zt6Ky1Rb5Nf7Xc9Jd2Gh4Mp8\"\n[chat]\n[[chat.hooks]]\non = \"after\"\ntarget = \"arn:aws:lambda:us-east-1:000000000000:function:nobody\"\n",
+                "chat.hooks[0].target",
+            ),
         ] {
             let problems = problems_of(text);
             assert!(problems.iter().any(|problem| problem.path == path), "{text}: {problems:?}");

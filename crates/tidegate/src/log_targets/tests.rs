@@ -23,8 +23,8 @@ fn lines_are_in_their_files_in_order() {
     let settings = LogSettings { targets: [("chat".to_owned(), target)].into(), execution: None };
     let logs = targets(&settings, folder.path());
     for idx in 0..5000 {
-        logs.access("chat", format!("line {idx}"));
-        logs.access("/aws/../../api", "other".to_owned());
+        logs.access(&"chat".into(), format!("line {idx}"));
+        logs.access(&"/aws/../../api".into(), "other".to_owned());
     }
     logs.close();
     let text = std::fs::read_to_string(&configured).unwrap();
@@ -79,13 +79,13 @@ fn a_file_that_was_moved_is_made_anew() {
     let folder = tempfile::tempdir().unwrap();
     let logs = targets(&LogSettings::default(), folder.path());
     let path = folder.path().join("logs/chat.log");
-    logs.access("chat", "before".to_owned());
+    logs.access(&"chat".into(), "before".to_owned());
     wait("the file", || path.exists() && logs.counts().written == 1);
     std::fs::rename(&path, folder.path().join("moved")).unwrap();
     let begun = Instant::now();
     while !path.exists() {
         assert!(begun.elapsed() < Duration::from_secs(20));
-        logs.access("chat", "after".to_owned());
+        logs.access(&"chat".into(), "after".to_owned());
         std::thread::sleep(Duration::from_millis(20));
     }
     logs.close();
@@ -107,9 +107,9 @@ fn a_full_disk_costs_lines_and_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
     let logs = targets(&settings, folder.path());
     for _ in 0..100 {
-        logs.access("full", "x".to_owned());
-        logs.access("no", "x".to_owned());
-        logs.access("fine", "x".to_owned());
+        logs.access(&"full".into(), "x".to_owned());
+        logs.access(&"no".into(), "x".to_owned());
+        logs.access(&"fine".into(), "x".to_owned());
     }
     logs.close();
     assert_eq!(logs.counts(), LineCounts { written: 100, dropped: 0, failed: 200 });
@@ -133,13 +133,13 @@ fn what_does_not_fit_is_dropped_and_counted() {
     let logs = targets(&settings, folder.path());
     let n_lines = QUEUE_LINES * 2;
     for _ in 0..n_lines {
-        logs.access("stuck", "x".to_owned());
+        logs.access(&"stuck".into(), "x".to_owned());
     }
     let counts = logs.counts();
     let n_kept = n_lines as u64 - counts.dropped;
     assert!(counts.dropped > 0 && n_kept >= QUEUE_LINES as u64, "{counts:?}");
     for _ in 0..100 {
-        logs.access("stuck", "y".repeat(QUEUE_BYTES / 50));
+        logs.access(&"stuck".into(), "y".repeat(QUEUE_BYTES / 50));
     }
     assert!(logs.counts.queued_bytes.load(Ordering::Relaxed) <= QUEUE_BYTES + QUEUE_BYTES / 50);
     // It ends nevertheless, once somebody reads.

@@ -72,6 +72,17 @@ fn facts_hold_names_and_no_values() {
     assert_eq!(facts["urlLength"], uri.to_string().len());
 }
 
+#[test]
+fn only_named_values_of_the_query_are_facts() {
+    // DX-10
+    let named: Vec<Box<str>> = vec!["room".into()];
+    let jwt = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl";
+    let query = format!("ws_token=s3cret&channel=general%20talk&v=2&room={jwt}&ROOM=x&channels=y&v2=z");
+    let values = Value::Object(shown_values(&query, &named));
+    assert_eq!(values, serde_json::json!({ "channel": "general talk", "v": "2", "room": "<token>" }));
+    assert_eq!(Value::Object(shown_values("room=a&x=b", &[])), serde_json::json!({}));
+}
+
 /// Not a test of correctness: run it with `--release -- --ignored --nocapture` for the cost of one attempt.
 #[test]
 #[ignore = "a measurement"]

@@ -20,6 +20,13 @@ pub(crate) struct InspectArgs {
     /// With --api: say where this message would go
     #[arg(long, value_name = "MESSAGE", requires = "api", help_heading = "Looking from inside")]
     pub(crate) message: Option<String>,
+    /// With --api: compare the backend's own list of connections, one id a line or JSON, with what is open; `-` reads it
+    /// from the standard input
+    #[arg(long, value_name = "FILE", requires = "api", help_heading = "Looking from inside")]
+    pub(crate) backend_connections: Option<PathBuf>,
+    /// With --backend-connections: what opened or ended so recently does not count
+    #[arg(long, value_name = "TIME", value_parser = crate::cli::node::parse_seconds, default_value = "30s", help_heading = "Looking from inside")]
+    pub(crate) grace: u64,
     /// Check this machine: files, ports, memory, clock, disk
     #[arg(long, help_heading = "Looking from inside")]
     pub(crate) system: bool,

@@ -18,6 +18,7 @@ use crate::cli::node::{NodeArgs, ScopeArgs};
 use crate::command::node::Node;
 use crate::output;
 
+mod backend_table;
 mod configuration;
 mod domain;
 mod log_file;
@@ -183,6 +184,9 @@ async fn api(
         let environment = answer["environment"].as_array().into_iter().flatten().filter_map(Value::as_str);
         report.notes.extend(environment.map(|line| format!("environment of the backend: {line}")));
     }
+    if let Some(file) = &args.backend_connections {
+        backend_table::check(node, &api_id, file, args.grace, report).await?;
+    }
     if let Some(message) = &args.message {
         let tested = test_route(node, &api_id, None, message).await?;
         report.notes.extend(
@@ -253,7 +257,7 @@ async fn connection(node: &mut Node, id: &str, report: &mut Report) -> anyhow::R
         }
         Err(error) => return Err(error.into()),
     };
-    let shown = output::record(&answer, output::now());
+    let shown = output::connection(&answer, output::now());
     report.notes.extend(shown.lines().map(str::to_owned));
     let measurements = answer.as_object().cloned().unwrap_or_default();
     report.probes.push(Probe { name: "connection".to_owned(), result: ProbeResult::Ok, measurements });

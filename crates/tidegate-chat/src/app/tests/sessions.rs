@@ -1,0 +1,243 @@
+//! The table of sessions, on both databases.
+
+use tokio::task::JoinHandle;
+
+use super::super::sessions::Timing;
+use super::*;
+use crate::extension::ChatHandler;
+use crate::store::sessions::{SessionRow, insert};
+
+/// A node whose background work runs; it is dead once that is aborted.
+struct Node {
+    bench: Bench,
+    work: JoinHandle<()>,
+}
+
+impl Node {
+    fn start(
+        settings: Settings,
+        database: &Arc<dyn Database>,
+        handler: Option<Arc<dyn ChatHandler>>,
+    ) -> Self {
+        let mut extensions = Extensions::default();
+        if let Some(handler) = handler {
+            extensions.handler = handler;
+        }
+        let ms = Duration::from_millis;
+        let settings = Arc::new(LiveSettings::new(settings));
+        let extensions = Arc::new(extensions);
+        let mut chat = Chat::with_extensions(settings, Arc::clone(database), extensions, Ports::default());
+        chat.sessions.timing = Timing { flush: ms(5), seen: ms(5), beat: ms(10), dead: ms(1000) };
+        let host = Arc::new(FakeHost::default());
+        host.now.store(1_767_225_600_000, Ordering::Relaxed);
+        chat.start(Arc::clone(&host) as _);
+        let chat = Arc::new(chat);
+        let work = tokio::spawn(Arc::clone(&chat).run());
+        let id = u64::from(chat.session_node().as_bytes()[15]) << 20;
+        Self { bench: Bench { chat, host, n_connections: AtomicU64::new(id) }, work }
+    }
+
+    /// As `kill -9` does.
+    async fn crash(&mut self) {
+        self.work.abort();
+        assert!((&mut self.work).await.unwrap_err().is_cancelled());
+    }
+}
+
+/// All rows: user, connection, microseconds of the last event.
+async fn rows(database: &Arc<dyn Database>) -> Vec<(String, String, i64)> {
+    let found: Arc<Mutex<Vec<(String, String, i64)>>> = Arc::default();
+    let result = Arc::clone(&found);
+    let work = move |tx: &mut dyn Tx| {
+        let sql = "SELECT s.user_id, s.connection, s.last_seen FROM chat_session s JOIN chat_node n ON n.id = s.node \
+                   ORDER BY s.user_id, s.connection";
+        let all = tx.query(sql, &[])?;
+        *result.lock() = all
+            .iter()
+            .map(|row| {
+                let connection = String::from_utf8(row.id(1).unwrap().to_vec()).unwrap();
+                (row.text(0).unwrap().to_string(), connection, row.int(2).unwrap())
+            })
+            .collect();
+        Ok(Outcome::Rollback(Box::new(|| ())))
+    };
+    database.read(Box::new(work)).await.unwrap();
+    std::mem::take(&mut *found.lock())
+}
+
+/// Waits until the users in the table are these.
+async fn until_users(database: &Arc<dyn Database>, expected: &[&str]) -> Vec<(String, String, i64)> {
+    let begun = Instant::now();
+    loop {
+        let found = rows(database).await;
+        let users: Vec<&str> = found.iter().map(|row| row.0.as_str()).collect();
+        if users == expected {
+            return found;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "{users:?} and not {expected:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn execute(database: &Arc<dyn Database>, sql: &'static str) {
+    let work = move |tx: &mut dyn Tx| {
+        tx.execute(sql, &[])?;
+        Ok(Outcome::Commit(Box::new(|| ())))
+    };
+    database.write(Vec::new(), Box::new(work)).await.unwrap();
+}
+
+/// S2-111, S2-13: a session is in the table while its connection is, and what it was heard of follows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_is_in_the_table_as_long_as_its_connection() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, database) in databases(folder.path()).await {
+        let node = Node::start(Settings::default(), &database, None);
+        let (ana, ben) = (node.bench.open(7).await, node.bench.open(8).await);
+        node.bench.open(7).await;
+        let found = until_users(&database, &["7", "7", "8"]).await;
+        assert!(found.iter().any(|row| row.1 == ana.connection_id.to_string()), "{name}: {found:?}");
+        assert!(found.iter().all(|row| row.2 == 1_767_225_600_000_000), "{name}: {found:?}");
+        // A dry run, and whoever is refused, leave nothing.
+        node.bench.connect(&node.bench.facts(), Some("9"), &[], true).await.unwrap();
+        node.bench.connect(&node.bench.facts(), None, &[], false).await.unwrap_err();
+        node.bench.host.now.fetch_add(1_000, Ordering::Relaxed);
+        node.bench.event(&ben, "session.heartbeat", Value::Null).await;
+        node.bench.chat.disconnect(&ana, End { code: 1000, reason: "" }).await;
+        let begun = Instant::now();
+        while until_users(&database, &["7", "8"]).await[1].2 != 1_767_225_601_000_000 {
+            assert!(begun.elapsed() < Duration::from_secs(20), "{name}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        // The end of the node takes the rest along.
+        node.bench.chat.stopped().await;
+        until_users(&database, &[]).await;
+        node.work.abort();
+    }
+}
+
+/// S2-111: what a process has left that was killed goes: on a database of its own with the next start, on a shared one when
+/// the others no longer see its beat.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_of_a_dead_node_do_not_stay() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, database) in databases(folder.path()).await {
+        let mut first = Node::start(Settings::default(), &database, None);
+        first.bench.open(7).await;
+        until_users(&database, &["7"]).await;
+        if !database.is_shared() {
+            first.crash().await;
+            until_users(&database, &["7"]).await;
+            let second = Node::start(Settings::default(), &database, None);
+            second.bench.open(8).await;
+            until_users(&database, &["8"]).await;
+            second.work.abort();
+            continue;
+        }
+        let second = Node::start(Settings { max_devices: 2, ..Settings::default() }, &database, None);
+        second.bench.open(8).await;
+        until_users(&database, &["7", "8"]).await;
+        let elsewhere = second.bench.chat.sessions_elsewhere("", 10).await.unwrap();
+        assert_eq!(elsewhere.len(), 1, "{name}");
+        assert_eq!((elsewhere[0].user.as_str(), elsewhere[0].node), ("7", first.bench.chat.session_node()));
+        let behind = second.bench.chat.sessions_elsewhere(&elsewhere[0].connection.to_string(), 10).await;
+        assert_eq!(behind.unwrap(), []);
+        // S2-106: devices at other nodes count, too.
+        second.bench.open(7).await;
+        let third = second.bench.connect(&second.bench.facts(), Some("7"), &[], false).await.unwrap_err();
+        assert_eq!((third.status, third.facts.get("count")), (429, Some(&json!(2))));
+        // Both are alive for longer than a silent one would be.
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        until_users(&database, &["7", "7", "8"]).await;
+        // Taken out by mistake, a node enters itself again.
+        execute(&database, "DELETE FROM chat_node").await;
+        let ben = second.bench.open(8).await;
+        first.bench.open(9).await;
+        until_users(&database, &["7", "7", "8", "8", "9"]).await;
+        first.crash().await;
+        until_users(&database, &["7", "8", "8"]).await;
+        second.bench.chat.disconnect(&ben, End { code: 1000, reason: "" }).await;
+        until_users(&database, &["7", "8"]).await;
+        second.work.abort();
+    }
+}
+
+/// Wants nobody but Ana, and panics at Cy.
+struct OnlyAna;
+
+impl ChatHandler for OnlyAna {
+    fn register_session(&self, ctx: &mut Ctx<'_>, session: &SessionRow) -> Result<(), ChatError> {
+        assert_eq!((&session.user, Some(session.connection)), (&ctx.actor.id, ctx.connection));
+        match session.user.as_str() {
+            "7" => insert(ctx.tx, session),
+            "8" => Err(ChatError::Custom { code: 4010, detail: json!("One at a time.") }),
+            _ => panic!("on purpose"),
+        }
+    }
+}
+
+/// S2-121, S2-122: `register_session` may refuse a session, or fail, and others go on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_extension_registers_sessions() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, database) in databases(folder.path()).await {
+        let node = Node::start(Settings::default(), &database, Some(Arc::new(OnlyAna)));
+        let (mut refused, mut all) = (Vec::new(), Vec::new());
+        for user in [7, 8, 9, 7, 8, 7] {
+            let connection = node.bench.open(user).await;
+            if user == 8 {
+                refused.push((connection.connection_id, 4010, Diagnosis::CHAT_AUTH_FAILED));
+            }
+            all.push(connection);
+        }
+        until_users(&database, &["7", "7", "7"]).await;
+        let begun = Instant::now();
+        while node.bench.host.closed.lock().len() < 2 {
+            assert!(begun.elapsed() < Duration::from_secs(20), "{name}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let mut closed = node.bench.host.closed.lock().clone();
+        closed.sort_by_key(|closed| closed.0.to_string());
+        refused.sort_by_key(|closed| closed.0.to_string());
+        assert_eq!(closed, refused, "{name}: and the one that panicked stays open");
+        for connection in &all {
+            node.bench.chat.disconnect(connection, End { code: 1000, reason: "" }).await;
+        }
+        until_users(&database, &[]).await;
+        node.work.abort();
+    }
+}
+
+/// More ends than is remembered while the database does not take it: then the whole table is made anew.
+#[test]
+fn what_has_ended_is_remembered_up_to_a_bound() {
+    let bench = Bench::in_memory(Settings::default());
+    let connections = &bench.chat.dispatcher().connections;
+    let stays = bench.facts();
+    let register = |facts: &Arc<ConnectionFacts>| {
+        let user = UserId(facts.connection_id.to_string().into());
+        connections.begin(&user, facts, 1, 0).unwrap();
+        connections.set_user(Arc::new(User {
+            id: user.clone(),
+            username: "ana".into(),
+            email: "".into(),
+            first_name: "".into(),
+            last_name: "".into(),
+            is_disabled: false,
+            claims: Value::Null,
+        }));
+        connections.register(facts.connection_id);
+    };
+    let ended: Vec<_> = (0..=1 << 16).map(|_| bench.facts()).collect();
+    ended.iter().chain([&stays]).for_each(register);
+    assert_eq!(connections.take_changes(usize::MAX).new.len(), ended.len() + 1);
+    for facts in &ended {
+        connections.remove(facts.connection_id);
+    }
+    let changes = connections.take_changes(10);
+    assert!(changes.is_lost && changes.ended.is_empty());
+    connections.all_rows_are_gone();
+    let changes = connections.take_changes(10);
+    assert!(!changes.is_lost);
+    assert_eq!(changes.new[0].0.connection.connection_id, stays.connection_id);
+}
