@@ -22,6 +22,7 @@ use crate::report::{Confidence, Finding, Probe, ProbeResult, Report, Severity};
 
 mod auth;
 mod browser;
+mod chat;
 mod clock;
 mod cookie;
 mod dns;
@@ -47,7 +48,7 @@ pub use wire::{MAX_CONNECTIONS, MAX_IDLE_CONNECTIONS, MAX_REQUESTS};
 use wire::{Answer, Ask, Endpoint, Net, Request, Socket, Trouble};
 
 /// The probes in their order; the number of one is its place, from 1.
-pub const NAMES: [&str; 14] = [
+pub const NAMES: [&str; 15] = [
     "url",
     "dns",
     "tcp",
@@ -62,6 +63,7 @@ pub const NAMES: [&str; 14] = [
     "stability",
     "idle",
     "browser",
+    "chat",
 ];
 
 /// Path of the probe endpoint of a Tidegate.
@@ -160,6 +162,8 @@ pub struct ProbeOptions {
     pub send: Option<String>,
     /// Text that an answer to it contains.
     pub expect: Option<String>,
+    /// The address is that of a chat: say wrong things to it.
+    pub chat: bool,
     /// For each step: an answer, a handshake.
     pub timeout: Duration,
     /// Names of [`NAMES`]; empty: all.
@@ -203,6 +207,7 @@ impl ProbeOptions {
             heartbeat: None,
             send: None,
             expect: None,
+            chat: false,
             timeout: Duration::from_secs(10),
             only: Vec::new(),
             admin: None,
@@ -213,6 +218,7 @@ impl ProbeOptions {
     fn wants(&self, name: &str) -> bool {
         match name {
             "idle" if self.idle.is_none() => false,
+            "chat" if !self.chat => false,
             "browser" if self.page.is_none() && self.token_url.is_none() => false,
             name => self.only.is_empty() || self.only.contains(&name),
         }
@@ -537,8 +543,8 @@ pub async fn run(options: &ProbeOptions, report: &mut Report, progress: &dyn Fn(
         // The first three find the address; without their report when nobody asked for it.
         let is_needed = match name {
             "url" => true,
-            "dns" => NAMES[2..13].iter().any(|later| options.wants(later)),
-            "tcp" => NAMES[3..13].iter().any(|later| options.wants(later)),
+            "dns" => NAMES[2..].iter().any(|later| *later != "browser" && options.wants(later)),
+            "tcp" => NAMES[3..].iter().any(|later| *later != "browser" && options.wants(later)),
             _ => false,
         };
         let is_wanted = options.wants(name);
@@ -626,6 +632,7 @@ async fn run_probe(name: &str, run: &mut Run<'_>) -> Outcome {
         "echo" => echo::run(run).await,
         "stability" => stability::run(run).await,
         "idle" => idle::run(run).await,
+        "chat" => chat::run(run).await,
         _ => browser::run(run).await,
     }
 }

@@ -39,6 +39,8 @@ pub struct ConfigurationView<'a> {
     pub settings: &'a [(String, &'a Settings)],
     /// `sigv4.explain_mismatch` was switched on.
     pub explains_mismatch: bool,
+    /// Clients are on `debug_clients`.
+    pub has_debug_clients: bool,
     /// The log filter, as `TIDEGATE_LOG` has it.
     pub log_filter: Option<&'a str>,
 }
@@ -137,6 +139,9 @@ pub fn check(view: &ConfigurationView<'_>) -> Vec<Finding> {
         if settings.data_plane.error_frames == ErrorFrames::Detailed {
             debug.push(format!("{prefix}data_plane.error_frames = \"detailed\""));
         }
+        if !settings.integration.hide_backend_errors {
+            debug.push(format!("{prefix}integration.hide_backend_errors = false"));
+        }
         for mut finding in definitions::check_timers(settings) {
             finding.api_id = prefix.strip_prefix("apis.").map(|id| id.trim_end_matches('.').to_owned());
             findings.push(finding);
@@ -155,6 +160,9 @@ pub fn check(view: &ConfigurationView<'_>) -> Vec<Finding> {
     }
     if view.explains_mismatch {
         debug.push("sigv4.explain_mismatch = true".to_owned());
+    }
+    if view.has_debug_clients {
+        debug.push("debug_clients".to_owned());
     }
     if !debug.is_empty() && (!public.is_empty() || is_named_publicly) {
         let text = format!("{} on a listener that others reach: {}", debug.join(" and "), public.join(", "));

@@ -428,6 +428,7 @@ fn values_of_a_configuration_that_do_not_fit() {
         memory: Some(2 << 30),
         settings: &all,
         explains_mismatch: false,
+        has_debug_clients: false,
         log_filter: None,
     };
     let ids = |view: ConfigurationView<'_>| {
@@ -456,6 +457,20 @@ fn values_of_a_configuration_that_do_not_fit() {
     assert_eq!(
         ids(ConfigurationView { settings: &of_api, listeners: &public, ..healthy }),
         ["idle.heartbeat-race", "debug.exposed"]
+    );
+    // DX-75: what some clients are told, on a listener that others reach.
+    assert!(ids(ConfigurationView { has_debug_clients: true, ..healthy }).is_empty());
+    assert_eq!(
+        ids(ConfigurationView { has_debug_clients: true, listeners: &public, ..healthy }),
+        ["debug.exposed"]
+    );
+    let mut open = Settings::default();
+    open.integration.hide_backend_errors = false;
+    let of_all = [(String::new(), &open)];
+    assert!(ids(ConfigurationView { settings: &of_all, ..healthy }).is_empty());
+    assert_eq!(
+        ids(ConfigurationView { settings: &of_all, listeners: &public, ..healthy }),
+        ["debug.exposed"]
     );
 }
 

@@ -66,6 +66,9 @@ pub(crate) struct ProbeArgs {
     /// Text that the answer to it contains
     #[arg(long, value_name = "TEXT", help_heading = "Options for <URL>")]
     pub(crate) expect: Option<String>,
+    /// The address is that of a chat: say three wrong things to it, and look at the forms of its errors
+    #[arg(long, help_heading = "Options for <URL>")]
+    pub(crate) chat: bool,
     /// Only these probes, by name or number
     #[arg(long, value_name = "PROBE,...", value_delimiter = ',', value_parser = name, help_heading = "Options for <URL>")]
     pub(crate) only: Vec<&'static str>,

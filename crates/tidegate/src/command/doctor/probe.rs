@@ -71,6 +71,7 @@ async fn options(url: &str, args: &DoctorArgs) -> anyhow::Result<ProbeOptions> {
     options.heartbeat = given.heartbeat;
     options.send.clone_from(&given.send);
     options.expect.clone_from(&given.expect);
+    options.chat = given.chat;
     options.timeout = args.timeout;
     options.only.clone_from(&given.only);
     if let Some(admin) = &given.admin {

@@ -73,6 +73,7 @@ pub(crate) fn findings(loaded: &Loaded) -> Vec<Finding> {
         memory: memory.as_deref().and_then(system::memory).map(|(total, _)| total),
         settings: &settings,
         explains_mismatch: config.sigv4.explain_mismatch == Some(true),
+        has_debug_clients: !config.debug_clients.is_empty(),
         log_filter: log_filter.as_deref(),
     };
     found.extend(configuration::check(&view));
