@@ -233,3 +233,49 @@ def test_functions_elsewhere_are_hooks(tmp_path):
         server.stop()
     with pytest.raises(AssertionError, match=r"chat\.hooks\[0\]\.target"):
         ChatApp(tmp_path / "nobody", hook("before", "nobody")).__enter__()
+
+
+# -- limit, users of a file -------------------------------------------------------------------------------
+
+
+def test_too_many_events(tmp_path):
+    """S2-38, S2-28: beyond the limit an event is answered with 4029, has no effect and closes nothing; others are not limited."""
+    with started(tmp_path / "gateway", "event_rate = 1\nevent_burst = 5") as app:
+        ana, ben = app.client(10), app.client(11)
+        ana.event("room.create", {"type": "GroupChat", "name": "Reef", "participants": [11]})
+        room = ana.frame()["data"]["id"]
+        assert ben.frame()["eventType"] == "roomcreate.dispatch"
+        for number in range(12):
+            ana.event("message.send", {"room_id": room, "content": str(number)})
+        frames = [ana.frame() for _ in range(12)]
+        refused = [frame for frame in frames if "error" in frame]
+        assert refused and all(frame == {"error": {"code": 4029, "detail": "Too many events."}} for frame in refused)
+        heard = [frame["data"]["content"] for frame in frames if "data" in frame]
+        assert len(heard) >= 4 and [ben.frame()["data"]["content"] for _ in heard] == heard
+        ben.event("session.heartbeat")
+        assert ben.frame() == {"status": "success"}
+
+        def again():
+            ana.event("session.heartbeat")
+            return ana.frame() == {"status": "success"}
+
+        until(again, "an event after a pause", interval=0.2)
+        assert app.gateway.metric("tidegate_chat_errors_total", code="4029") >= len(refused)
+
+
+def test_users_of_a_file(tmp_path):
+    """S2-113: users are there before they connect; what is wrong with the file stops the start."""
+    users = tmp_path / "users.json"
+    users.write_text(json.dumps({"users": [{"id": 4711, "username": "zoe", "email": "z@e.test"}, {"id": 4712, "username": "out", "disabled": True}]}))
+    settings = f'directory = "closed"\nusers_file = {json.dumps(str(users))}'
+    with started(tmp_path / "gateway", settings) as app:
+        listed = {user["id"]: user for user in call(app, "GET", "users").json()["users"]}
+        assert listed[4711]["username"] == "zoe" and listed[4712]["disabled"]
+        for number, code in ((4711, None), (4712, 4001), (4713, 4001)):
+            client = Client(app.url(chat_people.sign({"user_id": number})))
+            frame = client.frame()
+            assert (client.closed[0] if frame is None else None) == code, number
+            client.close()
+    users.write_text("no JSON")
+    with pytest.raises(AssertionError, match="chat.users_file"):
+        ChatApp(tmp_path / "wrong", settings).__enter__()

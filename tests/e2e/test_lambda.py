@@ -1,5 +1,6 @@
 """Lambda functions: on this machine with the runtime that AWS publishes, and behind an endpoint (AG-2)."""
 
+import base64
 import json
 import os
 import re
@@ -296,6 +297,14 @@ def test_invoke_api(start_gateway, functions):
     raised = invoke(arn, {**event, "body": '{"do": "raise"}'})
     assert (raised["FunctionError"], json.loads(raised["Payload"].read())["errorType"]) == ("Unhandled", "ValueError")
     assert invoke(InvocationType="DryRun")["StatusCode"] == 204
+    # The end of the log, for whoever asks: what the service says of the call, of a failed one too.
+    assert "LogResult" not in invoke()
+    for payload in (event, {**event, "body": '{"do": "raise"}'}):
+        told = invoke(payload=payload, LogType="Tail")
+        log = base64.b64decode(told["LogResult"]).decode()
+        request_id = told["ResponseMetadata"]["RequestId"]
+        assert f"START RequestId: {request_id}" in log and f"END RequestId: {request_id}" in log and "Memory Size: " in log, log
+        assert len(log.encode()) <= 4096
     n_before = len(functions.notes())
     assert invoke(InvocationType="Event")["StatusCode"] == 202
     until(lambda: len(functions.notes()) == n_before + 1, "the event ran")

@@ -103,6 +103,20 @@ def test_a_node_that_comes_back_was_restarted(gateway, api, backend):
     explained(gateway, "node.restart", "node.restart")
 
 
+def test_a_node_that_knows_that_it_comes_back(gateway, api, backend):
+    # node.restart, S3-63: SIGUSR2 is what whoever restarts it sends; backends are told as of any end of theirs.
+    ws = api.connect()
+    known = backend.one("/connect").connection_id
+    gateway.terminate(signal.SIGUSR2)
+    gateway.stop()
+    assert ws.closed() == (1012, "Service Restart")
+    assert backend.one("/disconnect").connection_id == known
+    gateway.start()
+    found = explained(gateway, known, "node.restart")
+    assert found["connectionId"] == known and found["evidence"][0]["facts"]["closeCode"] == 1012
+    assert "node.draining" not in [each["id"] for each in tidegate(gateway, "explain", known)["findings"]]
+
+
 def test_a_client_that_finds_the_other_half_dead(gateway, api):
     # DX-72: clients of ours close with 4408
     ws = api.connect()

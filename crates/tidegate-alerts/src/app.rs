@@ -179,7 +179,13 @@ impl Alerts {
         let granted =
             channels::grant(&self.settings, identity, connect.query).map_err(|denied| match denied {
                 Denied::Role => {
-                    self.refuse(&connect, Diagnosis::ROLE_INSUFFICIENT, self.role_facts(&identity.roles))
+                    // The answer is the same; operators are told that the issuer names no role.
+                    let diagnosis = match identity.has_default_role {
+                        true => Diagnosis::ROLE_DEFAULTED,
+                        false => Diagnosis::ROLE_INSUFFICIENT,
+                    };
+                    let facts = self.role_facts(&identity.roles).with("isDefault", identity.has_default_role);
+                    self.refuse(&connect, diagnosis, facts)
                 }
                 Denied::Channel(name) => {
                     let mut facts = Facts::none().with("role", identity.roles.join(","));

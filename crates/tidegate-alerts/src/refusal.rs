@@ -156,7 +156,7 @@ impl Refusals {
             Diagnosis::JWT_EXPIRED => policy("Token expired"),
             Diagnosis::JWT_NOT_YET_VALID => policy("Token not yet valid"),
             Diagnosis::JWT_CLAIMS_MISSING => policy("Invalid token payload"),
-            Diagnosis::ROLE_INSUFFICIENT => {
+            Diagnosis::ROLE_INSUFFICIENT | Diagnosis::ROLE_DEFAULTED => {
                 let text = self.role_text.clone().into();
                 Some(Row { status: 403, close_code: Some(POLICY), text, retry_after: None })
             }

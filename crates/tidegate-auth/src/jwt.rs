@@ -364,6 +364,7 @@ pub struct VerifiedJwt {
     user: String,
     session: Option<String>,
     roles: Vec<String>,
+    has_default_role: bool,
     token_id: Option<String>,
     expires_at: Option<u64>,
     /// Names of the top-level claims that became members of the identity.
@@ -376,10 +377,12 @@ impl VerifiedJwt {
         let names = &options.claims;
         let id = |name: &str| claims::find(&claims, name).and_then(claims::id_text);
         let leeway = i64::try_from(options.leeway.saturating_mul(1_000)).unwrap_or(i64::MAX);
+        let (roles, has_default_role) = claims::roles(options, &claims);
         Self {
             user: claims::user(names, &claims).unwrap_or_default(), // `claims::check` has seen it
             session: Some(names.session.as_str()).filter(|name| !name.is_empty()).and_then(id),
-            roles: claims::roles(options, &claims),
+            roles,
+            has_default_role,
             token_id: id("jti"),
             expires_at: exp.map(|exp| u64::try_from(exp.saturating_add(leeway)).unwrap_or(0)),
             converted: [&names.user, &names.roles, &names.session]
@@ -420,7 +423,7 @@ impl VerifiedJwt {
     /// Who that is. The identity's claims are those of the token without `exp`, `nbf`, `iat`, `jti` and what became
     /// user, roles and session; its `expires_at` is [`VerifiedJwt::expires_at`], leeway included.
     pub fn into_identity(self) -> Identity {
-        let Self { user, session, roles, token_id, expires_at, converted, claims } = self;
+        let Self { user, session, roles, has_default_role, token_id, expires_at, converted, claims } = self;
         let claims: BTreeMap<String, Value> = claims
             .into_iter()
             .filter(|(name, _)| !claims::REGISTERED.contains(&name.as_str()) && !converted.contains(name))
@@ -430,6 +433,7 @@ impl VerifiedJwt {
             session: session.map(Into::into),
             auth: AuthKind::Jwt,
             roles,
+            has_default_role,
             claims,
             expires_at,
             channels: None,

@@ -34,6 +34,7 @@ use crate::front::{Front, Plan, Planned, Ports, Presence};
 use crate::hook::render;
 use crate::model::{Micros, User, UserId};
 use crate::sanitize::{self, Cleaned};
+use crate::server::{self, NewUser};
 use crate::settings::live::LiveSettings;
 use crate::settings::{Directory, RefusalForm, Settings};
 use crate::store::sessions as table;
@@ -174,6 +175,18 @@ impl Chat {
         }
     }
 
+    /// Enters users, as `PUT users/{id}` does: what is said of them is written, the rest stays as it is.
+    ///
+    /// # Errors
+    /// What is wrong with one of them; those of the thousands before it are entered.
+    pub async fn enter_users(&self, users: Vec<NewUser>) -> Result<(), ChatError> {
+        let settings = self.settings.load();
+        for batch in users.chunks(server::MAX_USERS) {
+            self.call(&settings, server::entering(batch.to_vec())).await?;
+        }
+        Ok(())
+    }
+
     /// Its settings.
     pub fn settings(&self) -> &Arc<LiveSettings> {
         &self.settings
@@ -293,7 +306,14 @@ impl Chat {
 
     async fn handle(&self, message: Message<'_>) -> Reply {
         let settings = self.settings.load();
-        let actor = self.dispatcher.connections.touch(message.connection.connection_id, message.now);
+        let (id, throttle) = (message.connection.connection_id, settings.throttle());
+        let (actor, is_allowed) = self.dispatcher.connections.take_event(id, message.now, throttle);
+        if let (Some(throttle), false) = (throttle, is_allowed) {
+            // What it would have been is not looked at: that is the work that the limit saves.
+            self.count("", Some(&ChatError::TooMany));
+            let facts = Facts::none().with("rate", throttle.rate).with("limit", throttle.burst);
+            return self.refusal(&settings, &message, &ChatError::TooMany, facts);
+        }
         let refused = match envelope::parse(message.text, message.is_binary) {
             Err(refused) => {
                 self.count("", Some(&refused.error));

@@ -7,6 +7,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tidegate_core::context::ConnectionFacts;
 use tidegate_core::id::ConnectionId;
+use tidegate_core::snapshot::Throttle;
+use tidegate_core::throttle::Bucket;
 
 use crate::event::Audience;
 use crate::model::{User, UserId};
@@ -83,6 +85,8 @@ struct Devices {
     /// As it was when the last of its connections came; `None` while the first of them is under way.
     user: Option<Arc<User>>,
     connections: Vec<ConnectionId>,
+    /// Full until the first event under a limit.
+    bucket: Option<Bucket>,
 }
 
 struct Entry {
@@ -285,6 +289,22 @@ impl Connections {
         entry.session.last_seen = entry.session.last_seen.max(now);
         entry.is_reported = false;
         table.users.get(&entry.session.user)?.user.clone()
+    }
+
+    /// As [`Self::touch`], and takes one event out of the user's bucket; false where there was none left.
+    pub fn take_event(
+        &self,
+        connection: ConnectionId,
+        now: u64,
+        throttle: Option<Throttle>,
+    ) -> (Option<Arc<User>>, bool) {
+        let user = self.touch(connection, now);
+        let (Some(user), Some(throttle)) = (user.as_ref(), throttle) else { return (user, true) };
+        let mut table = self.table.lock();
+        let Some(devices) = table.users.get_mut(&user.id) else { return (Some(Arc::clone(user)), true) };
+        let bucket = devices.bucket.get_or_insert_with(|| Bucket::full(throttle, now));
+        let is_allowed = bucket.take(throttle, now);
+        (Some(Arc::clone(user)), is_allowed)
     }
 
     /// What is known of a user who is connected is this from now on.

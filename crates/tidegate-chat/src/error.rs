@@ -50,6 +50,9 @@ pub enum ChatError {
         /// `chat.duplicate-chat`, `chat.duplicate-reaction`, ...
         diagnosis: Diagnosis,
     },
+    /// 4029: the application's own limit.
+    #[error("too many events")]
+    TooMany,
     /// Refused by an extension, with a code of its own.
     #[error("refused by an extension")]
     Custom {
@@ -90,6 +93,7 @@ impl ChatError {
                 true => Diagnosis::CHAT_MISSING_FIELD,
                 false => Diagnosis::CHAT_BAD_PAYLOAD,
             },
+            Self::TooMany => Diagnosis::RATELIMIT_MESSAGES,
             Self::Custom { .. } => Diagnosis::CHAT_BAD_PAYLOAD,
             Self::Internal(_) => Diagnosis::CHAT_INTERNAL,
         }
@@ -104,6 +108,7 @@ impl ChatError {
             Self::NotFound { .. } => 4004,
             Self::Integrity { .. } => 4005,
             Self::Internal(_) => 4006,
+            Self::TooMany => 4029,
             Self::Custom { code, .. } => *code,
         })
     }
@@ -117,6 +122,7 @@ impl ChatError {
             Self::Rule { texts, .. } => Value::from_iter(texts.iter().map(|text| Value::from(&**text))),
             Self::Fields(fields) => Value::Object(fields.clone()),
             Self::NotFound { .. } => Value::from("Resource not found."),
+            Self::TooMany => Value::from("Too many events."),
             Self::Custom { detail, .. } => detail.clone(),
             Self::Internal(_) => Value::from("Internal server error."),
         };

@@ -41,13 +41,13 @@ const MAX_PAGE: usize = 200;
 /// Milliseconds that the table of sessions may be behind what other nodes have heard.
 const SEEN_LATE: u64 = 31_000;
 /// Users of one `POST users`.
-const MAX_USERS: usize = 1000;
+pub(crate) const MAX_USERS: usize = 1000;
 
 /// What a call does inside of its transaction; what it gives is the body of the answer.
 type Work = dyn Fn(&mut Ctx<'_>, &Map<String, Value>) -> Result<Value, ChatError> + Send + Sync;
 
 /// One call.
-struct Call {
+pub(crate) struct Call {
     /// Of the event that it stands for, for hooks.
     event_type: &'static str,
     /// As whom; nobody is the system.
@@ -113,7 +113,7 @@ impl Chat {
     }
 
     /// Runs a call as its user, or as the system.
-    async fn call(&self, settings: &Arc<Settings>, call: Call) -> Result<Value, ChatError> {
+    pub(crate) async fn call(&self, settings: &Arc<Settings>, call: Call) -> Result<Value, ChatError> {
         let actor = match &call.actor {
             None => system(),
             Some(id) => {
@@ -121,7 +121,8 @@ impl Chat {
                 let found: Arc<Mutex<Option<User>>> = Arc::default();
                 let result = Arc::clone(&found);
                 let find = Call::read(move |ctx| {
-                    *result.lock() = users::find(ctx.tx, &id)?;
+                    let directory = &ctx.extensions.users;
+                    *result.lock() = directory.get(ctx.tx, &id)?;
                     Ok(Value::Null)
                 });
                 self.run_call(settings, Arc::new(system()), find).await?;
@@ -520,14 +521,20 @@ fn enter_user(ctx: &mut Ctx<'_>, id: &UserId, body: &Map<String, Value>) -> Resu
     Ok(shown_user(ctx, &user))
 }
 
-/// A list of users, all or none.
-fn enter_users(settings: &Settings, mut body: Map<String, Value>) -> Result<Call, ChatError> {
-    let Some(Value::Array(items)) = body.remove("users") else {
+/// A user who is to be entered: its id, and what is said of it.
+pub type NewUser = (UserId, Map<String, Value>);
+
+/// The users of a document `{"users": [{"id": 7, "username": "ana", ...}, ...]}`: the body of `POST users`, or a file.
+///
+/// # Errors
+/// It has no list, or a member of it no id.
+pub fn users_of(settings: &Settings, document: Value) -> Result<Vec<NewUser>, ChatError> {
+    let Value::Object(mut document) = document else {
         return Err(ChatError::field("users", crate::field::REQUIRED));
     };
-    if items.len() > MAX_USERS {
-        return Err(ChatError::field("users", format!("may have {MAX_USERS} users")));
-    }
+    let Some(Value::Array(items)) = document.remove("users") else {
+        return Err(ChatError::field("users", crate::field::REQUIRED));
+    };
     let mut entries = Vec::with_capacity(items.len());
     for (at, item) in items.into_iter().enumerate() {
         let wrong = || ChatError::field(&format!("users[{at}].id"), crate::field::REQUIRED);
@@ -535,11 +542,24 @@ fn enter_users(settings: &Settings, mut body: Map<String, Value>) -> Result<Call
         let id = item.get("id").and_then(|id| value::user_id(id, settings)).ok_or_else(wrong)?;
         entries.push((id, item));
     }
-    Ok(Call::write(move |ctx| {
+    Ok(entries)
+}
+
+/// Enters them, all or none.
+pub(crate) fn entering(entries: Vec<NewUser>) -> Call {
+    Call::write(move |ctx| {
         let entered = entries.iter().map(|(id, item)| enter_user(ctx, id, item));
         let entered = entered.collect::<Result<Vec<_>, ChatError>>()?;
         Ok(json!({ "users": entered }))
-    }))
+    })
+}
+
+fn enter_users(settings: &Settings, body: Map<String, Value>) -> Result<Call, ChatError> {
+    let entries = users_of(settings, Value::Object(body))?;
+    if entries.len() > MAX_USERS {
+        return Err(ChatError::field("users", format!("may have {MAX_USERS} users")));
+    }
+    Ok(entering(entries))
 }
 
 fn list_deliveries(ctx: &mut Ctx<'_>, page: &Page) -> Result<Value, ChatError> {
@@ -584,6 +604,7 @@ fn error_response(error: &ChatError, settings: &Settings) -> Response {
         Some(4004) => 404,
         Some(4005) => 409,
         Some(4006) => 500,
+        Some(4029) => 429,
         _ => 400,
     };
     if let ChatError::Internal(text) = error {

@@ -8,6 +8,7 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tidegate_core::snapshot::Throttle;
 
 use crate::model::UserId;
 pub use extension::Problem;
@@ -43,6 +44,12 @@ pub struct Settings {
     pub replay_seconds: u64,
     /// Connections of one user; 0 = no limit.
     pub max_devices: usize,
+    /// Events of one user in a second, of all its devices at this node; 0 = no limit.
+    pub event_rate: f64,
+    /// Events of one user at once; 0 = as many as in a second.
+    pub event_burst: f64,
+    /// A JSON file with users that are entered at each start.
+    pub users_file: Option<String>,
     /// Seconds between two pings of the server.
     pub ping_seconds: u64,
     /// Seconds that a peer may leave a ping unanswered.
@@ -95,6 +102,9 @@ impl Default for Settings {
             max_pending: 1000,
             replay_seconds: 0,
             max_devices: 0,
+            event_rate: 0.0,
+            event_burst: 0.0,
+            users_file: None,
             ping_seconds: 20,
             ping_timeout_seconds: 30,
             idle_close_seconds: 0,
@@ -169,6 +179,12 @@ pub enum OnUserDelete {
 }
 
 impl Settings {
+    /// How many events a user may send, where there is a limit.
+    pub fn throttle(&self) -> Option<Throttle> {
+        let burst = if self.event_burst > 0.0 { self.event_burst } else { self.event_rate };
+        (self.event_rate > 0.0).then(|| Throttle { rate: self.event_rate, burst: burst.max(1.0) })
+    }
+
     /// A user's id as JSON.
     pub fn user_json(&self, id: &UserId) -> Value {
         match self.user_ids {

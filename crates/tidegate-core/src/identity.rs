@@ -46,6 +46,9 @@ pub struct Identity {
     pub auth: AuthKind,
     /// Roles.
     pub roles: Vec<String>,
+    /// The token names none, and [`Self::roles`] are what such a one stands for.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub has_default_role: bool,
     /// Everything else that was said about the user.
     pub claims: BTreeMap<String, Value>,
     /// Milliseconds since 1970 from which on it holds no more.

@@ -1,11 +1,11 @@
 //! Calling functions: those of this machine, and those behind the Invoke API of an endpoint.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
-use tidegate_core::context::Event;
+use tidegate_core::context::{Event, EventKind};
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::ErrorCode;
 use tidegate_core::function::{FunctionRunner, Invocation, InvokeError, Invoked};
@@ -14,6 +14,7 @@ use tidegate_core::snapshot::{FunctionName, LambdaIntegration, Stage};
 
 use crate::gateway::Gateway;
 use crate::integration::aws::{self, AwsCall};
+use crate::integration::http::retry::{FIRST_PAUSE, LONGEST_PAUSE};
 use crate::integration::{Answer, Call, Failure, timed_out};
 
 /// Characters of a function's own error type that become a fact.
@@ -90,6 +91,59 @@ pub(crate) async fn invoke(gateway: &Gateway, call: FunctionCall<'_>) -> Result<
     };
     let result = result.unwrap_or_else(|_| Err(timed_out(limit)));
     result.map_err(|failure| failure.with("function", call.function.name.clone()))
+}
+
+/// As [`invoke`], again and again while nobody runs the function: its process cannot be started, or the Invoke API does
+/// not answer or has a fault of its own. A function that raised has run, and one that runs too often already would only
+/// have a longer queue; neither is repeated. `one` is the event's call: messages are repeated with `integration.retries`,
+/// with the same request id, all attempts together within the call's limit.
+///
+/// # Errors
+/// As [`invoke`].
+///
+/// # Cancel safety
+/// As [`invoke`].
+pub(crate) async fn invoke_again(
+    gateway: &Gateway,
+    call: FunctionCall<'_>,
+    one: &Call<'_>,
+) -> Result<Invoked, Failure> {
+    let is_message = matches!(one.event.kind, EventKind::Message { .. });
+    let most = if is_message { one.stage.settings.integration.retries } else { 0 };
+    let until = Instant::now() + call.timeout;
+    let (mut pause, mut n_retries, mut timeout) = (FIRST_PAUSE, 0, call.timeout);
+    loop {
+        let result = invoke(gateway, FunctionCall { payload: call.payload.clone(), timeout, ..call }).await;
+        let failure = match result {
+            Err(failure) if is_unrun(&failure) => failure,
+            Err(failure) if n_retries > 0 => return Err(failure.with("attempts", n_retries + 1)),
+            result => return result,
+        };
+        if n_retries >= most || Instant::now() + pause >= until {
+            return Err(match n_retries {
+                0 => failure,
+                retries => failure.with("attempts", retries + 1),
+            });
+        }
+        n_retries += 1;
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+        timeout = until.saturating_duration_since(Instant::now());
+    }
+}
+
+/// Nobody has run it, and another attempt may fare better.
+fn is_unrun(failure: &Failure) -> bool {
+    let fact = |name: &str| failure.facts.get(name);
+    let is_fault = fact("status").and_then(serde_json::Value::as_u64).is_none_or(|status| status >= 500);
+    let class = fact("errorClass").and_then(serde_json::Value::as_str).unwrap_or_default();
+    failure.code == ErrorCode::FunctionFailed
+        && !matches!(
+            failure.diagnosis,
+            Diagnosis::INTEGRATION_OVERLOAD | Diagnosis::INTEGRATION_HOST_NOT_ALLOWED
+        )
+        && class != "unknown"
+        && is_fault
 }
 
 /// The failure of a function that has raised, for callers that need its result.

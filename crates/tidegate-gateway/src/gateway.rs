@@ -190,6 +190,8 @@ pub struct Gateway {
     compiled: Mutex<Cache>,
     notices: Arc<dyn NoticeSink>,
     is_draining: AtomicBool,
+    /// Another process is known to follow this one.
+    is_restarting: AtomicBool,
     entropy: AtomicU64,
     /// Milliseconds since 1970 of the last look for channels of nearly the same name.
     pub(crate) similar_looked_at: AtomicU64,
@@ -252,6 +254,7 @@ impl Gateway {
             compiled: Mutex::default(),
             notices,
             is_draining: AtomicBool::new(false),
+            is_restarting: AtomicBool::new(false),
             entropy: AtomicU64::new(u64::from_le_bytes(seed)),
             similar_looked_at: AtomicU64::new(0),
             last_overload: LastOverload::default(),
@@ -349,6 +352,11 @@ impl Gateway {
         self.last_overload.since(since)
     }
 
+    /// The node comes back after its [`Self::drain`]: connections are closed with 1012 instead of 1001.
+    pub fn note_restart(&self) {
+        self.is_restarting.store(true, Ordering::Relaxed);
+    }
+
     /// Refuses new connections with 503, closes all others over [`GatewayConfig::drain_spread`], stops listening, and waits
     /// until the last events are delivered or `deadline` has passed. Returns how many were still unfinished.
     pub async fn drain(&self, deadline: Duration) -> usize {
@@ -359,7 +367,7 @@ impl Gateway {
             self.stop_accepting.cancel();
             // Handshakes that were under way may still open, so look again until nobody is left.
             while self.registry.len() > 0 {
-                self.registry.for_each(close_for_restart);
+                self.registry.for_each(|handle| self.close_for_restart(handle));
                 tokio::time::sleep(DRAIN_PAUSE).await;
             }
             self.tasks.close();
@@ -399,8 +407,19 @@ impl Gateway {
         let begun = tokio::time::Instant::now();
         for (after, handle) in due {
             tokio::time::sleep_until(begun + after).await;
-            close_for_restart(&handle);
+            self.close_for_restart(&handle);
         }
+    }
+
+    fn close_for_restart(&self, handle: &Arc<Handle>) {
+        handle.close(match self.is_restarting.load(Ordering::Relaxed) {
+            true => CloseCause::by_gateway(
+                CloseCode::SERVICE_RESTART,
+                close_reason::RESTART,
+                Diagnosis::NODE_RESTART,
+            ),
+            false => going_away(close_reason::SERVICE_RESTART, Diagnosis::NODE_DRAINING),
+        });
     }
 
     pub(crate) fn snapshot(&self) -> arc_swap::Guard<Arc<Snapshot>> {
@@ -603,10 +622,6 @@ fn changed_policies(before: &Snapshot, after: &Snapshot) -> HashSet<(Arc<str>, A
 /// A close by the gateway with 1001.
 pub(crate) fn going_away(reason: &str, diagnosis: Diagnosis) -> CloseCause {
     CloseCause::by_gateway(CloseCode::GOING_AWAY, reason, diagnosis)
-}
-
-fn close_for_restart(handle: &Arc<Handle>) {
-    handle.close(going_away(close_reason::SERVICE_RESTART, Diagnosis::NODE_DRAINING));
 }
 
 impl DefinitionSink for Gateway {

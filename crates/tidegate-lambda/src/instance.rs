@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::net::Ipv4Addr;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -13,6 +14,7 @@ use tokio::task::AbortHandle;
 
 use crate::process::Process;
 use crate::runtime_api::{Api, Report, Work};
+use crate::tail::Tail;
 use crate::{FunctionSettings, Log, RunnerSettings};
 
 /// How long a process may take until it asks for its first event. Source: Lambda, init phase.
@@ -33,6 +35,8 @@ pub(crate) struct Instance {
     /// Of the function's files when it was started.
     pub(crate) fingerprint: u64,
     pub(crate) idle_since: Instant,
+    /// What it and its owner have said last.
+    pub(crate) tail: Tail,
     /// From the start to the first request for an event.
     pub(crate) init: Duration,
 }
@@ -67,15 +71,23 @@ impl Instance {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(NotStarted::Broken)?;
         let address = listener.local_addr().map_err(NotStarted::Broken)?;
         let environment = environment(function, common, &address.to_string());
+        let tail = Tail::default();
+        let log: Log = {
+            let (tail, log) = (tail.clone(), Log::clone(log));
+            Arc::new(move |name, line| {
+                tail.push(line);
+                log(name, line);
+            })
+        };
         let process =
-            Process::start(&function.name, &function.command, &function.directory, &environment, log)
+            Process::start(&function.name, &function.command, &function.directory, &environment, &log)
                 .map_err(NotStarted::Broken)?;
         let (work, work_of_api) = mpsc::channel(1);
         let (reports_of_api, reports) = mpsc::channel(MAX_REPORTS);
         let serving = tokio::spawn(Api::new(work_of_api, reports_of_api).serve(listener));
         let server = Server(serving.abort_handle());
-        let mut instance =
-            Self { process, work, reports, server, fingerprint, idle_since: began, init: Duration::ZERO };
+        let (idle_since, init) = (began, Duration::ZERO);
+        let mut instance = Self { process, work, reports, server, fingerprint, idle_since, init, tail };
         match tokio::time::timeout(INIT_LIMIT, instance.first_report()).await {
             Ok(Begun::Ready) => {
                 instance.init = began.elapsed();

@@ -13,6 +13,7 @@ mod instance;
 mod process;
 mod runner;
 mod runtime_api;
+mod tail;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -34,6 +35,8 @@ pub struct RunnerSettings {
     pub account_id: String,
     /// Environment of every process, before what belongs to a function.
     pub environment: Vec<(OsString, OsString)>,
+    /// Pauses before an asynchronous event that failed is tried again, one for each further attempt.
+    pub async_retries: Vec<Duration>,
 }
 
 /// One function.
@@ -55,7 +58,8 @@ pub struct FunctionSettings {
     pub timeout: Duration,
     /// Instances at a time.
     pub concurrency: usize,
-    /// Events that wait while all instances are busy; further ones are refused.
+    /// Events that wait while all instances are busy; further ones are refused. As many asynchronous ones that have
+    /// failed may wait for their next attempt; further ones are given up.
     pub queue: usize,
     /// A change in the directory replaces its instances.
     pub reload: bool,

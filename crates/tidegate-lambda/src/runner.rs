@@ -45,6 +45,8 @@ struct Function {
     /// The right to an instance.
     turns: Semaphore,
     n_waiting: AtomicUsize,
+    /// Asynchronous events between two attempts.
+    n_retrying: AtomicUsize,
     /// The one that was used last is behind.
     idle: Mutex<Vec<Instance>>,
     looked: Mutex<Option<(Instant, u64)>>,
@@ -68,6 +70,7 @@ impl Runner {
                     common: Arc::clone(&common),
                     log: Log::clone(&log),
                     n_waiting: AtomicUsize::new(0),
+                    n_retrying: AtomicUsize::new(0),
                     idle: Mutex::default(),
                     looked: Mutex::default(),
                     settings,
@@ -84,6 +87,46 @@ impl Runner {
             }
         });
         Self { functions, stop, tasks }
+    }
+
+    /// Runs a function once, waits for its result, and tells the last 4 KB of what it wrote and of what was said of it.
+    ///
+    /// # Errors
+    /// As [`FunctionRunner::invoke`].
+    pub async fn invoke_with_log(&self, invocation: Invocation) -> Result<(Invoked, String), InvokeError> {
+        self.call(invocation, true).await
+    }
+
+    async fn call(&self, invocation: Invocation, wants_log: bool) -> Result<(Invoked, String), InvokeError> {
+        let name = invocation.name.clone();
+        let function = self.functions.get(&name).ok_or(InvokeError::Unknown { name })?;
+        let waiting = Waiting::enter(function)?;
+        let request_id = uuid::Uuid::new_v4().to_string();
+        let (is_async, limit) = (invocation.is_async, invocation.timeout);
+        let stop = self.stop.clone();
+        if is_async {
+            let run = run_async(waiting, invocation, request_id.clone());
+            self.tasks.spawn(async move {
+                stop.run_until_cancelled(run).await;
+            });
+            let payload = Bytes::new();
+            let request_id = Some(request_id);
+            return Ok((Invoked { status: 202, payload, function_error: None, request_id }, String::new()));
+        }
+        let (tell, told) = oneshot::channel();
+        let run = run(waiting, invocation, wants_log, request_id, tell);
+        // A task of its own: an event that has begun runs to its end, whoever still waits for it.
+        self.tasks.spawn(async move {
+            stop.run_until_cancelled(run).await;
+        });
+        match tokio::time::timeout(limit, told).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(InvokeError::CannotStart {
+                name: function.settings.name.clone(),
+                reason: "the gateway stops".to_owned(),
+            }),
+            Err(_) => Err(InvokeError::TimedOut { after: limit }),
+        }
     }
 
     /// Ends all processes: idle ones are asked to, busy ones are killed.
@@ -129,36 +172,7 @@ impl FunctionRunner for Runner {
     }
 
     fn invoke(&self, invocation: Invocation) -> BoxFuture<'_, Result<Invoked, InvokeError>> {
-        Box::pin(async move {
-            let name = invocation.name.clone();
-            let function = self.functions.get(&name).ok_or(InvokeError::Unknown { name })?;
-            let waiting = Waiting::enter(function)?;
-            let request_id = uuid::Uuid::new_v4().to_string();
-            let (is_async, limit) = (invocation.is_async, invocation.timeout);
-            let (tell, told) = oneshot::channel();
-            let stop = self.stop.clone();
-            let run = run(waiting, invocation, request_id.clone(), tell);
-            // A task of its own: an event that has begun runs to its end, whoever still waits for it.
-            self.tasks.spawn(async move {
-                stop.run_until_cancelled(run).await;
-            });
-            if is_async {
-                return Ok(Invoked {
-                    status: 202,
-                    payload: Bytes::new(),
-                    function_error: None,
-                    request_id: Some(request_id),
-                });
-            }
-            match tokio::time::timeout(limit, told).await {
-                Ok(Ok(result)) => result,
-                Ok(Err(_)) => Err(InvokeError::CannotStart {
-                    name: function.settings.name.clone(),
-                    reason: "the gateway stops".to_owned(),
-                }),
-                Err(_) => Err(InvokeError::TimedOut { after: limit }),
-            }
-        })
+        Box::pin(async move { Ok(self.call(invocation, false).await?.0) })
     }
 }
 
@@ -184,28 +198,82 @@ impl Drop for Waiting {
     }
 }
 
+/// An asynchronous event that has failed and is tried again.
+struct Retrying(Arc<Function>);
+
+impl Retrying {
+    /// Nothing when as many wait as may.
+    fn enter(function: &Arc<Function>) -> Option<Self> {
+        let more = |n_retrying| (n_retrying < function.settings.queue).then_some(n_retrying + 1);
+        let entered = function.n_retrying.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        entered.is_ok().then(|| Self(Arc::clone(function)))
+    }
+}
+
+impl Drop for Retrying {
+    fn drop(&mut self) {
+        self.0.n_retrying.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Runs one event on an instance, an idle one or a new one.
 async fn run(
     waiting: Waiting,
     invocation: Invocation,
+    wants_log: bool,
     id: String,
-    mut tell: oneshot::Sender<Result<Invoked, InvokeError>>,
+    mut tell: oneshot::Sender<Result<(Invoked, String), InvokeError>>,
 ) {
     let function = Arc::clone(&waiting.0);
     let turn = tokio::select! {
         turn = function.turns.acquire() => turn,
         // Whoever wanted it has given up before it began.
-        () = tell.closed(), if !invocation.is_async => return,
+        () = tell.closed() => return,
     };
     let Ok(_turn) = turn else { return };
     drop(waiting);
-    let result = function.run(invocation, &id).await;
+    let result = function.run(invocation, wants_log, &id).await;
     // Nobody may wait for it any more.
     let _ = tell.send(result);
 }
 
+/// Runs an event for whose result nobody waits; again, after a while, when it fails. The id stays.
+///
+/// Source: *How Lambda handles errors and retries with asynchronous invocation* in the Lambda developer guide.
+async fn run_async(waiting: Waiting, invocation: Invocation, id: String) {
+    let function = Arc::clone(&waiting.0);
+    let mut waiting = Some(waiting);
+    for attempt in 0.. {
+        let Ok(turn) = function.turns.acquire().await else { return };
+        drop(waiting.take());
+        let result = function.run(invocation.clone(), false, &id).await;
+        drop(turn);
+        match result {
+            Ok((Invoked { function_error: None, .. }, _)) => return,
+            Ok(_) => {}
+            Err(error) => function.say(&format!("RequestId: {id} Error: {error}")),
+        }
+        let n_attempts = attempt + 1;
+        let Some(pause) = function.common.async_retries.get(attempt) else {
+            function.say(&format!("RequestId: {id} Error: given up after {n_attempts} attempts"));
+            return;
+        };
+        let Some(_place) = Retrying::enter(&function) else {
+            function.say(&format!("RequestId: {id} Error: given up, too many wait for another attempt"));
+            return;
+        };
+        tokio::time::sleep(*pause).await;
+    }
+}
+
 impl Function {
-    async fn run(&self, invocation: Invocation, id: &str) -> Result<Invoked, InvokeError> {
+    /// The text is the end of the log, where somebody wants it.
+    async fn run(
+        &self,
+        invocation: Invocation,
+        wants_log: bool,
+        id: &str,
+    ) -> Result<(Invoked, String), InvokeError> {
         let invoked = |payload: Bytes, is_error: bool| Invoked {
             status: 200,
             payload,
@@ -220,8 +288,9 @@ impl Function {
                 match started {
                     Ok(instance) => (instance, true),
                     Err(NotStarted::Failed(payload)) => {
-                        self.say(&format!("INIT_REPORT Status: error\tRequestId: {id}"));
-                        return Ok(invoked(payload, true));
+                        let line = format!("INIT_REPORT Status: error\tRequestId: {id}");
+                        self.say(&line);
+                        return Ok((invoked(payload, true), line));
                     }
                     Err(NotStarted::Broken(error)) => {
                         let name = self.settings.name.clone();
@@ -231,7 +300,15 @@ impl Function {
                 }
             }
         };
-        self.say(&format!("START RequestId: {id} Version: $LATEST"));
+        let tail = instance.tail.clone();
+        if !is_new {
+            tail.clear();
+        }
+        let say = |line: &str| {
+            tail.push(line);
+            self.say(line);
+        };
+        say(&format!("START RequestId: {id} Version: $LATEST"));
         let limit = self.settings.timeout;
         let work = Work {
             id: id.to_owned(),
@@ -242,14 +319,20 @@ impl Function {
         };
         let began = Instant::now();
         let Ran { payload, is_error, is_reusable } = instance.run(work, limit).await;
-        self.report(id, began.elapsed(), is_new.then_some(instance.init), instance.peak_memory_mb());
+        let duration = began.elapsed();
+        if wants_log {
+            tail.settle().await;
+        }
+        say(&format!("END RequestId: {id}"));
+        say(&self.report(id, duration, is_new.then_some(instance.init), instance.peak_memory_mb()));
+        let log = if wants_log { tail.text() } else { String::new() };
         if is_reusable {
             instance.idle_since = Instant::now();
             self.idle.lock().push(instance);
         } else {
-            self.say(&format!("RequestId: {id} Error: the instance was ended"));
+            say(&format!("RequestId: {id} Error: the instance was ended"));
         }
-        Ok(invoked(payload, is_error))
+        Ok((invoked(payload, is_error), log))
     }
 
     /// The instance that was used last, as what it has read is most likely in memory still. Those of older files end.
@@ -288,8 +371,7 @@ impl Function {
         found
     }
 
-    fn report(&self, id: &str, duration: Duration, init: Option<Duration>, peak_mb: Option<u64>) {
-        self.say(&format!("END RequestId: {id}"));
+    fn report(&self, id: &str, duration: Duration, init: Option<Duration>, peak_mb: Option<u64>) -> String {
         let millis = duration.as_secs_f64() * 1e3;
         let billed = millis.ceil();
         let memory = self.settings.memory_mb;
@@ -302,7 +384,7 @@ impl Function {
         if let Some(init) = init {
             line.push_str(&format!("\tInit Duration: {:.2} ms", init.as_secs_f64() * 1e3));
         }
-        self.say(&line);
+        line
     }
 
     fn say(&self, line: &str) {

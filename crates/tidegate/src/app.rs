@@ -341,13 +341,16 @@ impl App {
             .with_context(|| format!("write {}", path.display()))
     }
 
-    /// Serves until SIGTERM or SIGINT, then drains. A second signal ends at once.
+    /// Serves until SIGTERM or SIGINT, then drains; until SIGUSR2 if whoever stops it starts it again. A second signal ends at
+    /// once.
     pub(crate) async fn serve_until_stopped(mut self) -> anyhow::Result<ExitCode> {
         let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+        let mut restart = signal(SignalKind::user_defined2()).context("listen for SIGUSR2")?;
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
+            _ = restart.recv() => self.gateway.note_restart(),
         }
         let n_connections = self.gateway.n_connections();
         tracing::info!(n_connections, timeout_s = self.shutdown_timeout.as_secs(), "stopping");
@@ -356,6 +359,7 @@ impl App {
             n_unfinished = self.gateway.drain(self.shutdown_timeout) => n_unfinished,
             _ = terminate.recv() => return Ok(self.end_at_once().await),
             _ = interrupt.recv() => return Ok(self.end_at_once().await),
+            _ = restart.recv() => return Ok(self.end_at_once().await),
         };
         for app in self.gateway.apps() {
             if tokio::time::timeout(APP_END, app.stopped()).await.is_err() {

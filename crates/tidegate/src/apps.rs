@@ -77,6 +77,8 @@ impl Apps {
             let settings = Arc::new(LiveSettings::new(chat.settings.clone()));
             let app =
                 Arc::new(Chat::with_extensions(settings, database, Arc::new(Extensions::default()), ports));
+            let entered = app.enter_users(chat.users.clone()).await;
+            entered.context("enter the users of chat.users_file")?;
             let door =
                 Door { jwt: jwt.clone(), attempts: chat.attempts.clone(), admission: chat.admission.clone() };
             mounts.push(tidegate_chat::mount::mount(&app, door));

@@ -683,15 +683,26 @@ impl Checker<'_> {
 
     /// As [`Self::section`], of a table that is at hand.
     fn table_of<T: DeserializeOwned + Default>(&mut self, name: &str, section: &Table) -> Option<T> {
-        let mut is_good = true;
+        let (good, bad) = self.good_of(name, section);
+        bad.is_empty().then_some(good)
+    }
+
+    /// A section without its keys that are unknown or wrong, and those keys; each of them is a problem.
+    fn good_of<T: DeserializeOwned + Default>(&mut self, name: &str, section: &Table) -> (T, Vec<String>) {
+        let (mut good, mut bad) = (Table::new(), Vec::new());
         for (key, value) in section {
             let alone = Table::from_iter([(key.clone(), value.clone())]);
-            if let Err(error) = Value::Table(alone).try_into::<T>() {
-                is_good = false;
-                self.problem(&format!("{name}.{key}"), error.message());
+            match Value::Table(alone).try_into::<T>() {
+                Ok(_) => {
+                    good.insert(key.clone(), value.clone());
+                }
+                Err(error) => {
+                    self.problem(&format!("{name}.{key}"), error.message());
+                    bad.push(key.clone());
+                }
             }
         }
-        is_good.then(|| Value::Table(section.clone()).try_into().unwrap_or_default())
+        (Value::Table(good).try_into().unwrap_or_default(), bad)
     }
 
     fn settings(&mut self, table: &Table, prefix: &str, default: &Settings) -> Settings {

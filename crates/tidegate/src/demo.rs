@@ -132,6 +132,7 @@ impl Demo {
                 database: None,
                 attempts: apps::chat_attempts(),
                 admission: Admission::default(),
+                users: Vec::new(),
             });
             // With everything else of `dev`, in its temporary folder: the demo users are not for a real database.
             chat.database = None;

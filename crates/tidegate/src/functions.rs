@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tidegate_auth::{Credential, Secret};
@@ -89,6 +90,7 @@ impl Functions {
             region: config.region.clone(),
             account_id: config.account_id.clone(),
             environment,
+            async_retries: async_retries(config.settings.data_plane.time_scale),
         };
         let log: Log = match config.is_dev {
             true => Arc::new(|name, line| println!("[{name}] {line}")),
@@ -97,6 +99,12 @@ impl Functions {
         let runner = Arc::new(Runner::new(config.lambda.functions.clone(), common, log));
         Ok(Some(Self { runner, credential, tls }))
     }
+}
+
+/// Pauses before an asynchronous event that failed is tried again. Source: *How Lambda handles errors and retries with
+/// asynchronous invocation* in the Lambda developer guide: twice more, after one minute and after two.
+fn async_retries(time_scale: u32) -> Vec<Duration> {
+    [60, 120].map(|seconds| Duration::from_secs(seconds) / time_scale.max(1)).into()
 }
 
 /// A key that nobody else has.

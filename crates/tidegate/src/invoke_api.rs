@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use base64::Engine as _;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response};
 use http_body_util::Full;
@@ -70,7 +71,7 @@ impl InvokeApi {
 
     pub(crate) async fn handle(&self, request: Request<Bytes>) -> Response<Full<Bytes>> {
         let mut reply = match self.invoke(request).await {
-            Ok(Invoked { status, payload, function_error, request_id }) => {
+            Ok((Invoked { status, payload, function_error, request_id }, log)) => {
                 let mut reply = answer(status, payload);
                 let headers = reply.headers_mut();
                 headers.insert("x-amz-executed-version", HeaderValue::from_static("$LATEST"));
@@ -80,6 +81,10 @@ impl InvokeApi {
                     if let Some(value) = value.and_then(|value| HeaderValue::try_from(value).ok()) {
                         headers.insert(name, value);
                     }
+                }
+                let log = log.map(|log| base64::engine::general_purpose::STANDARD.encode(log));
+                if let Some(log) = log.and_then(|log| HeaderValue::try_from(log).ok()) {
+                    headers.insert("x-amz-log-result", log);
                 }
                 reply
             }
@@ -100,7 +105,8 @@ impl InvokeApi {
         reply
     }
 
-    async fn invoke(&self, request: Request<Bytes>) -> Result<Invoked, Refusal> {
+    /// What came back, and the end of the log where the caller wants it.
+    async fn invoke(&self, request: Request<Bytes>) -> Result<(Invoked, Option<String>), Refusal> {
         let (head, body) = request.into_parts();
         let named = head.uri.path().strip_prefix(BASE).and_then(|rest| rest.strip_suffix("/invocations"));
         let named = named.filter(|_| head.method == Method::POST);
@@ -126,7 +132,8 @@ impl InvokeApi {
             "Event" => true,
             "DryRun" => {
                 let payload = Bytes::new();
-                return Ok(Invoked { status: 204, payload, function_error: None, request_id: None });
+                let invoked = Invoked { status: 204, payload, function_error: None, request_id: None };
+                return Ok((invoked, None));
             }
             other => {
                 let message = format!("`{other}` is no invocation type");
@@ -143,7 +150,12 @@ impl InvokeApi {
             timeout: LIMIT,
             trace_id,
         };
-        self.runner.invoke(invocation).await.map_err(|error| match error {
+        let wants_log = !is_async && head.headers.get("x-amz-log-type").is_some_and(|kind| kind == "Tail");
+        let invoked = match wants_log {
+            true => self.runner.invoke_with_log(invocation).await.map(|(invoked, log)| (invoked, Some(log))),
+            false => self.runner.invoke(invocation).await.map(|invoked| (invoked, None)),
+        };
+        invoked.map_err(|error| match error {
             InvokeError::Unknown { .. } => Refusal(404, "ResourceNotFoundException", error.to_string()),
             InvokeError::TooMany { .. } => {
                 Refusal(429, "TooManyRequestsException", "Rate Exceeded.".to_owned())

@@ -101,10 +101,10 @@ class Gateway:
         self.terminating = False
         return self
 
-    def terminate(self):
-        # Once: a second SIGTERM asks for an end without a drain.
+    def terminate(self, number=signal.SIGTERM):
+        # Once: a second signal asks for an end without a drain.
         self.terminating = True
-        self.process.send_signal(signal.SIGTERM)
+        self.process.send_signal(number)
 
     def wait_exit(self, timeout=40.0):
         try:

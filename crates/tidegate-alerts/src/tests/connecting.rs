@@ -2,6 +2,7 @@
 
 use serde_json::json;
 use tidegate_core::diagnosis::Diagnosis;
+use tidegate_core::identity::Identity;
 use tidegate_core::journal::Facts;
 
 use super::fake::{identity, node};
@@ -107,6 +108,16 @@ async fn roles_have_their_channels_and_others_none() {
         assert_eq!(refusal.facts.get("allowedRoles"), Some(&json!(["admin", "authority"])));
         assert_eq!(refusal.facts.get("differsByCase"), Some(&json!(by_case)));
     }
+    // `role.defaulted`: the same answer, and another reason in the journal.
+    let defaulted = Identity { has_default_role: true, ..identity("3", &["tourist"]) };
+    let refusal = node.connect(defaulted, "").await.err().unwrap();
+    assert_eq!((refusal.status, &*refusal.message), (403, "Access denied: Authority role required"));
+    assert_eq!(refusal.diagnosis, Diagnosis::ROLE_DEFAULTED);
+    assert_eq!(refusal.facts.get("role"), Some(&json!("tourist")));
+    assert_eq!(refusal.facts.get("isDefault"), Some(&json!(true)));
+    // A default role that may connect is a role like any other.
+    let defaulted = Identity { has_default_role: true, ..identity("3", &["authority"]) };
+    assert_eq!(node.connect(defaulted, "").await.unwrap().channels, ["authority"]);
     // The union of several roles, and the gateway's own list in a token.
     let both = node.connect(identity("4", &["tourist", "admin"]), "").await.unwrap();
     assert_eq!(both.channels, ["admin", "authority"]);

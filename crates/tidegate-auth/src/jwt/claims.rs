@@ -144,8 +144,8 @@ fn whole_number(number: &Number) -> Option<String> {
     Some((float as i64).to_string())
 }
 
-/// Roles: one text, or the texts of a list; blank ones do not count. None at all gives `default_role`.
-pub(crate) fn roles(options: &Jwt, claims: &Map<String, Value>) -> Vec<String> {
+/// Roles: one text, or the texts of a list; blank ones do not count. None at all gives `default_role`, and `true`.
+pub(crate) fn roles(options: &Jwt, claims: &Map<String, Value>) -> (Vec<String>, bool) {
     let is_role = |text: &&str| !text.trim().is_empty();
     let roles: Vec<String> = match find(claims, &options.claims.roles) {
         Some(Value::String(text)) => {
@@ -157,7 +157,7 @@ pub(crate) fn roles(options: &Jwt, claims: &Map<String, Value>) -> Vec<String> {
         _ => Vec::new(),
     };
     if roles.is_empty() && !options.default_role.is_empty() {
-        return vec![options.default_role.clone()];
+        return (vec![options.default_role.clone()], true);
     }
-    roles
+    (roles, false)
 }

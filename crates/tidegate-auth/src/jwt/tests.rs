@@ -238,6 +238,7 @@ fn claims_become_an_identity() {
     let identity = verified.into_identity();
     assert_eq!(identity.user.as_deref(), Some("42"));
     assert_eq!(identity.roles, ["staff", "admin"]);
+    assert!(!identity.has_default_role);
     assert_eq!(identity.session.as_deref(), Some("s1"));
     assert_eq!(identity.token_id.as_deref(), Some("t1"));
     assert_eq!(identity.auth, AuthKind::Jwt);
@@ -256,6 +257,8 @@ fn claims_become_an_identity() {
     for role in [json!(null), json!(""), json!([]), json!({ "a": 1 })] {
         let verified = verifier.verify(&token(json!({ "sub": "u", "role": role })), NOW).unwrap();
         assert_eq!(verified.roles(), ["tourist"], "{role}");
+        // `role.defaulted`: whoever refuses it can say why.
+        assert!(verified.into_identity().has_default_role, "{role}");
     }
 }
 

@@ -1,5 +1,7 @@
 //! The application on real databases, with a gateway that only notes what it is given.
 
+mod directory;
+mod limit;
 mod replay;
 mod sessions;
 

@@ -16,6 +16,7 @@ use crate::notification::{self, Kind};
 use crate::permission;
 use crate::router;
 use crate::settings::Settings;
+use crate::store::directory;
 use crate::store::messages::Target;
 use crate::store::sessions::{self, SessionRow};
 use crate::store::users::{self, Claimed, Entry};
@@ -373,6 +374,12 @@ pub trait UserDirectory: Send + Sync {
         &BuiltIn
     }
 
+    /// It knows exactly who is in the chat's own table. Where it does not say so, whoever it knows beside is written there
+    /// when an event names them.
+    fn is_table(&self) -> bool {
+        false
+    }
+
     /// One user.
     ///
     /// # Errors
@@ -403,7 +410,15 @@ pub trait UserDirectory: Send + Sync {
     }
 }
 
-impl UserDirectory for BuiltIn {}
+impl UserDirectory for BuiltIn {
+    fn is_table(&self) -> bool {
+        true
+    }
+
+    fn get_many(&self, tx: &mut dyn Tx, ids: &[UserId]) -> Result<Vec<User>, ChatError> {
+        directory::find_many(tx, ids).map(|found| found.into_values().collect())
+    }
+}
 
 /// A filter of message content.
 pub trait ContentFilter: Send + Sync {

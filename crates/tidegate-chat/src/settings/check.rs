@@ -161,6 +161,8 @@ impl Settings {
         checker.range("max_pending", self.max_pending, 0, 10_000);
         checker.range("replay_seconds", self.replay_seconds, 0, 604_800);
         checker.range("max_devices", self.max_devices, 0, 100_000);
+        checker.range("event_rate", self.event_rate, 0.0, 1_000_000.0);
+        checker.range("event_burst", self.event_burst, 0.0, 1_000_000.0);
         checker.range("ping_seconds", self.ping_seconds, 1, 3600);
         checker.range("ping_timeout_seconds", self.ping_timeout_seconds, 1, 3600);
         checker.range("idle_close_seconds", self.idle_close_seconds, 0, 604_800);

@@ -10,13 +10,22 @@ use crate::model::{User, UserId};
 use crate::settings::Directory;
 use crate::store::users;
 
-/// Those of these ids that are users. Where the directory is open all of them are: unknown ones are entered with a name made
+/// Those of these ids that the directory knows. Where it is open all of them are: unknown ones are entered with a name made
 /// of their id.
 ///
 /// # Errors
 /// The database.
 pub fn named(ctx: &mut Ctx<'_>, ids: &[UserId]) -> Result<HashMap<UserId, User>, ChatError> {
-    let mut found = find_many(ctx.tx, ids)?;
+    let directory = &ctx.extensions.users;
+    let given = directory.get_many(ctx.tx, ids)?;
+    let mut found: HashMap<UserId, User> = given.into_iter().map(|user| (user.id.clone(), user)).collect();
+    if !directory.is_table() {
+        let stored = find_many(ctx.tx, ids)?;
+        for user in found.values().filter(|user| stored.get(&user.id) != Some(user)) {
+            // Rows of members name rows of users.
+            users::write(ctx.tx, user)?;
+        }
+    }
     if ctx.settings.directory == Directory::Open {
         for id in ids {
             if !found.contains_key(id) {

@@ -1349,12 +1349,12 @@ causes! {
             messages.";
     RATELIMIT_MESSAGES "ratelimit.messages" 15 "[g]" "G"
         title "One connection sends too many messages."
-        cause "The client is over the rate of the policy, often because of a loop or a handler for each key \
+        cause "The client is over the rate of the policy, or its user over that of the chat, often because of a loop or a handler for each key \
             press."
         proof "Rate and limit of the connection (`count`, `limit`)."
-        client "Close code 1008, or an error message with `messages.excess = \"drop\"`."
+        client "Close code 1008, or an error message with `messages.excess = \"drop\"`; in the chat error 4029."
         fix "Send fewer messages (collect them, wait between them), or raise `messages.rate` and \
-            `messages.burst`.";
+            `messages.burst`; in the chat `chat.event_rate` and `chat.event_burst`.";
 
     // Symptom 16.
     APP_DOUBLE_ACCEPT "app.double-accept" 16 "[3]" "D"

@@ -76,7 +76,8 @@ causes! {
         title "The gateway restarts."
         cause "It was restarted by an operator or its supervisor."
         proof "The record of the restart."
-        client "Close code 1012."
+        client "Close code 1012 `Service Restart` where the gateway was told by SIGUSR2 that it comes back, otherwise 1001 \
+            `Service restart`."
         fix "Nothing: clients reconnect. Let them wait a random time first.";
     NODE_DRAINING "node.draining" 29 "[3]" "G"
         title "The gateway stops and closes its connections."

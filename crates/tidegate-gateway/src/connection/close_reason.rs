@@ -5,6 +5,8 @@
 
 pub(crate) const GOING_AWAY: &str = "Going away";
 pub(crate) const SERVICE_RESTART: &str = "Service restart";
+/// With 1012. Source: the name of the code in the WebSocket Close Code Number Registry of IANA.
+pub(crate) const RESTART: &str = "Service Restart";
 pub(crate) const TOKEN_EXPIRED: &str = "Token expired";
 pub(crate) const AUTHORIZATION_EXPIRED: &str = "Authorization expired";
 pub(crate) const SESSION_ENDED: &str = "Session ended";

@@ -37,7 +37,7 @@ mod lane;
 mod pool;
 pub(crate) mod probe;
 mod request;
-mod retry;
+pub(crate) mod retry;
 
 pub(super) use self::retry::call_again;
 

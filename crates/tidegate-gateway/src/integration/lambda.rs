@@ -42,7 +42,7 @@ pub(super) async fn call(
     };
     logs::sending_function(gateway, call, &function, &called.payload);
     let began = Instant::now();
-    let invoked = functions::invoke(gateway, called).await?;
+    let invoked = functions::invoke_again(gateway, called, call).await?;
     logs::invoked(gateway, call, &invoked, began.elapsed());
     if let Some(failure) = functions::failed(&function, &invoked) {
         return Err(failure);

@@ -134,7 +134,7 @@ async fn ask_function(
     };
     logs::sending_function(gateway, call, &function, &called.payload);
     let began = Instant::now();
-    let invoked = functions::invoke(gateway, called).await?;
+    let invoked = functions::invoke_again(gateway, called, call).await?;
     logs::invoked(gateway, call, &invoked, began.elapsed());
     let Some(failure) = functions::failed(&function, &invoked) else {
         return Ok(Reply { answer: Answer::new(invoked.status, invoked.payload), selector: None });

@@ -69,6 +69,7 @@ impl App for Parrot {
     fn connect<'a>(&'a self, connect: Connect<'a>) -> BoxFuture<'a, Result<Connected, Box<Refusal>>> {
         Box::pin(async move {
             let user = connect.identity.user.clone().unwrap_or_default();
+            assert!(!connect.query.contains("explode"), "a planned fault");
             if connect.query.contains("mute") {
                 let mut refusal = Refusal::new(503, "No voice", Diagnosis::USER_CHECK_FAILED);
                 refusal.retry_after = Some(5);
@@ -354,6 +355,19 @@ async fn a_panic_tells_no_token() {
         assert_eq!(reply.status, 101, "{}", reply.head);
         client.send("explode").await;
         told.push_str(&format!("{} {:?}", reply.head, client.closed().await));
+    }
+    // While it connects: no 101, a status that says nothing, and no trace of the connection.
+    let while_connecting = [
+        (format!("{PATH}?explode&token={token}"), String::new()),
+        (format!("{PATH}?explode"), format!("Authorization: Bearer {token}\r\n")),
+        (format!("{PATH}?explode"), format!("Sec-WebSocket-Protocol: tidegate.bearer, {token}\r\n")),
+    ];
+    for (target, headers) in while_connecting {
+        let mut client = Client::dial(plane.address, None).await;
+        client.write(&client.handshake_at(&target, "any.example", &headers)).await;
+        let reply = client.reply().await;
+        assert_eq!(reply.status, 500, "{}", reply.head);
+        told.push_str(&format!("{} {}", reply.head, reply.body));
     }
     let is_panic = |notice: &Notice| matches!(notice, Notice::ConnectionPanicked { .. });
     plane.notices.record.until("panics", n_ways, is_panic).await;

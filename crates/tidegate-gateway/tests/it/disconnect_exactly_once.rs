@@ -141,6 +141,17 @@ async fn stage_deletion() {
     check(plane, &id, expected(1001, "Going away", ClosedBy::Gateway, Diagnosis::API_BEING_DELETED)).await;
 }
 
+/// S3-63, `node.restart`: where it is known that the node comes back, the code says so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn restart() {
+    let (plane, mut client, id) = open().await;
+    let reading = tokio::spawn(async move { client.closed().await });
+    plane.gateway.note_restart();
+    assert_eq!(plane.gateway.drain(crate::record::DEADLINE).await, 0);
+    assert_eq!(reading.await.unwrap().expect("a close frame").code.as_u16(), 1012);
+    check(plane, &id, expected(1012, "Service Restart", ClosedBy::Gateway, Diagnosis::NODE_RESTART)).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn drain() {
     let (plane, mut client, id) = open().await;

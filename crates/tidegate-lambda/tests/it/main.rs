@@ -58,6 +58,7 @@ while True:
 struct Setup {
     folder: tempfile::TempDir,
     settings: FunctionSettings,
+    async_retries: Vec<Duration>,
     lines: Arc<Mutex<Vec<String>>>,
 }
 
@@ -78,7 +79,7 @@ impl Setup {
             queue: 1,
             reload: true,
         };
-        Self { folder, settings, lines: Arc::default() }
+        Self { folder, settings, async_retries: Vec::new(), lines: Arc::default() }
     }
 
     fn runner(&self) -> Arc<Runner> {
@@ -87,6 +88,7 @@ impl Setup {
             region: "eu-west-1".to_owned(),
             account_id: "000000000000".to_owned(),
             environment: vec![("PATH".into(), path)],
+            async_retries: self.async_retries.clone(),
         };
         let lines = Arc::clone(&self.lines);
         let log: Log = Arc::new(move |name, line| lines.lock().unwrap().push(format!("{name}: {line}")));
@@ -309,4 +311,77 @@ async fn nobody_outlives_the_runner() {
     let child = read(&child).unwrap();
     wait(|| !is_alive(idle) && !is_alive(child), "all processes end").await;
     assert!(invoke(&runner, json!({}), LONG).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn asynchronous_events_that_fail_are_tried_again() {
+    let mut setup = Setup::new();
+    setup.async_retries = vec![Duration::from_millis(20), Duration::from_millis(40)];
+    let runner = setup.runner();
+    let event = |what: &str| {
+        let payload = json!({ "do": what, "code": 3 }).to_string().into();
+        Invocation { is_async: true, payload, ..invocation() }
+    };
+    let n_starts = |id: &str| {
+        let start = format!("START RequestId: {id} ");
+        setup.lines.lock().unwrap().iter().filter(|line| line.contains(&start)).count()
+    };
+    // Two further attempts with the id of the first, whether it raises or its process ends.
+    for what in ["raise", "exit"] {
+        let id = runner.invoke(event(what)).await.unwrap().request_id.unwrap();
+        setup.wait_for_line(&format!("RequestId: {id} Error: given up after 3 attempts")).await;
+        assert_eq!(n_starts(&id), 3);
+    }
+    // What succeeds runs once.
+    let id = runner.invoke(event("nothing")).await.unwrap().request_id.unwrap();
+    setup.wait_for_line(&format!("END RequestId: {id}")).await;
+    answer(&runner, json!({})).await;
+    assert_eq!(n_starts(&id), 1);
+    runner.stop().await;
+
+    // No more wait for another attempt than events may wait at all.
+    setup.async_retries = vec![Duration::from_secs(600)];
+    setup.settings.queue = 1;
+    let runner = setup.runner();
+    let began = Instant::now();
+    let first = runner.invoke(event("raise")).await.unwrap().request_id.unwrap();
+    setup.wait_for_line(&format!("END RequestId: {first}")).await;
+    let second = runner.invoke(event("raise")).await.unwrap().request_id.unwrap();
+    // Which of them is given up depends on who was sooner: one is, and the other waits.
+    wait(
+        || {
+            let lines = setup.lines.lock().unwrap();
+            let given_up = |id: &str| {
+                let text = format!("RequestId: {id} Error: given up, too many wait");
+                lines.iter().any(|line| line.contains(&text))
+            };
+            given_up(&first) || given_up(&second)
+        },
+        "one is given up",
+    )
+    .await;
+    // Whoever waits does not keep the runner.
+    runner.stop().await;
+    assert!(began.elapsed() < Duration::from_secs(30));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_the_log_is_told_to_whoever_asks() {
+    let setup = Setup::new();
+    let runner = setup.runner();
+    let call = |event: Value| Invocation { payload: event.to_string().into(), ..invocation() };
+    for (n, event) in [json!({"do": "first"}), json!({"do": "raise"})].into_iter().enumerate() {
+        let (invoked, log) = runner.invoke_with_log(call(event.clone())).await.unwrap();
+        let id = invoked.request_id.unwrap();
+        assert_eq!(invoked.function_error.is_some(), n == 1);
+        for part in [format!("START RequestId: {id} "), format!("END RequestId: {id}"), "REPORT ".to_owned()]
+        {
+            assert!(log.contains(&part), "{part} in {log}");
+        }
+        // What it wrote, and nothing of the event before.
+        let said = event["do"].as_str().unwrap();
+        assert!(log.contains(&format!("from {said}")), "{log}");
+        assert_eq!(log.matches("from ").count(), 1, "{log}");
+        assert!(log.len() <= 4096);
+    }
 }

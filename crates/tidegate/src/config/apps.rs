@@ -3,6 +3,9 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use tidegate_chat::error::ChatError;
+use tidegate_chat::server::{NewUser, users_of};
+use tidegate_chat::settings::Settings as ChatSettings;
 use tidegate_core::policy::{Admission, Attempts, Jwt, JwtKey, Policy};
 use tidegate_core::snapshot::FunctionName;
 use toml::{Table, Value};
@@ -38,7 +41,12 @@ pub(crate) struct Chat {
     pub(crate) attempts: Attempts,
     /// Origins and numbers of connections.
     pub(crate) admission: Admission,
+    /// Those of `users_file`.
+    pub(crate) users: Vec<NewUser>,
 }
+
+/// Most users of `chat.users_file`.
+const MAX_USERS: usize = 100_000;
 
 /// Clients of one office come from one address, so only refusals are counted there. Source: our choice.
 const REFUSED_PER_ADDRESS: u32 = 60;
@@ -188,7 +196,10 @@ impl Checker<'_> {
         let document = serde_json::to_value(&section).unwrap_or_default();
         let environment = |name: &str| std::env::var(name).ok();
         match tidegate_chat::settings::Settings::read(&document, &environment) {
-            Ok(settings) => Some(Chat { settings, database, attempts, admission }),
+            Ok(settings) => {
+                let users = self.users_of_file(&settings);
+                Some(Chat { settings, database, attempts, admission, users })
+            }
             Err(problems) => {
                 for problem in problems {
                     self.problem(&problem.path, &problem.message);
@@ -196,6 +207,27 @@ impl Checker<'_> {
                 None
             }
         }
+    }
+
+    fn users_of_file(&mut self, settings: &ChatSettings) -> Vec<NewUser> {
+        let Some(path) = &settings.users_file else { return Vec::new() };
+        let problem = match std::fs::read_to_string(path) {
+            Err(error) => error.to_string(),
+            Ok(text) => match serde_json::from_str(&text).map(|document| users_of(settings, document)) {
+                Ok(Ok(users)) if users.len() <= MAX_USERS => return users,
+                Ok(Ok(users)) => format!("{} users, and at most {MAX_USERS} expected", users.len()),
+                Ok(Err(ChatError::Fields(fields))) => {
+                    let names = fields.keys().cloned().collect::<Vec<_>>().join(", ");
+                    format!(
+                        "{names} is missing or wrong; {{\"users\": [{{\"id\": 7, \"username\": \"ana\"}}]}} expected"
+                    )
+                }
+                Ok(Err(error)) => error.to_string(),
+                Err(error) => format!("no JSON: {error}"),
+            },
+        };
+        self.problem("chat.users_file", &format!("{path}: {problem}"));
+        Vec::new()
     }
 
     /// A hook whose function nobody has would deny everything, or never be told.
@@ -299,6 +331,30 @@ mod tests {
         assert_eq!(jwt.keys[0].algorithms, ["HS256"]);
         assert_eq!(config.apps.chat.expect("a chat").settings.path, "/messaging/");
         assert!(!config.shown.values().any(|(value, _)| value.contains(SECRET)), "a secret is shown");
+    }
+
+    #[test]
+    fn users_of_a_file_are_read_and_checked() {
+        // S2-113
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("users.json");
+        let config = format!("[jwt]\nsecret = \"{SECRET}\"\n[chat]\nusers_file = \"{}\"\n", path.display());
+        let told = || -> Vec<String> {
+            let problems = problems_of(&config).into_iter();
+            problems
+                .filter(|problem| problem.path == "chat.users_file")
+                .map(|problem| problem.message)
+                .collect()
+        };
+        assert!(told()[0].contains("No such file"), "{:?}", told());
+        for (text, part) in
+            [("x", "no JSON"), ("{}", "users is missing"), (r#"{"users":[{"id":"x"}]}"#, "users[0].id")]
+        {
+            std::fs::write(&path, text).expect("write");
+            assert!(told()[0].contains(part), "{:?}", told());
+        }
+        std::fs::write(&path, r#"{"users":[{"id":7,"username":"ana"},{"id":8}]}"#).expect("write");
+        assert_eq!(config_of(&config).apps.chat.expect("a chat").users.len(), 2);
     }
 
     #[test]

@@ -136,7 +136,7 @@ impl Checker<'_> {
             .iter()
             .filter_map(|name| Some(((*name).to_owned(), section.remove(*name)?)))
             .collect();
-        let raw: RawLambda = self.table_of("lambda", &section).unwrap_or_default();
+        let (raw, _): (RawLambda, _) = self.good_of("lambda", &section);
         if let Some(uri) = raw.endpoint.and_then(|text| self.endpoint("lambda.endpoint", Some(&text))) {
             lambda.aws.endpoints.insert("lambda".to_owned(), uri);
         }
@@ -258,8 +258,9 @@ impl Checker<'_> {
             self.problem(path, "1 to 64 letters, digits, - and _ expected as the name of a function");
             return None;
         }
-        let raw: RawFunction = self.table_of(path, members)?;
-        if raw.command.first().is_none_or(String::is_empty) {
+        let (raw, bad): (RawFunction, _) = self.good_of(path, members);
+        let is_told = bad.iter().any(|key| key == "command");
+        if !is_told && raw.command.first().is_none_or(String::is_empty) {
             self.problem(
                 &format!("{path}.command"),
                 "a program and its arguments expected, such as [\"python3\", \"-m\", \"awslambdaric\", \"app.handler\"]",
@@ -386,5 +387,25 @@ mod tests {
         let misspelt = problems_of("[lambda]\nendpont = 'http://127.0.0.1:9001'\n");
         assert_eq!(misspelt[0].path, "lambda.endpont");
         assert!(misspelt[0].message.starts_with("unknown field"), "{}", misspelt[0].message);
+        // One mistake hides no other, in the section and in a function.
+        let several = problems_of(
+            "[lambda]\nendpont = 'x'\nendpoint = 'ftp://x'\nregion = 7\ncredentials_from_environment = true\n\
+             access_key_id = 'AKIA1'\n[lambda.functions.one]\ntimeout = 3\nmemory_mb = 64\n\
+             [lambda.functions.two]\ncommand = 'x'\ntimeout_ms = 0\n",
+        );
+        let mut paths: Vec<&str> = several.iter().map(|problem| problem.path.as_str()).collect();
+        paths.sort_unstable();
+        let expected = [
+            "lambda.credentials_from_environment",
+            "lambda.endpoint",
+            "lambda.endpont",
+            "lambda.functions.one.command",
+            "lambda.functions.one.memory_mb",
+            "lambda.functions.one.timeout",
+            "lambda.functions.two.command",
+            "lambda.functions.two.timeout_ms",
+            "lambda.region",
+        ];
+        assert_eq!(paths, expected);
     }
 }

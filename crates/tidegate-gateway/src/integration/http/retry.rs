@@ -15,10 +15,10 @@ use super::{Answer, Call, Failure, Trace, call};
 use crate::gateway::Gateway;
 
 /// Before the second attempt; each further pause is twice as long.
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
+pub(crate) const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
 /// The longest pause.
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// As [`call`], again and again while the backend does not begin to answer.
 ///
