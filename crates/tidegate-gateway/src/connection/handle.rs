@@ -403,7 +403,9 @@ impl Handle {
 
     /// The newest messages of both ways, in the order of time.
     pub(crate) fn recent_messages(&self) -> Vec<RecentMessage> {
-        self.recent.get().map(|recent| recent.messages(self.facts.connected_at)).unwrap_or_default()
+        let Some(recent) = self.recent.get() else { return Vec::new() };
+        let traffic = self.traffic();
+        recent.messages(self.facts.connected_at, traffic.messages_in, traffic.messages_out)
     }
 
     /// Counts a message from the client.

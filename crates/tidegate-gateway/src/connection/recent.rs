@@ -72,14 +72,17 @@ impl Recent {
         set(&self.sent, number, since_open, size);
     }
 
-    /// All that are kept, in the order of time.
-    pub(crate) fn messages(&self, opened_at: u64) -> Vec<RecentMessage> {
-        let of = |slots: &[AtomicU64; EACH_WAY], is_received: bool| -> Vec<RecentMessage> {
-            let known = slots.iter().filter_map(read);
+    /// All that are kept, in the order of time; those of one moment as they came. `n_received` and `n_sent`: so many there
+    /// were in all.
+    pub(crate) fn messages(&self, opened_at: u64, n_received: u64, n_sent: u64) -> Vec<RecentMessage> {
+        let of = |slots: &[AtomicU64; EACH_WAY], n_all: u64, is_received: bool| -> Vec<RecentMessage> {
+            // The slot that is written next has the oldest.
+            let (newer, older) = slots.split_at((n_all % EACH_WAY as u64) as usize);
+            let known = older.iter().chain(newer).filter_map(read);
             known.map(|(since, size)| RecentMessage { at: opened_at + since, is_received, size }).collect()
         };
-        let mut messages = of(&self.received, true);
-        messages.extend(of(&self.sent, false));
+        let mut messages = of(&self.received, n_received, true);
+        messages.extend(of(&self.sent, n_sent, false));
         messages.sort_by_key(|message| (message.at, !message.is_received));
         messages
     }
@@ -166,17 +169,22 @@ mod tests {
     fn the_newest_of_each_way_are_kept_in_the_order_of_time() {
         // DX-18, DX-50
         let recent = Recent::default();
-        assert_eq!(recent.messages(1000), []);
+        assert_eq!(recent.messages(1000, 0, 0), []);
         for number in 0..25_u64 {
             recent.received(number, number * 10, number as usize);
         }
         recent.sent(0, 245, usize::MAX);
         recent.sent(1, u64::MAX, 0);
-        let messages = recent.messages(1000);
+        let messages = recent.messages(1000, 25, 2);
         assert_eq!(messages.len(), 12);
         assert_eq!(messages[0], RecentMessage { at: 1150, is_received: true, size: 15 });
         assert_eq!(messages[10], RecentMessage { at: 1245, is_received: false, size: (1 << 24) - 1 });
         assert!(messages.is_sorted_by_key(|message| message.at));
+        // Those of one moment stay in their order, wherever the newest has its place.
+        let recent = Recent::default();
+        (0..13_u64).for_each(|number| recent.received(number, 5, number as usize));
+        let sizes: Vec<u64> = recent.messages(0, 13, 0).iter().map(|message| message.size).collect();
+        assert_eq!(sizes, (3..13).collect::<Vec<u64>>());
         // An idle connection holds a pointer; one with messages not much more than the slots.
         assert_eq!(size_of::<Recent>(), 2 * EACH_WAY * 8 + 8);
     }
