@@ -77,6 +77,7 @@ def test_one_login_from_token_to_logout(gateway, api, backend):
 
 @pytest.mark.timeout(SECONDS * 3)
 @pytest.mark.config(KEYS)
+@pytest.mark.logs("log.payloads-captured")
 def test_the_document_and_the_node_agree(gateway, api, tmp_path):
     """S0-76, S0-93: no answer is a 5xx or another one than the document says, whatever is sent."""
     policy = {"jwt": {"keys": [{"secret": "an-hmac-secret-of-the-tests-0123456789", "algorithms": ["HS256"]}]}}

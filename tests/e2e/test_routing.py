@@ -263,24 +263,28 @@ def test_push_while_message_is_open(api, backend):
 # -- deployments and stage variables (AG-22) --------------------------------------------------
 
 
-def test_stage_variable_without_deployment(gateway, backend):
+@pytest.fixture
+def other_backend():
+    """Goes away after the gateway, where a test names it first: a call that is under way has its answer then."""
+    server = Backend()
+    yield server
+    server.stop()
+
+
+def test_stage_variable_without_deployment(other_backend, gateway, backend):
     """AG-22: a stage variable in the URI changes the backend at once, for open connections too."""
-    other = Backend()
-    try:
-        api = make_api(
-            gateway,
-            routes=[("$default", {"IntegrationUri": "http://${stageVariables.where}/default"})],
-            stage_options={"StageVariables": {"where": f"127.0.0.1:{backend.port}"}},
-        )
-        with api.connect() as ws:
-            ws.text("one")
-            backend.wait(1)
-            api.control.update_stage(ApiId=api.id, StageName="prod", StageVariables={"where": f"127.0.0.1:{other.port}"})
-            ws.text("two")
-            assert other.wait(1)[0].text == "two"
-        assert len(backend.requests) == 1
-    finally:
-        other.stop()
+    api = make_api(
+        gateway,
+        routes=[("$default", {"IntegrationUri": "http://${stageVariables.where}/default"})],
+        stage_options={"StageVariables": {"where": f"127.0.0.1:{backend.port}"}},
+    )
+    with api.connect() as ws:
+        ws.text("one")
+        backend.wait(1)
+        api.control.update_stage(ApiId=api.id, StageName="prod", StageVariables={"where": f"127.0.0.1:{other_backend.port}"})
+        ws.text("two")
+        assert other_backend.wait(1)[0].text == "two"
+    assert len(backend.requests) == 1
 
 
 def test_route_change_needs_deployment(gateway, backend, api):

@@ -59,7 +59,7 @@ def test_timers_of_a_tab_in_the_background(start, backend):
     slow, same = (request.connection_id for request in backend.at("/default")[-2:])
     ws.reset()
     other.reset()
-    says(gateway, slow, "client.background-throttle", first=False, proof=("heartbeatPauses", "15 s", "3 times"))
+    says(gateway, slow, "client.background-throttle", first=False, proof=("heartbeatPauses", "only once a minute", "3 times"))
     # A program that is no browser has its own reasons.
     assert "client.background-throttle" not in ids(ask(gateway, same))
 

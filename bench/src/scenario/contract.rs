@@ -41,13 +41,25 @@ pub struct Arguments {
     /// Processor time that each request costs the backend beyond the echo, in microseconds
     #[arg(long, default_value_t = 0)]
     work_us: u64,
+    /// Measure one API with these only, and no others
+    #[arg(long, value_delimiter = ',', value_name = "EXTRAS")]
+    only: Vec<Extra>,
+}
+
+/// What an API can have beyond routes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Extra {
+    AccessLog,
+    Templates,
+    Authorizer,
 }
 
 impl Arguments {
     /// Defaults.
     pub fn new(gateway: &Path) -> Self {
         let gateway = gateway.to_owned();
-        Self { gateway, connections: 100, concurrency: 64, rounds: 7, seconds: 1.5, work_us: 0 }
+        let only = Vec::new();
+        Self { gateway, connections: 100, concurrency: 64, rounds: 7, seconds: 1.5, work_us: 0, only }
     }
 }
 
@@ -83,12 +95,19 @@ pub fn run(arguments: &Arguments) -> Result<Report> {
     let mut report = Report::new("contract");
     let open = |extras| Side::open(&gateway, &backend, extras, arguments.connections, &message);
     let mut plain = open(Extras::default())?;
-    let sides = [
+    let all = [
         ("access log", Extras { has_access_log: true, ..Extras::default() }),
         ("templates", Extras { has_templates: true, ..Extras::default() }),
         ("authorizer", Extras { has_authorizer: true, ..Extras::default() }),
         ("all three", Extras { has_access_log: true, has_templates: true, has_authorizer: true }),
     ];
+    let has = |extra| arguments.only.contains(&extra);
+    let only = Extras {
+        has_access_log: has(Extra::AccessLog),
+        has_templates: has(Extra::Templates),
+        has_authorizer: has(Extra::Authorizer),
+    };
+    let sides = if arguments.only.is_empty() { all.to_vec() } else { vec![("these", only)] };
     for (name, extras) in sides {
         match open(extras) {
             Ok(mut side) => compare(arguments, &gateway, &mut report, name, extras, (&mut side, &mut plain))?,

@@ -31,6 +31,8 @@ pub struct TransformedIntegration {
     pub content_handling: Option<ContentHandling>,
     /// What can be answered.
     pub responses: Vec<Response>,
+    /// Which template makes a message's answer depends on headers of the backend's.
+    pub reads_headers: bool,
 }
 
 /// Who is asked.
@@ -290,7 +292,13 @@ pub fn compile(
     definition: &ApiDefinition,
 ) -> Result<TransformedIntegration, String> {
     let responses = definition.integration_responses.get(&integration.integration_id);
+    let reads_headers = responses
+        .into_iter()
+        .flatten()
+        .filter_map(|response| response.template_selection_expression.as_deref())
+        .any(|selection| selection.contains("header."));
     Ok(TransformedIntegration {
+        reads_headers,
         backend,
         request_templates: templates(
             "request template",

@@ -48,6 +48,8 @@ pub(crate) struct Call<'a> {
     pub(crate) is_base64: bool,
     /// What goes to the backend in place of `body`: made by a template. Then the client's handshake does not go along.
     pub(crate) payload: Option<&'a [u8]>,
+    /// Somebody looks at the headers of the backend's answer to a message.
+    pub(crate) reads_headers: bool,
     /// `body` is JSON, as far as the route selection knows.
     pub(crate) is_json: bool,
     /// `X-Forwarded-For` when a trusted proxy stood before the client.
@@ -418,6 +420,7 @@ pub(crate) async fn try_disconnect(gateway: &Gateway, ended: &Ended<'_>) -> Resu
     };
     let log = logs::begin(&stage);
     let one_call = Call {
+        reads_headers: false,
         event: &event,
         stage: &stage,
         headers: ended.kept_headers,

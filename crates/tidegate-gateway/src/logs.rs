@@ -235,6 +235,11 @@ pub(crate) fn called(
     Writer::of_event(gateway, log, call.event).begin(call.event);
 }
 
+/// Whether the lines of an event have the headers of the backend's answer.
+pub(crate) fn shows_headers(call: &Call<'_>) -> bool {
+    call.log.is_some_and(|log| Writer::shows_payloads(&log.logs, &call.event.route_key))
+}
+
 /// A backend has answered; templates have not been asked yet.
 pub(crate) fn received(gateway: &Gateway, call: &Call<'_>, answer: &Answer, duration: Duration) {
     let Some(log) = call.log else { return };

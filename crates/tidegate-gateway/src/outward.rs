@@ -133,6 +133,7 @@ impl Gateway {
             headers.insert(CHAT_USER, user);
         }
         let call = integration::Call {
+            reads_headers: false,
             event: &event,
             stage: &stage,
             headers: Some(&headers),

@@ -196,6 +196,7 @@ struct Chosen {
 impl Message {
     fn call<'a>(&'a self, handle: &'a Handle) -> integration::Call<'a> {
         integration::Call {
+            reads_headers: false,
             event: &self.event,
             stage: &self.stage,
             headers: handle.kept_headers.as_deref(),
@@ -338,6 +339,7 @@ pub(super) async fn tell(
         authorized: handle.authorized(),
     };
     let call = integration::Call {
+        reads_headers: false,
         event: &event,
         stage,
         headers: handle.kept_headers.as_deref(),

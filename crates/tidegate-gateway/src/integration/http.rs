@@ -153,8 +153,8 @@ pub(super) async fn call(
         };
         trace.stage = Progress::Asking;
         trace.is_reused = is_reused;
-        let mut reader =
-            AnswerReader::new(backend.method == Method::HEAD, is_connect || call.payload.is_some());
+        let wants_headers = is_connect || call.reads_headers || logs::shows_headers(call);
+        let mut reader = AnswerReader::new(backend.method == Method::HEAD, wants_headers);
         let exchanged = exchange(&mut stream, &request.bytes, &mut reader).await;
         trace.first_byte = reader.first_taken_at().map(|at| at.saturating_duration_since(now));
         match exchanged {

@@ -78,7 +78,8 @@ pub(super) async fn call(
     let reply = match &integration.backend {
         Backend::Mock => return mock(integration, one),
         Backend::Http(backend) => {
-            let transformed = Call { payload: Some(&payload), ..*one };
+            let reads_headers = integration.reads_headers;
+            let transformed = Call { payload: Some(&payload), reads_headers, ..*one };
             let answer = http::call_again(gateway, backend, &transformed, now, trace).await?;
             Reply { selector: Some(answer.status.to_string()), answer }
         }

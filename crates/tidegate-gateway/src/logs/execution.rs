@@ -14,7 +14,8 @@ use tidegate_core::error::ErrorCode;
 use tidegate_core::function::Invoked;
 use tidegate_core::id::{ConnectionId, RequestId};
 use tidegate_core::log::{
-    Execution, ExecutionLine, Level, execution_line, is_credential, masked, masked_event, masked_query,
+    Execution, ExecutionLine, Level, StageLogs, execution_line, is_credential, masked, masked_event,
+    masked_query,
 };
 
 use super::EventLog;
@@ -45,6 +46,12 @@ impl<'a> Writer<'a> {
     pub(super) fn of_event(gateway: &'a Gateway, log: &'a EventLog, event: &'a Event) -> Self {
         let route_key = Some(&*event.route_key).filter(|key| !key.is_empty());
         Self::new(gateway, log, route_key, Some(event.connection.connection_id), event.request_id)
+    }
+
+    /// Whether lines of a route have headers and payloads.
+    pub(super) fn shows_payloads(logs: &StageLogs, route_key: &str) -> bool {
+        let execution = logs.execution(Some(route_key));
+        execution.level >= Level::Info && execution.has_trace
     }
 
     fn writes(&self, level: Level) -> bool {

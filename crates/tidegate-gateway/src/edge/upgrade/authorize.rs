@@ -127,6 +127,7 @@ impl Admitted {
     /// The call of a CONNECT event.
     pub(super) fn call<'a>(&'a self, event: &'a Event) -> integration::Call<'a> {
         integration::Call {
+            reads_headers: false,
             event,
             stage: &self.request.stage,
             headers: Some(&self.request.headers),

@@ -163,6 +163,7 @@ impl Gateway {
         };
         let event = self.probe_event(&probe);
         let call = Call {
+            reads_headers: false,
             event: &event,
             stage: probe.stage,
             headers: probe.is_connect.then_some(probe.headers),
