@@ -19,7 +19,7 @@ async fn facts_of_an_attempt_are_names_and_numbers() {
     let secret = "s3cr3t-0f-the-client";
     let told = plane
         .told(&upgrade(
-            &format!("{PATH}?ws_token={secret}&channel=general-room&_tgref=reference-1"),
+            &format!("{PATH}?ws_token={secret}&channel=general-room&view=an-odd-view&_tgref=reference-1"),
             "localhost",
             &format!(
                 "Origin: https://app.example\r\nUser-Agent: Browser/1\r\nCookie: sessionid={secret}\r\n\
@@ -40,7 +40,9 @@ async fn facts_of_an_attempt_are_names_and_numbers() {
         ("host", json!("localhost")),
         ("forwardedHost", json!("ws.example")),
         ("path", json!(PATH)),
-        ("queryNames", json!(["ws_token", "channel", "_tgref"])),
+        ("queryNames", json!(["ws_token", "channel", "view", "_tgref"])),
+        // Of the values only those on the list.
+        ("queryValues", json!({ "channel": "general-room" })),
         ("cookieNames", json!(["sessionid"])),
         ("origin", json!("https://app.example")),
         ("userAgent", json!("Browser/1")),
@@ -62,7 +64,7 @@ async fn facts_of_an_attempt_are_names_and_numbers() {
     let place = &told.place;
     assert_eq!((&*place.api_id, place.client_ref.as_deref()), (API_ID, Some("reference-1")));
     assert!(place.connection_id.is_some() && place.address.is_some() && place.route_key.is_some());
-    plane.assert_untold(&[secret, "general-room"]);
+    plane.assert_untold(&[secret, "an-odd-view"]);
     plane.end().await;
 }
 
