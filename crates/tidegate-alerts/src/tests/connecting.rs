@@ -1,12 +1,13 @@
 //! Who gets in, into which channels, and how the others are told.
 
 use serde_json::json;
+use tidegate_core::app::App as _;
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::identity::Identity;
 use tidegate_core::journal::Facts;
 
 use super::fake::{identity, node};
-use crate::settings::{RefusalForm, Settings};
+use crate::settings::{OnText, RefusalForm, Settings};
 
 fn closing() -> Settings {
     Settings { refusal: RefusalForm::Close, ..Settings::default() }
@@ -187,6 +188,21 @@ async fn ping_is_answered_at_once_and_nothing_else_is() {
     }
     assert!(node.say(&client, "ping", true).await.text.is_none());
     assert!(node.host.notices.lock().is_empty() && node.host.sent.lock().is_empty());
+}
+
+#[test]
+fn other_texts_are_taken_before_routes_unless_they_are_to_have_them() {
+    // S3-27
+    for (on_text, is_taken) in [(OnText::Ignore, true), (OnText::Route, false)] {
+        let app = node(Settings { on_text, ..Settings::default() }).app;
+        let pong = app.before_route("ping").expect("a heartbeat is the application's");
+        assert!(pong.text.as_deref() == Some(b"pong") && pong.is_urgent);
+        for text in ["Ping", "ping ", "", r#"{"action":"ping"}"#] {
+            let reply = app.before_route(text);
+            assert_eq!(reply.is_some(), is_taken, "{text}");
+            assert!(reply.is_none_or(|reply| reply.text.is_none() && reply.problem.is_none()), "{text}");
+        }
+    }
 }
 
 #[tokio::test]
