@@ -17,6 +17,7 @@ use tidegate_doctor::inspect::backend::{self, Answered, Attempt, Backend, Outcom
 use tidegate_doctor::inspect::checklist::Known;
 use tidegate_doctor::inspect::definitions::{self, ApiView};
 use tidegate_doctor::inspect::domain::{self, DomainView};
+use tidegate_doctor::inspect::key_set::{self, KeySetView};
 use tidegate_doctor::inspect::target::{Reach, Target};
 use tidegate_doctor::inspect::{certificate, facts, reflect, route_test, shown_url, statistics};
 use tidegate_doctor::journal::NoJournal;
@@ -459,38 +460,35 @@ fn skipped(name: &str, target: &str, reason: &str) -> Probe {
 
 /// Key sets of the stages' policies.
 async fn key_sets(inner: &Inner, live: &LiveApi, report: &mut Report) {
-    let mut urls: Vec<(&str, &str)> = Vec::new();
-    for stage in &live.stages {
-        let keys = stage.policy.iter().filter_map(|policy| policy.jwt.as_ref()).flat_map(|jwt| &jwt.keys);
-        for url in keys.filter_map(|key| key.jwks_url.as_deref()) {
-            if !urls.iter().any(|(known, _)| *known == url) && urls.len() < MAX_BACKENDS {
-                urls.push((url, &stage.stage.stage_name));
+    let mut seen: Vec<(&str, &[String])> = Vec::new();
+    let policies = live.stages.iter().filter_map(|stage| Some((stage, stage.policy.as_ref()?.jwt.as_ref()?)));
+    for (stage, jwt) in policies {
+        for (position, key) in jwt.keys.iter().enumerate() {
+            let Some(url) = key.jwks_url.as_deref() else { continue };
+            if seen.len() >= MAX_BACKENDS || seen.contains(&(url, key.algorithms.as_slice())) {
+                continue;
             }
+            seen.push((url, &key.algorithms));
+            let fetched = tokio::time::timeout(TIMEOUT, inner.gateway.probe_key_set(url)).await;
+            let fetched = fetched.unwrap_or_else(|_| Err("no answer in time".to_owned()));
+            let fetched = fetched.as_ref();
+            let (probe, mut findings) = key_set::check(&KeySetView {
+                position,
+                target: &shown_url(url),
+                is_file: false,
+                algorithms: &key.algorithms,
+                allow_weak_secret: jwt.allow_weak_secret,
+                leeway: jwt.leeway,
+                set: fetched.map(|fetched| &fetched.jwks).map_err(String::as_str),
+                date: fetched.ok().and_then(|fetched| Some((fetched.date.as_deref()?, fetched.received_at))),
+            });
+            for finding in &mut findings {
+                finding.api_id = Some(live.api.api_id.clone());
+                finding.stage = Some(stage.stage.stage_name.clone());
+            }
+            report.probes.push(probe);
+            report.findings.append(&mut findings);
         }
-    }
-    for (url, stage) in urls {
-        let fetched = tokio::time::timeout(TIMEOUT, inner.gateway.probe_key_set(url)).await;
-        let failed = match fetched {
-            Ok(Ok(())) => None,
-            Ok(Err(detail)) => Some(detail),
-            Err(_) => Some("no answer in time".to_owned()),
-        };
-        let mut findings = Vec::new();
-        if let Some(detail) = failed {
-            let known = facts([("target", shown_url(url).into()), ("error", detail.as_str().into())]);
-            let mut finding = Finding::problem(Diagnosis::JWT_JWKS_UNREACHABLE)
-                .seen(format!("{}: {detail}", shown_url(url)), known);
-            finding.api_id = Some(live.api.api_id.clone());
-            finding.stage = Some(stage.to_owned());
-            findings.push(finding);
-        }
-        let measurements = facts([("target", shown_url(url).into())]);
-        report.probes.push(Probe {
-            name: "key set".to_owned(),
-            result: definitions::worst(&findings),
-            measurements,
-        });
-        report.findings.append(&mut findings);
     }
 }
 
