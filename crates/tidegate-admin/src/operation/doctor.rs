@@ -13,6 +13,7 @@ use tidegate_core::journal::{EntryQuery, Kind};
 use tidegate_core::policy::Policy;
 use tidegate_core::port::{RecordKind, StoreError};
 use tidegate_core::snapshot::{IntegrationKind, Stage};
+use tidegate_doctor::explain::Scale;
 use tidegate_doctor::inspect::backend::{self, Answered, Attempt, Backend, Outcome, PackageFacts, Purpose};
 use tidegate_doctor::inspect::checklist::Known;
 use tidegate_doctor::inspect::definitions::{self, ApiView};
@@ -530,12 +531,13 @@ async fn statistics(inner: &Inner, now: u64, api_id: &str, report: &mut Report) 
         result: ProbeResult::Skipped,
         measurements: facts([("reason", super::journal::refused(error).message.into())]),
     };
-    let query = EntryQuery {
+    let scale = Scale { from: now, factor: inner.gateway.time_scale() };
+    let query = scale.query(EntryQuery {
         since: Some(now.saturating_sub(statistics::LOOK_BACK)),
         api_id: Some(api_id.to_owned()),
         limit: statistics::MAX_ENTRIES,
         ..EntryQuery::default()
-    };
+    });
     let read = async { Ok((inner.journal.query(query).await?, inner.journal.state().await?)) };
     match read.await {
         // An operator who keeps no journal has said so.
@@ -546,7 +548,11 @@ async fn statistics(inner: &Inner, now: u64, api_id: &str, report: &mut Report) 
         }
         Err(error) => report.probes.push(skipped("statistics", &error)),
         Ok((entries, state)) => {
-            let view = statistics::JournalView { api_id, entries: &entries, now, state: &state };
+            // Only what rules look at is stretched: how far the journal reaches is a matter of this world.
+            report.notes.extend(scale.note());
+            let entries = scale.entries(entries);
+            let covered_since = state.oldest.map(|oldest| scale.stretched(oldest));
+            let view = statistics::JournalView { api_id, entries: &entries, now, covered_since };
             let (probes, findings) = statistics::of_journal(&view);
             report.probes.extend(probes);
             report.findings.extend(findings);
