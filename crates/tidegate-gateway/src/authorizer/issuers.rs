@@ -183,8 +183,9 @@ impl Issuer {
 
 async fn get(gateway: &Gateway, url: &str) -> Result<bytes::Bytes, String> {
     let uri: Uri = url.parse().map_err(|_| "it is no address".to_owned())?;
-    let allowed = &gateway.config.settings.all.integration.allowed_hosts;
-    check_host(allowed, uri.host().unwrap_or_default()).map_err(|failure| failure.detail.into_owned())?;
+    let allowed = &gateway.in_force.load_full().node.settings.all;
+    check_host(&allowed.integration.allowed_hosts, uri.host().unwrap_or_default())
+        .map_err(|failure| failure.detail.into_owned())?;
     match gateway.backends.get(url).await {
         Ok((200, body)) => Ok(body),
         Ok((status, _)) => Err(format!("status {status}")),

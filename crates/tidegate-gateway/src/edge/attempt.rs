@@ -161,7 +161,7 @@ impl Attempt {
                 uri: head.uri.clone(),
                 version: head.version,
                 headers: head.headers.clone(),
-                shown_values: Arc::clone(&gateway.config.shown_query_values),
+                shown_values: Arc::clone(&gateway.in_force().node.shown_query_values),
             })
         });
         let mut facts = Facts::none();
