@@ -22,11 +22,13 @@ use tidegate_chat::settings::live::LiveSettings;
 use tidegate_chat::store;
 use tidegate_core::app::Mount;
 use tidegate_core::id::ConnectionId;
+use tidegate_core::policy::Jwt;
 use tidegate_core::port::BoxFuture;
 use tidegate_core::snapshot::FunctionName;
-use tidegate_gateway::{Fetch, FetchError, Gateway};
+use tidegate_gateway::{Fetch, FetchError, Gateway, MountChange};
 use tidegate_store::sql::{Database, PostgresDatabase, PostgresOptions, SqliteDatabase, SqliteFile};
 
+use crate::config::changes::Outcome;
 use crate::config::{self, Config};
 use crate::demo;
 
@@ -50,7 +52,7 @@ pub(crate) struct Apps {
 }
 
 /// The applications whose numbers are on the page of metrics.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Counted {
     pub(crate) chat: Option<Arc<Chat>>,
     pub(crate) alerts: Option<Arc<Alerts>>,
@@ -79,9 +81,7 @@ impl Apps {
                 Arc::new(Chat::with_extensions(settings, database, Arc::new(Extensions::default()), ports));
             let entered = app.enter_users(chat.users.clone()).await;
             entered.context("enter the users of chat.users_file")?;
-            let door =
-                Door { jwt: jwt.clone(), attempts: chat.attempts.clone(), admission: chat.admission.clone() };
-            mounts.push(tidegate_chat::mount::mount(&app, door));
+            mounts.push(tidegate_chat::mount::mount(&app, door(chat, jwt)));
             counted.chat = Some(app);
         }
         if let Some(config::Alerts { settings, database }) = &config.apps.alerts {
@@ -109,6 +109,46 @@ impl Apps {
     pub(crate) fn outside(&self) -> Arc<Outside> {
         Arc::clone(&self.outside)
     }
+}
+
+/// What of the applications' stages a new configuration changes; replaces the settings of the chat.
+///
+/// # Errors
+/// Settings that cannot be in force, with their paths: nothing has changed then.
+pub(crate) fn changed_mounts(
+    config: &Config,
+    apps: &Counted,
+    outcome: &Outcome,
+) -> Result<Vec<MountChange>, Vec<(String, String)>> {
+    let mut mounts = Vec::new();
+    let Some(jwt) = &config.apps.jwt else { return Ok(mounts) };
+    let reads_files = outcome.has_changed(&["jwt"]);
+    if let (Some(app), Some(chat)) = (&apps.chat, &config.apps.chat)
+        && outcome.has_changed(&["jwt", "chat"])
+    {
+        app.settings().replace(chat.settings.clone()).map_err(|problems| {
+            problems
+                .into_iter()
+                .map(|problem| (problem.path, problem.message.into_owned()))
+                .collect::<Vec<_>>()
+        })?;
+        let Mount { api_id, policy, settings, .. } = tidegate_chat::mount::mount(app, door(chat, jwt));
+        mounts.push(MountChange { api_id, policy, settings, reads_files });
+    }
+    if let Some(config::Alerts { settings, .. }) = &config.apps.alerts
+        && reads_files
+    {
+        let policy = tidegate_alerts::mount::policy(settings, jwt.clone());
+        let stage = Arc::new(tidegate_alerts::mount::stage_settings(settings));
+        let api_id = tidegate_alerts::mount::API_ID.to_owned();
+        mounts.push(MountChange { api_id, policy, settings: stage, reads_files });
+    }
+    Ok(mounts)
+}
+
+/// What is demanded of those who come to the chat.
+fn door(chat: &config::apps::Chat, jwt: &Jwt) -> Door {
+    Door { jwt: jwt.clone(), attempts: chat.attempts.clone(), admission: chat.admission.clone() }
 }
 
 /// The database of an application: a server where one is configured, otherwise a file.
