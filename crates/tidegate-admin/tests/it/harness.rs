@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tidegate_admin::{AdminApi, Callers, Parts, Surroundings};
 use tidegate_auth::{AdminKey, AdminKeys, ApiKey, Credential, Role, Secret, Verifier};
 use tidegate_control::{ControlPlane, ControlSettings};
+use tidegate_core::journal::JournalStore;
 use tidegate_core::notice::NoticeSink;
 use tidegate_core::port::{DefinitionSink, RecordStore};
 use tidegate_core::settings::Settings;
@@ -40,6 +41,7 @@ pub(crate) struct Node {
     pub(crate) gateway: Arc<Gateway>,
     pub(crate) control: ControlPlane,
     pub(crate) records: Arc<Records>,
+    pub(crate) journal: Arc<Journal>,
     pub(crate) public: SocketAddr,
     document: Value,
     tasks: Vec<JoinHandle<()>>,
@@ -94,6 +96,10 @@ pub(crate) fn policy() -> Value {
 
 impl Node {
     pub(crate) async fn start() -> Self {
+        Self::start_with(Settings::default()).await
+    }
+
+    pub(crate) async fn start_with(settings: Settings) -> Self {
         let records = Arc::new(Records::new());
         let journal = Arc::new(Journal::new(
             Arc::new(SqliteJournal::open_in_memory().unwrap()),
@@ -108,7 +114,7 @@ impl Node {
             credentials: Vec::new(),
             api_keys: Vec::new(),
             trusted_proxies: Vec::new(),
-            settings: SettingsOf { all: Arc::new(Settings::default()), by_api: HashMap::new() },
+            settings: SettingsOf { all: Arc::new(settings), by_api: HashMap::new() },
             backend_tls: rustls::ClientConfig::builder_with_provider(provider)
                 .with_safe_default_protocol_versions()
                 .unwrap()
@@ -163,7 +169,7 @@ impl Node {
             gateway: Arc::clone(&gateway),
             control: control.clone(),
             records: Arc::clone(&records) as Arc<dyn RecordStore>,
-            journal,
+            journal: Arc::clone(&journal) as Arc<dyn JournalStore>,
             settings: json!({ "listen": { "value": "127.0.0.1:0", "origin": "flag" } }),
             callers: Callers {
                 keys: AdminKeys::new(Role::ALL.map(key).to_vec()).unwrap(),
@@ -178,7 +184,7 @@ impl Node {
             surroundings: Surroundings::default(),
         });
         let document = AdminApi::document("1.2.3");
-        let node = Self { api, gateway, control, records, public, document, tasks };
+        let node = Self { api, gateway, control, records, journal, public, document, tasks };
         node.create_api().await;
         let path = format!("/api/apis/{API}/stages/{STAGE}/policy");
         node.put(&path, policy()).await.ok();

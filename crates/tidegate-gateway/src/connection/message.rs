@@ -609,9 +609,7 @@ fn note_refusal(gateway: &Gateway, place: Place, size: usize, answer: &Answer, m
         facts.add("replyStatus", answer.status);
         facts.add("replyLength", answer.body.len());
         facts.add_some("causeId", cause.filter(|cause| *cause != diagnosis).map(Diagnosis::as_str));
-        for (name, value) in more.iter() {
-            facts.add(name, value.clone());
-        }
+        facts.extend(more);
         facts
     });
     gateway.notice(Notice::BackendRefusedMessage { facts, place, status: answer.status, diagnosis });
@@ -674,7 +672,7 @@ fn refuse(
     }
     let Failure { code, diagnosis, detail, mut facts } = failure;
     let facts = gateway.facts(|| {
-        if facts.get("size").is_none() {
+        if !facts.has("size") {
             facts.add("size", size);
         }
         facts
