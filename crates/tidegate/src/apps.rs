@@ -28,6 +28,7 @@ use tidegate_core::snapshot::FunctionName;
 use tidegate_gateway::{Fetch, FetchError, Gateway, MountChange};
 use tidegate_store::sql::{Database, PostgresDatabase, PostgresOptions, SqliteDatabase, SqliteFile};
 
+use crate::certs;
 use crate::config::changes::Outcome;
 use crate::config::{self, Config};
 use crate::demo;
@@ -164,7 +165,8 @@ async fn own_database(
 }
 
 fn postgres(url: &str) -> PostgresOptions {
-    PostgresOptions { url: url.to_owned(), tls: None, connections: POSTGRES_CONNECTIONS }
+    let system_roots = certs::system_roots();
+    PostgresOptions { url: url.to_owned(), system_roots, connections: POSTGRES_CONNECTIONS }
 }
 
 /// Where users are looked up. A file has to be there at the start; servers may come later, and nobody who would be looked up

@@ -99,11 +99,16 @@ pub(crate) fn read_chain(file: &Path) -> anyhow::Result<Vec<CertificateDer<'stat
     Ok(chain)
 }
 
+/// Whom the system trusts.
+pub(crate) fn system_roots() -> rustls::RootCertStore {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    roots
+}
+
 /// TLS towards others: the system's certificates, and those of `extra`.
 pub(crate) fn client_config(extra: Option<&Path>) -> anyhow::Result<rustls::ClientConfig> {
-    let mut roots = rustls::RootCertStore::empty();
-    let system = rustls_native_certs::load_native_certs();
-    roots.add_parsable_certificates(system.certs);
+    let mut roots = system_roots();
     if let Some(path) = extra {
         let certificates: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(path)
             .and_then(Iterator::collect)

@@ -230,7 +230,7 @@ async fn databases(folder: &std::path::Path) -> Vec<(&'static str, Arc<dyn Datab
     if let Some(url) = server() {
         let schema = format!("chat_{}", Uuid::now_v7().simple());
         let make = format!("CREATE SCHEMA {schema};");
-        let options = |url: String| PostgresOptions { url, tls: None, connections: 4 };
+        let options = |url: String| PostgresOptions::new(url, 4);
         let work = move |tx: &mut dyn Tx| {
             tx.execute(&make, &[])?;
             Ok(Outcome::Commit(Box::new(|| ())))
