@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::Chat;
+use super::admission::no_database;
 use crate::connections::{Changes, Session};
 use crate::error::ChatError;
 use crate::event::Ctx;
@@ -244,7 +245,7 @@ impl Chat {
             }
             Err(error) => {
                 self.dispatcher.connections.maybe_registered(connection);
-                Err(super::no_database(&error))
+                Err(no_database(&error))
             }
         }
     }

@@ -1,6 +1,8 @@
 //! A directory of users that is not the chat's table.
 
 use super::*;
+use crate::extension::UserDirectory;
+use crate::settings::Directory;
 
 /// Staff: everybody from 100 to 199.
 struct Staff;
