@@ -24,7 +24,7 @@ use crate::idempotency::Idempotency;
 use crate::positions::Positions;
 use crate::rate::Rates;
 use crate::refusal::{POLICY, Refusals};
-use crate::settings::Settings;
+use crate::settings::{OnText, Settings};
 use crate::statistics::{Counters, Metrics};
 use crate::user_check::{Checker, Directory, Standing};
 
@@ -285,6 +285,12 @@ impl Alerts {
     }
 }
 
+/// What a text is answered with, ahead of everything that waits: a heartbeat, or nothing at all.
+fn reply_to(text: &str) -> Reply {
+    let text = (text == PING).then(|| Bytes::from_static(PONG));
+    Reply { text, is_urgent: true, problem: None }
+}
+
 /// `since` of a handshake: milliseconds since 1970, a time with its zone, or an `alert_id`.
 fn since(query: &str) -> Option<Since> {
     let (_, value) = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "since")?;
@@ -347,10 +353,17 @@ impl App for Alerts {
         }
     }
 
+    fn before_route(&self, text: &str) -> Option<Reply> {
+        match self.settings.on_text {
+            OnText::Ignore => Some(reply_to(text)),
+            OnText::Route => (text == PING).then(|| reply_to(text)),
+        }
+    }
+
     fn message<'a>(&'a self, message: Message<'a>) -> BoxFuture<'a, Reply> {
-        let is_ping = !message.is_binary && message.text == PING;
-        let text = is_ping.then(|| Bytes::from_static(PONG));
-        Box::pin(std::future::ready(Reply { text, is_urgent: true, problem: None }))
+        // Of a connection that somebody else let in, or a text that the API's routes have led here.
+        let reply = if message.is_binary { Reply::default() } else { reply_to(message.text) };
+        Box::pin(std::future::ready(reply))
     }
 
     fn disconnect<'a>(&'a self, connection: &'a Arc<ConnectionFacts>, end: End<'a>) -> BoxFuture<'a, ()> {

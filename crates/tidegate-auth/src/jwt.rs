@@ -345,8 +345,11 @@ impl Source {
     }
 }
 
-/// A weak symmetric key matters only where HMAC is permitted.
-fn check_set(
+/// Whether a verifier takes a key set at position `key`. A weak symmetric key matters only where HMAC is permitted.
+///
+/// # Errors
+/// [`JwtConfigError::WeakSecret`]
+pub fn check_set(
     key: usize,
     jwks: &Jwks,
     algorithms: &[Algorithm],

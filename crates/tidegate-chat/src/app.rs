@@ -25,6 +25,7 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use self::sessions::SessionTable;
+use crate::connections::Session;
 use crate::dispatcher::Dispatcher;
 use crate::envelope::{self, Envelope};
 use crate::error::ChatError;
@@ -419,9 +420,7 @@ impl Chat {
             Ok(Welcome::TooMany(count)) => return Err(too_many_devices(&settings, count)),
             Ok(Welcome::User { user, first }) => (user, first),
             Err(error) => {
-                tracing::error!(%error, diag = "store.unavailable", "nobody can connect to the chat");
-                let refusal = Refusal::new(503, "Service Unavailable", Diagnosis::STORE_UNAVAILABLE);
-                return Err(Box::new(Refusal { retry_after: Some(1), ..refusal }));
+                return Err(no_database(&error));
             }
         };
         let Some(mut begun) = begun else { return Ok(Connected::default()) };
@@ -432,8 +431,13 @@ impl Chat {
             let refusal = Refusal::new(403, refused.reason, Diagnosis::CHAT_AUTH_FAILED);
             return Err(Box::new(Refusal { close_code: Some(refused.code), facts, ..refusal }));
         }
+        let session = Session { connection: Arc::clone(connection), user: id, last_seen: now };
+        if let Err(refusal) = self.register(&settings, session, &user).await {
+            // It was said to have connected.
+            self.front.disconnected(&settings, &user, connection.connection_id, now).await;
+            return Err(refusal);
+        }
         begun.is_kept = true;
-        self.dispatcher.connections.register(connection.connection_id);
         Ok(Connected { channels: Vec::new(), first })
     }
 
@@ -535,6 +539,13 @@ impl Drop for Begun<'_> {
             self.dispatcher.connections.remove(self.connection.connection_id);
         }
     }
+}
+
+/// Nobody can be let in.
+fn no_database(error: &StoreError) -> Box<Refusal> {
+    tracing::error!(%error, diag = Diagnosis::STORE_UNAVAILABLE.as_str(), "nobody can connect to the chat");
+    let refusal = Refusal::new(503, "Service Unavailable", Diagnosis::STORE_UNAVAILABLE);
+    Box::new(Refusal { retry_after: Some(1), ..refusal })
 }
 
 fn too_many_devices(settings: &Settings, count: usize) -> Box<Refusal> {

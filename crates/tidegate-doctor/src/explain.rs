@@ -29,7 +29,7 @@ use candidates::Seen;
 use clean::clean;
 pub(crate) use describe::confidence;
 pub use question::{MAX_QUESTION, Question, QuestionError};
-use scaled::Scale;
+pub use scaled::{Scale, TIME_SCALE};
 
 /// Time that a question looks back, unless it says otherwise.
 pub const DEFAULT_SINCE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -253,7 +253,10 @@ pub async fn explain(
 ) -> Result<Report, StoreError> {
     let begun = Instant::now();
     let mut state = sources.journal.state().await?;
-    let scale = Scale { now: sources.now, factor: sources.live.map_or(1, Live::time_scale).max(1) };
+    let scale = match sources.live {
+        Some(live) => Scale { from: sources.now, factor: live.time_scale().max(1) },
+        None => scaled::of_journal(sources, &state).await?,
+    };
     state.oldest = state.oldest.map(|at| scale.stretched(at));
     let target = format!("{}{}", question.target(), options.words());
     let options = &as_kept(sources.journal, options).await?;
@@ -265,13 +268,7 @@ pub async fn explain(
         scale,
         ordered_by_count: false,
     };
-    if scale.factor > 1 {
-        let note = format!(
-            "The node's times pass {} times faster; times here are stretched likewise.",
-            scale.factor
-        );
-        answer.report.notes.push(note);
-    }
+    answer.report.notes.extend(scale.note());
     match question {
         Question::Id(id) => answer.id(id).await?,
         Question::Session(session) => answer.session(session).await?,

@@ -4,7 +4,7 @@
 //! with the callers. `definitions` judges an API, `differences` says what a deployment lacks, `target` looks at one address,
 //! `backend` plans requests to a backend and judges the answers, `backend_table` compares its list of connections with what is open, `reflect` compares what was sent with what arrived,
 //! `checklist` has the lines at the end of a report about an API, `route_test` follows one message, `configuration`,
-//! `certificate` and `domain` are about names and settings, `statistics` counts what the journal and the records have, `management` about the way back from a backend, `system` about the
+//! `certificate`, `key_set` and `domain` are about names and settings, `statistics` counts what the journal and the records have, `management` about the way back from a backend, `system` about the
 //! machine and `log_file` about what should not stand in a log.
 
 use serde_json::{Map, Value};
@@ -17,6 +17,7 @@ pub mod configuration;
 pub mod definitions;
 pub mod differences;
 pub mod domain;
+pub mod key_set;
 pub mod log_file;
 pub mod management;
 pub mod reflect;

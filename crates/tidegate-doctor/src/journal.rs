@@ -395,7 +395,7 @@ fn draft(config: &JournalConfig, taken: Taken) -> Draft {
         draft.facts.add("sampledOneIn", taken.one_in);
     }
     conceal(config, &mut draft.address);
-    guard::facts(draft.facts.iter_mut(), config.client_address, &config.address_key);
+    guard::facts(&mut draft.facts, config.client_address, &config.address_key);
     draft
 }
 
@@ -443,7 +443,7 @@ impl JournalStore for Journal {
             for entry in &mut entries {
                 conceal(&self.config, &mut entry.address);
                 let facts = entry.facts.iter_mut().map(|(name, value)| (name.as_str(), value));
-                guard::facts(facts, self.config.client_address, &self.config.address_key);
+                guard::values(facts, self.config.client_address, &self.config.address_key);
             }
             let _writing = self.writing.lock().await;
             let n_entries = entries.len() as u64;

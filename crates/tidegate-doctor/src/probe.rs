@@ -23,7 +23,7 @@ use crate::report::{Confidence, Finding, Probe, ProbeResult, Report, Severity};
 mod auth;
 mod browser;
 mod chat;
-mod clock;
+pub(crate) mod clock;
 mod cookie;
 mod dns;
 mod dns_message;

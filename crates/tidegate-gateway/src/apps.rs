@@ -22,7 +22,7 @@ use tidegate_core::notice::{Notice, Place};
 use tidegate_core::port::BoxFuture;
 use tidegate_core::push::{Publish, PushResult};
 use tidegate_core::settings::Settings;
-use tidegate_core::snapshot::{IntegrationKind, Stage};
+use tidegate_core::snapshot::Stage;
 use tidegate_ws::{CloseCode, CloseFrame, OutboundMessage};
 
 use crate::admission::{self, Handshake};
@@ -115,11 +115,7 @@ impl Apps {
 
     /// The application that a stage's `$connect` asks.
     pub(crate) fn of_stage(&self, stage: &Stage) -> Option<&Arc<dyn App>> {
-        let route = stage.deployment.as_ref()?.routes.get("$connect")?;
-        match &route.integration.kind {
-            IntegrationKind::App(name) => self.find(name),
-            _ => None,
-        }
+        self.find(stage.deployment.as_ref()?.app.as_deref()?)
     }
 
     /// Where a handshake at this path belongs, whatever the host is.

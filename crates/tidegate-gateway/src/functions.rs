@@ -134,9 +134,8 @@ pub(crate) async fn invoke_again(
 
 /// Nobody has run it, and another attempt may fare better.
 fn is_unrun(failure: &Failure) -> bool {
-    let fact = |name: &str| failure.facts.get(name);
-    let is_fault = fact("status").and_then(serde_json::Value::as_u64).is_none_or(|status| status >= 500);
-    let class = fact("errorClass").and_then(serde_json::Value::as_str).unwrap_or_default();
+    let is_fault = failure.facts.number("status").is_none_or(|status| status >= 500);
+    let class = failure.facts.text("errorClass").unwrap_or_default();
     failure.code == ErrorCode::FunctionFailed
         && !matches!(
             failure.diagnosis,

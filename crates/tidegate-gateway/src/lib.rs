@@ -49,6 +49,7 @@ pub use edge::probe::ProbeTicket;
 pub use gateway::{Gateway, GatewayConfig, ReadFile};
 pub use in_force::{Changes, MountChange, NodeSettings, SettingsOf};
 pub use integration::aws::{AwsConfig, AwsCredentials};
+pub use integration::http::key_set::{FetchedKeySet, fetch_key_set};
 pub use integration::http::probe::{BackendAnswer, BackendFailure, BackendProbe, reserved_connection_id};
 pub use outward::{Fetch, FetchError};
 pub use publish::{OnceError, Publish, PushResult, Target};

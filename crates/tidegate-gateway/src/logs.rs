@@ -388,7 +388,7 @@ pub(crate) fn unrouted(
         connection: Arc::clone(&handle.facts),
         request_id,
         // A throttle is that of a route, which was chosen then.
-        route_key: failure.facts.get("routeKey").and_then(|key| key.as_str()).unwrap_or_default().into(),
+        route_key: failure.facts.text("routeKey").unwrap_or_default().into(),
         request_time: now_millis(),
         kind: EventKind::Message { message_id: request_id },
         session: handle.session_facts(),

@@ -47,8 +47,8 @@ pub struct FetchError {
 
 impl From<Failure> for FetchError {
     fn from(failure: Failure) -> Self {
-        let class = failure.facts.get("errorClass").and_then(|class| class.as_str()).unwrap_or("failed");
-        Self { class: class.to_owned(), detail: failure.detail.into_owned(), diagnosis: failure.diagnosis }
+        let class = failure.facts.text("errorClass").unwrap_or_else(|| "failed".into());
+        Self { class, detail: failure.detail.into_owned(), diagnosis: failure.diagnosis }
     }
 }
 

@@ -24,7 +24,7 @@ use tidegate_core::app;
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::ErrorCode;
 use tidegate_core::id::ConnectionId;
-use tidegate_core::journal::Facts;
+use tidegate_core::journal::{FactValue, Facts};
 use tidegate_core::notice::{Notice, Place};
 use tidegate_core::snapshot::Stage;
 
@@ -71,7 +71,7 @@ impl Refusal {
     }
 
     /// With one more fact.
-    fn with(mut self, name: &'static str, value: impl Into<serde_json::Value>) -> Self {
+    fn with(mut self, name: &'static str, value: impl FactValue) -> Self {
         self.facts.add(name, value);
         self
     }
@@ -210,9 +210,7 @@ async fn describe(
         facts.add_some("size", size);
         facts.add_some("isJson", is_json);
         facts.add("result", refusal.reply.status().as_u16());
-        for (name, value) in own.iter() {
-            facts.add(name, value.clone());
-        }
+        facts.extend(own);
         facts
     });
     if !is_known {

@@ -13,10 +13,12 @@ use tidegate_core::journal::{EntryQuery, Kind};
 use tidegate_core::policy::Policy;
 use tidegate_core::port::{RecordKind, StoreError};
 use tidegate_core::snapshot::{IntegrationKind, Stage};
+use tidegate_doctor::explain::Scale;
 use tidegate_doctor::inspect::backend::{self, Answered, Attempt, Backend, Outcome, PackageFacts, Purpose};
 use tidegate_doctor::inspect::checklist::Known;
 use tidegate_doctor::inspect::definitions::{self, ApiView};
 use tidegate_doctor::inspect::domain::{self, DomainView};
+use tidegate_doctor::inspect::key_set::{self, KeySetView};
 use tidegate_doctor::inspect::target::{Reach, Target};
 use tidegate_doctor::inspect::{certificate, facts, reflect, route_test, shown_url, statistics};
 use tidegate_doctor::journal::NoJournal;
@@ -461,38 +463,35 @@ fn skipped(name: &str, target: &str, reason: &str) -> Probe {
 
 /// Key sets of the stages' policies.
 async fn key_sets(inner: &Inner, live: &LiveApi, report: &mut Report) {
-    let mut urls: Vec<(&str, &str)> = Vec::new();
-    for stage in &live.stages {
-        let keys = stage.policy.iter().filter_map(|policy| policy.jwt.as_ref()).flat_map(|jwt| &jwt.keys);
-        for url in keys.filter_map(|key| key.jwks_url.as_deref()) {
-            if !urls.iter().any(|(known, _)| *known == url) && urls.len() < MAX_BACKENDS {
-                urls.push((url, &stage.stage.stage_name));
+    let mut seen: Vec<(&str, &[String])> = Vec::new();
+    let policies = live.stages.iter().filter_map(|stage| Some((stage, stage.policy.as_ref()?.jwt.as_ref()?)));
+    for (stage, jwt) in policies {
+        for (position, key) in jwt.keys.iter().enumerate() {
+            let Some(url) = key.jwks_url.as_deref() else { continue };
+            if seen.len() >= MAX_BACKENDS || seen.contains(&(url, key.algorithms.as_slice())) {
+                continue;
             }
+            seen.push((url, &key.algorithms));
+            let fetched = tokio::time::timeout(TIMEOUT, inner.gateway.probe_key_set(url)).await;
+            let fetched = fetched.unwrap_or_else(|_| Err("no answer in time".to_owned()));
+            let fetched = fetched.as_ref();
+            let (probe, mut findings) = key_set::check(&KeySetView {
+                position,
+                target: &shown_url(url),
+                is_file: false,
+                algorithms: &key.algorithms,
+                allow_weak_secret: jwt.allow_weak_secret,
+                leeway: jwt.leeway,
+                set: fetched.map(|fetched| &fetched.jwks).map_err(String::as_str),
+                date: fetched.ok().and_then(|fetched| Some((fetched.date.as_deref()?, fetched.received_at))),
+            });
+            for finding in &mut findings {
+                finding.api_id = Some(live.api.api_id.clone());
+                finding.stage = Some(stage.stage.stage_name.clone());
+            }
+            report.probes.push(probe);
+            report.findings.append(&mut findings);
         }
-    }
-    for (url, stage) in urls {
-        let fetched = tokio::time::timeout(TIMEOUT, inner.gateway.probe_key_set(url)).await;
-        let failed = match fetched {
-            Ok(Ok(())) => None,
-            Ok(Err(detail)) => Some(detail),
-            Err(_) => Some("no answer in time".to_owned()),
-        };
-        let mut findings = Vec::new();
-        if let Some(detail) = failed {
-            let known = facts([("target", shown_url(url).into()), ("error", detail.as_str().into())]);
-            let mut finding = Finding::problem(Diagnosis::JWT_JWKS_UNREACHABLE)
-                .seen(format!("{}: {detail}", shown_url(url)), known);
-            finding.api_id = Some(live.api.api_id.clone());
-            finding.stage = Some(stage.to_owned());
-            findings.push(finding);
-        }
-        let measurements = facts([("target", shown_url(url).into())]);
-        report.probes.push(Probe {
-            name: "key set".to_owned(),
-            result: definitions::worst(&findings),
-            measurements,
-        });
-        report.findings.append(&mut findings);
     }
 }
 
@@ -535,12 +534,13 @@ async fn statistics(inner: &Inner, now: u64, api_id: &str, report: &mut Report) 
         result: ProbeResult::Skipped,
         measurements: facts([("reason", super::journal::refused(error).message.into())]),
     };
-    let query = EntryQuery {
+    let scale = Scale { from: now, factor: inner.gateway.time_scale() };
+    let query = scale.query(EntryQuery {
         since: Some(now.saturating_sub(statistics::LOOK_BACK)),
         api_id: Some(api_id.to_owned()),
         limit: statistics::MAX_ENTRIES,
         ..EntryQuery::default()
-    };
+    });
     let read = async { Ok((inner.journal.query(query).await?, inner.journal.state().await?)) };
     match read.await {
         // An operator who keeps no journal has said so.
@@ -551,7 +551,11 @@ async fn statistics(inner: &Inner, now: u64, api_id: &str, report: &mut Report) 
         }
         Err(error) => report.probes.push(skipped("statistics", &error)),
         Ok((entries, state)) => {
-            let view = statistics::JournalView { api_id, entries: &entries, now, state: &state };
+            // Only what rules look at is stretched: how far the journal reaches is a matter of this world.
+            report.notes.extend(scale.note());
+            let entries = scale.entries(entries);
+            let covered_since = state.oldest.map(|oldest| scale.stretched(oldest));
+            let view = statistics::JournalView { api_id, entries: &entries, now, covered_since };
             let (probes, findings) = statistics::of_journal(&view);
             report.probes.extend(probes);
             report.findings.extend(findings);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::Method;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use tidegate_core::journal::JournalStore as _;
 use tidegate_core::port::{Record, RecordChange, RecordKind, RecordStore as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -298,6 +299,28 @@ async fn an_api_that_changed_is_behind() {
     let refused = node.post(&path, json!({ "message": "{}", "stage": "none" })).await;
     assert_eq!(refused.refusal(), (404, "stage.unknown"));
     assert_eq!(node.post("/api/apis/none/doctor", json!({})).await.refusal(), (404, "api.unknown"));
+}
+
+#[tokio::test]
+async fn a_day_of_a_node_whose_times_pass_faster_is_shorter() {
+    // DX-50
+    for (time_scale, n_expected) in [(1, 1), (1000, 0)] {
+        let mut settings = tidegate_core::settings::Settings::default();
+        settings.data_plane.time_scale = time_scale;
+        let node = Node::start_with(settings).await;
+        let now = u64::try_from(jiff::Timestamp::now().as_microsecond()).unwrap();
+        // Ten minutes ago, which are a week of the faster node.
+        let at = now - 600_000_000;
+        let mut entry = tidegate_core::journal::Entry::new(at, tidegate_core::journal::Kind::Close, None);
+        entry.api_id = Some(crate::harness::API.to_owned());
+        node.journal.append(vec![entry]).await.unwrap();
+        let answer = inspect(&node, crate::harness::API, json!({ "no_post": true })).await;
+        let probes = answer["report"]["probes"].as_array().unwrap();
+        let statistics = probes.iter().find(|probe| probe["name"] == "statistics").unwrap();
+        assert_eq!(statistics["measurements"]["disconnects"]["ends"], n_expected, "{answer}");
+        let notes = answer["report"]["notes"].to_string();
+        assert_eq!(notes.contains("1000 times faster"), time_scale == 1000, "{notes}");
+    }
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! A node with one API, and calls of its admin API.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,10 +13,12 @@ use serde_json::{Value, json};
 use tidegate_admin::{AdminApi, Callers, Configured, Parts, Reload, Surroundings};
 use tidegate_auth::{AdminKey, AdminKeys, ApiKey, Credential, Role, Secret, Verifier};
 use tidegate_control::{ControlPlane, ControlSettings};
+use tidegate_core::journal::JournalStore;
 use tidegate_core::notice::NoticeSink;
 use tidegate_core::port::{DefinitionSink, RecordStore};
+use tidegate_core::settings::Settings;
 use tidegate_doctor::journal::{Journal, JournalConfig};
-use tidegate_gateway::{Gateway, GatewayConfig, NodeSettings, ReadFile, edge};
+use tidegate_gateway::{Gateway, GatewayConfig, NodeSettings, ReadFile, SettingsOf, edge};
 use tidegate_store::{SqliteJournal, SqliteStore};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -41,6 +44,7 @@ pub(crate) struct Node {
     pub(crate) control: ControlPlane,
     pub(crate) records: Arc<Records>,
     pub(crate) reload: Arc<FakeReload>,
+    pub(crate) journal: Arc<Journal>,
     pub(crate) public: SocketAddr,
     document: Value,
     tasks: Vec<JoinHandle<()>>,
@@ -95,6 +99,10 @@ pub(crate) fn policy() -> Value {
 
 impl Node {
     pub(crate) async fn start() -> Self {
+        Self::start_with(Settings::default()).await
+    }
+
+    pub(crate) async fn start_with(settings: Settings) -> Self {
         let records = Arc::new(Records::new());
         let reload = Arc::new(FakeReload::default());
         let journal = Arc::new(Journal::new(
@@ -111,6 +119,7 @@ impl Node {
                 clock_skew: Duration::from_secs(300),
                 max_connections: 10_000,
                 probe: true,
+                settings: SettingsOf { all: Arc::new(settings), by_api: HashMap::new() },
                 ..NodeSettings::default()
             },
             backend_tls: rustls::ClientConfig::builder_with_provider(provider)
@@ -158,7 +167,7 @@ impl Node {
             gateway: Arc::clone(&gateway),
             control: control.clone(),
             records: Arc::clone(&records) as Arc<dyn RecordStore>,
-            journal,
+            journal: Arc::clone(&journal) as Arc<dyn JournalStore>,
             configured: Arc::new(ArcSwap::from_pointee(Configured {
                 settings: json!({ "listen": { "value": "127.0.0.1:0", "origin": "flag" } }),
                 callers: Callers {
@@ -176,7 +185,7 @@ impl Node {
             version: "1.2.3",
         });
         let document = AdminApi::document("1.2.3");
-        let node = Self { api, gateway, control, records, reload, public, document, tasks };
+        let node = Self { api, gateway, control, records, journal, reload, public, document, tasks };
         node.create_api().await;
         let path = format!("/api/apis/{API}/stages/{STAGE}/policy");
         node.put(&path, policy()).await.ok();

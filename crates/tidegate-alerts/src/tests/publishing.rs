@@ -189,9 +189,9 @@ async fn a_channel_that_nobody_knows_is_told() {
         _ => None,
     });
     let facts = facts.unwrap();
-    assert_eq!(facts.get("channel"), Some(&json!("autority")));
-    assert_eq!(facts.get("members"), Some(&json!(0)));
-    assert_eq!(facts.get("similar"), Some(&json!(["authority"])));
+    assert_eq!(facts.get("channel"), Some(json!("autority")));
+    assert_eq!(facts.get("members"), Some(json!(0)));
+    assert_eq!(facts.get("similar"), Some(json!(["authority"])));
 }
 
 #[tokio::test]

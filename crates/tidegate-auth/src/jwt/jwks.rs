@@ -118,6 +118,11 @@ impl Jwks {
         self.n_skipped
     }
 
+    /// Whether a key of the set could verify a signature of this algorithm.
+    pub fn can_verify(&self, algorithm: Algorithm) -> bool {
+        self.candidates(None, algorithm).next().is_some()
+    }
+
     /// Whether a key is called `kid`.
     pub(crate) fn has_kid(&self, kid: &str) -> bool {
         self.keys.iter().any(|key| key.kid.as_deref() == Some(kid))
@@ -217,6 +222,7 @@ mod tests {
         assert_eq!(set.candidates(None, Algorithm::EdDsa).count(), 1);
         assert_eq!(set.candidates(None, Algorithm::Hs512).count(), 1);
         assert!(set.has_kid("d") && !set.has_kid("x"));
+        assert!(set.can_verify(Algorithm::EdDsa) && !set.can_verify(Algorithm::Es384));
     }
 
     #[test]

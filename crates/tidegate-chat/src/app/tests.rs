@@ -256,7 +256,7 @@ async fn whoever_is_nobody_is_refused() {
         assert_eq!((refusal.status, refusal.close_code), (403, Some(4001)), "{user:?}");
         assert_eq!(refusal.message, "Authentication failed");
         assert_eq!(refusal.diagnosis, Diagnosis::CHAT_AUTH_FAILED);
-        assert_eq!(refusal.facts.get("check"), Some(&json!("user id")));
+        assert_eq!(refusal.facts.get("check"), Some(json!("user id")));
     }
     assert!(bench.chat.dispatcher().connections.is_empty());
     // What the gateway has refused itself keeps its cause.
@@ -271,7 +271,7 @@ async fn whoever_is_nobody_is_refused() {
     let told = bench.chat.as_ref();
     let refusal = App::refusal(told, &refused).unwrap();
     assert_eq!((refusal.close_code, refusal.diagnosis.as_str()), (Some(4001), "jwt.expired"));
-    assert_eq!(refusal.facts.get("exp"), Some(&json!(5)));
+    assert_eq!(refusal.facts.get("exp"), Some(json!(5)));
     let elsewhere = Diagnosis::find("origin.not-allowed").unwrap_or(Diagnosis::LIMIT_CONNECTIONS);
     assert!(App::refusal(told, &Refused { diagnosis: elsewhere, ..refused }).is_none());
     let unavailable = Refused { status: 503, ..refused };
@@ -356,7 +356,7 @@ async fn users_are_what_their_tokens_say() {
         };
         database.write(Vec::new(), Box::new(disable)).await.unwrap();
         let refusal = bench.connect(&bench.facts(), Some("8"), &[], false).await.unwrap_err();
-        assert_eq!(refusal.facts.get("check"), Some(&json!("disabled")));
+        assert_eq!(refusal.facts.get("check"), Some(json!("disabled")));
         // A dry run decides the same and leaves nothing.
         assert!(bench.connect(&bench.facts(), Some("8"), &[], true).await.is_err());
         let before = connections.len();
@@ -365,7 +365,7 @@ async fn users_are_what_their_tokens_say() {
         let closed = Settings { directory: Directory::Closed, ..Settings::default() };
         let bench = Bench::new(closed, database);
         let refusal = bench.connect(&bench.facts(), Some("44"), &[], false).await.unwrap_err();
-        assert_eq!(refusal.facts.get("check"), Some(&json!("directory")));
+        assert_eq!(refusal.facts.get("check"), Some(json!("directory")));
         assert!(bench.connect(&bench.facts(), Some("7"), &[("username", "anna")], false).await.is_ok());
     }
 }
@@ -378,7 +378,7 @@ async fn devices_are_limited_where_that_is_wanted() {
     let third = bench.facts();
     let refusal = bench.connect(&third, Some("7"), &[], false).await.unwrap_err();
     assert_eq!((refusal.status, refusal.close_code), (429, Some(1008)));
-    assert_eq!((refusal.facts.get("limit"), refusal.facts.get("count")), (Some(&json!(2)), Some(&json!(2))));
+    assert_eq!((refusal.facts.get("limit"), refusal.facts.get("count")), (Some(json!(2)), Some(json!(2))));
     bench.chat.disconnect(&one, End { code: 1000, reason: "" }).await;
     assert!(bench.connect(&third, Some("7"), &[], false).await.is_ok());
 }
@@ -399,7 +399,7 @@ async fn what_is_no_event_is_answered() {
         assert_eq!(facts.get("errorPosition").is_some(), !is_parsed, "{text}");
     }
     let reply = bench.say_as(&ana, "e30=", true).await;
-    assert_eq!(reply.problem.unwrap().facts.get("opcode"), Some(&json!("binary")));
+    assert_eq!(reply.problem.unwrap().facts.get("opcode"), Some(json!("binary")));
     assert!(std::str::from_utf8(&reply.text.unwrap()).unwrap().contains("4003"));
     for event_type in
         ["null", "5", "true", "[]", "{}", "\"\"", "\"room.lst\"", "\"Room.List\"", "\"roomlist.dispatch\""]
@@ -409,8 +409,8 @@ async fn what_is_no_event_is_answered() {
         assert_eq!(frame, json!({ "error": "invalid event type" }), "{event_type}");
         assert_eq!(diagnosis.as_str(), "chat.invalid-event-type");
         if event_type == "\"room.lst\"" {
-            assert_eq!(facts.get("nearest"), Some(&json!("room.list")));
-            assert_eq!(facts.get("eventType"), Some(&json!("room.lst")));
+            assert_eq!(facts.get("nearest"), Some(json!("room.list")));
+            assert_eq!(facts.get("eventType"), Some(json!("room.lst")));
         }
     }
     assert_eq!(bench.refused(&ana, "{}").await.0, json!({ "error": "invalid event type" }));
@@ -428,8 +428,8 @@ async fn what_is_no_event_is_answered() {
     let (frame, diagnosis, facts) = bench.refused(&ana, &text).await;
     assert_eq!(frame, json!({ "error": { "code": 4004, "detail": "Resource not found." } }));
     assert_eq!(diagnosis.as_str(), "chat.room-not-found");
-    assert_eq!(facts.get("room"), Some(&json!(missing)));
-    assert_eq!(facts.get("eventType"), Some(&json!("room.info")));
+    assert_eq!(facts.get("room"), Some(json!(missing)));
+    assert_eq!(facts.get("eventType"), Some(json!("room.info")));
 }
 
 /// S2-6, S2-18, S2-45, S2-46, S2-47, S2-104, S2-109: notifications are first, nothing between subscription and opening is
@@ -631,8 +631,8 @@ async fn silent_devices_are_reported_and_nothing_else() {
     let [Notice::Decided { place, remark, facts, .. }] = notices.as_slice() else { panic!("{notices:?}") };
     assert_eq!(place.connection_id, Some(ana.connection_id));
     assert_eq!(remark.unwrap().as_str(), "chat.heartbeat-missed");
-    assert_eq!(facts.get("windowSeconds"), Some(&json!(60)));
-    assert_eq!(facts.get("lastHeartbeat"), Some(&json!(1_767_225_600_000_u64)));
+    assert_eq!(facts.get("windowSeconds"), Some(json!(60)));
+    assert_eq!(facts.get("lastHeartbeat"), Some(json!(1_767_225_600_000_u64)));
     bench.frames(&ana);
     bench.event(&ben, "message.send", json!({ "room_id": room, "content": "still there" })).await;
     assert_eq!(bench.frames(&ana).len(), 1);

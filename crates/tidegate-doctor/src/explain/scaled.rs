@@ -1,10 +1,13 @@
 //! Time on a node whose times pass faster, for tests (`--time-scale`): there a second counts as many.
 //!
 //! Rules know how long things take in the world. What a node with a scale has written is stretched before rules see it,
-//! backwards from the question, so that a minute is a minute for them; what they ask for is shrunk in return.
+//! backwards from the question or, for a journal that nobody writes any more, from its last entry, so that a minute is a minute for them; what they ask for is shrunk in return.
 
 use serde_json::Value;
-use tidegate_core::journal::{Entry, EntryQuery};
+use tidegate_core::journal::{Entry, EntryQuery, JournalState, Kind};
+use tidegate_core::port::StoreError;
+
+use super::Sources;
 
 /// Facts that are durations in milliseconds.
 const DURATIONS: &[&str] = &["ageMs", "idleMs", "lastPongMs", "heartbeatUsualMs"];
@@ -12,41 +15,66 @@ const DURATIONS: &[&str] = &["ageMs", "idleMs", "lastPongMs", "heartbeatUsualMs"
 /// Facts that are times, in milliseconds since 1970.
 const TIMES: &[&str] = &["closedAt", "requestedAt", "firstUsedAt"];
 
-/// So many times faster, seen from the time of the question.
+/// The fact of starts and stops that says how many times faster the node's times pass; without it they pass as usual.
+pub const TIME_SCALE: &str = "timeScale";
+
+/// Control entries in which the last start or stop is looked for.
+const MAX_CONTROLS: usize = 5000;
+
+/// How many times faster the times passed of the node that wrote a journal last. Since its last entry they pass as usual.
+///
+/// # Errors
+/// The journal cannot be read.
+pub(super) async fn of_journal(sources: &Sources<'_>, state: &JournalState) -> Result<Scale, StoreError> {
+    let query = EntryQuery { kinds: vec![Kind::Control], limit: MAX_CONTROLS, ..EntryQuery::default() };
+    let controls = sources.journal.query(query).await?;
+    let last = controls.iter().rev().find(|entry| matches!(entry.text("what"), Some("start" | "stop")));
+    let factor = last.and_then(|entry| entry.fact(TIME_SCALE)?.as_u64()).unwrap_or(1).max(1);
+    Ok(Scale { from: state.newest.map_or(sources.now, |newest| newest.min(sources.now)), factor })
+}
+
+/// So many times faster, seen backwards from a time.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Scale {
-    /// Microseconds since 1970.
-    pub(super) now: u64,
+pub struct Scale {
+    /// The time of the question, or the last of the journal where no node writes it; microseconds since 1970.
+    pub from: u64,
     /// 1 on every node that is not a test.
-    pub(super) factor: u64,
+    pub factor: u64,
 }
 
 impl Scale {
+    /// What whoever reads stretched times has to know; nothing where they are as usual.
+    pub fn note(self) -> Option<String> {
+        (self.factor > 1).then(|| {
+            format!("The node's times pass {} times faster; times here are stretched likewise.", self.factor)
+        })
+    }
+
     /// As rules see a time of the journal, in microseconds since 1970.
-    pub(super) fn stretched(self, at: u64) -> u64 {
-        match self.now.checked_sub(at) {
-            Some(ago) => self.now.saturating_sub(ago.saturating_mul(self.factor)),
+    pub fn stretched(self, at: u64) -> u64 {
+        match self.from.checked_sub(at) {
+            Some(ago) => self.from.saturating_sub(ago.saturating_mul(self.factor)),
             None => at,
         }
     }
 
     /// As the journal has a time that rules know.
     fn shrunk(self, at: u64) -> u64 {
-        match self.now.checked_sub(at) {
-            Some(ago) => self.now - ago / self.factor.max(1),
+        match self.from.checked_sub(at) {
+            Some(ago) => self.from - ago / self.factor.max(1),
             None => at,
         }
     }
 
     /// What to ask the journal for.
-    pub(super) fn query(self, mut query: EntryQuery) -> EntryQuery {
+    pub fn query(self, mut query: EntryQuery) -> EntryQuery {
         query.since = query.since.map(|at| self.shrunk(at));
         query.until = query.until.map(|at| self.shrunk(at));
         query
     }
 
     /// What the journal answered, as rules see it.
-    pub(super) fn entries(self, mut entries: Vec<Entry>) -> Vec<Entry> {
+    pub fn entries(self, mut entries: Vec<Entry>) -> Vec<Entry> {
         if self.factor > 1 {
             entries.iter_mut().for_each(|entry| self.stretch(entry));
         }
@@ -75,7 +103,7 @@ mod tests {
 
     #[test]
     fn times_stretch_backwards_from_the_question() {
-        let scale = Scale { now: 100_000_000, factor: 20 };
+        let scale = Scale { from: 100_000_000, factor: 20 };
         let mut entry = Entry::new(99_000_000, Kind::Close, None);
         let facts = json!({ "idleMs": 50, "closedAt": 99_500, "connectMs": 3, "by": "network" });
         entry.facts = facts.as_object().cloned().unwrap();
@@ -89,7 +117,7 @@ mod tests {
         // What comes after the question, and what is longer ago than there was time.
         assert_eq!((scale.stretched(100_000_001), scale.stretched(0)), (100_000_001, 0));
         // On every other node nothing changes.
-        let scale = Scale { now: 100_000_000, factor: 1 };
+        let scale = Scale { from: 100_000_000, factor: 1 };
         assert_eq!(scale.entries(vec![entry.clone()]), [entry]);
         assert_eq!(scale.shrunk(7), 7);
     }

@@ -554,3 +554,28 @@ fn times_in_facts_are_understood() {
     assert_eq!(check::parse_time("2026-01-02T03:00:00.001Z"), Some(START + MILLI));
     assert_eq!(check::parse_time("yesterday"), None);
 }
+
+#[test]
+fn a_journal_says_how_fast_the_times_of_its_node_passed() {
+    // DX-17
+    let mut story = Story::default();
+    story.add(0, Kind::Control, None).set("what", "start").set(TIME_SCALE, 600);
+    story.open(1_000, "c1", "ann");
+    story.close(2_000, "c1", Diagnosis::GONE_IDLE, "gateway", 1001);
+    story.add(3_000, Kind::Control, None).set("what", "stop").set(TIME_SCALE, 600);
+    let mut ask = journal(story);
+    // Since the stop an hour has passed, which was one.
+    ask.now = START + 3 * SECOND + 60 * 60 * SECOND;
+    let report = ask.ask("c1");
+    let at: Vec<&str> = report.timeline.iter().map(|moment| moment.at.as_str()).collect();
+    let stretched = |ago: u64| time(START + 3 * SECOND - ago * 600 * SECOND);
+    assert_eq!(at, [stretched(2), stretched(1)], "{report:?}");
+    assert!(report.notes.iter().any(|note| note.contains("600 times faster")), "{report:?}");
+    // The last node counts: this one was no test.
+    let mut restarted = Story::default();
+    restarted.add(4_000, Kind::Control, None).set("what", "start");
+    ask.memory.entries.extend(restarted.entries);
+    let report = ask.ask("c1");
+    assert_eq!(report.timeline[0].at, time(START + SECOND));
+    assert!(!report.notes.iter().any(|note| note.contains("faster")), "{report:?}");
+}

@@ -62,8 +62,8 @@ pub struct JournalView<'a> {
     pub entries: &'a [Entry],
     /// The time; microseconds since 1970.
     pub now: u64,
-    /// How the journal is.
-    pub state: &'a JournalState,
+    /// From when on the journal has everything; microseconds since 1970, none while it is empty.
+    pub covered_since: Option<u64>,
 }
 
 /// How much the journal may hold; none where nobody knows.
@@ -90,7 +90,7 @@ pub struct Stored {
 
 /// What a day of the journal says of an API.
 pub fn of_journal(view: &JournalView<'_>) -> (Vec<Probe>, Vec<Finding>) {
-    let covered_since = view.state.oldest.unwrap_or(view.now);
+    let covered_since = view.covered_since.unwrap_or(view.now);
     let window = Window::new(view.entries, view.now, covered_since);
     let mut findings = by_rules(&window);
     let posts = posts(&window, &mut findings);

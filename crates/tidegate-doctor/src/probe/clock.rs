@@ -103,7 +103,7 @@ fn token_times(run: &mut Run<'_>, difference_ms: i64) {
 }
 
 /// Seconds since 1970 of a date as HTTP writes it. Source: RFC 9110, section 5.6.7.
-pub(super) fn http_date(text: &str) -> Option<i64> {
+pub(crate) fn http_date(text: &str) -> Option<i64> {
     let time = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text.trim()).ok()?;
     Some(time.as_second())
 }

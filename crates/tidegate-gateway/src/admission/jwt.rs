@@ -215,13 +215,9 @@ impl StageKeys {
 
     /// One fetch after the other puts its set: all of them run in one task.
     async fn fetch(&self, gateway: &Gateway, name: &StageName, position: usize, url: &str) {
-        let result = match gateway.backends.get(url).await {
-            Ok((200, body)) => Jwks::parse(&body).map_err(|error| error.to_string()),
-            Ok((status, _)) => Err(format!("status {status}")),
-            Err(failure) => Err(failure.detail.into_owned()),
-        };
-        let result = result.and_then(|jwks| {
-            self.put_set(position, KeySet { jwks: Arc::new(jwks), fetched_at: now_millis() })
+        let result = gateway.backends.key_set(url).await.and_then(|fetched| {
+            let set = KeySet { jwks: Arc::new(fetched.jwks), fetched_at: fetched.received_at };
+            self.put_set(position, set)
         });
         if let Err(detail) = result {
             let detail = format!("jwt.keys[{position}]: {detail}");

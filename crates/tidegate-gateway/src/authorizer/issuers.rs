@@ -14,7 +14,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use futures_util::StreamExt as _;
 use futures_util::stream;
 use http::Uri;
-use tidegate_auth::jwt::{Jwks, JwtVerifier, KeySet, KeySource, SourceKeys};
+use tidegate_auth::jwt::{JwtVerifier, KeySet, KeySource, SourceKeys};
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::journal::Facts;
 use tidegate_core::notice::{Notice, Place};
@@ -170,22 +170,28 @@ impl Issuer {
         let base = self.issuer.strip_suffix('/').unwrap_or(&self.issuer);
         let document = get(gateway, &format!("{base}{WELL_KNOWN}")).await?;
         let address = keys_address(&document, &self.issuer)?;
-        let body = get(gateway, &address).await.map_err(|error| format!("jwks_uri: {error}"))?;
-        let jwks = Jwks::parse(&body).map_err(|error| format!("jwks_uri: {error}"))?;
-        if jwks.is_empty() {
+        check(gateway, &address).map_err(|error| format!("jwks_uri: {error}"))?;
+        let fetched = gateway.backends.key_set(&address).await;
+        let fetched = fetched.map_err(|error| format!("jwks_uri: {error}"))?;
+        if fetched.jwks.is_empty() {
             return Err("jwks_uri: the set has no key that could verify a token".to_owned());
         }
-        let set = KeySet { jwks: Arc::new(jwks), fetched_at: now_millis() };
+        let set = KeySet { jwks: Arc::new(fetched.jwks), fetched_at: fetched.received_at };
         self.verifier.store(Some(Arc::new(verifier(&self.issuer, set)?)));
         Ok(())
     }
 }
 
-async fn get(gateway: &Gateway, url: &str) -> Result<bytes::Bytes, String> {
+/// Whether the gateway may send requests to this address.
+fn check(gateway: &Gateway, url: &str) -> Result<(), String> {
     let uri: Uri = url.parse().map_err(|_| "it is no address".to_owned())?;
-    let allowed = &gateway.in_force.load_full().node.settings.all;
-    check_host(&allowed.integration.allowed_hosts, uri.host().unwrap_or_default())
-        .map_err(|failure| failure.detail.into_owned())?;
+    let in_force = gateway.in_force();
+    let allowed = &in_force.node.settings.all.integration.allowed_hosts;
+    check_host(allowed, uri.host().unwrap_or_default()).map_err(|failure| failure.detail.into_owned())
+}
+
+async fn get(gateway: &Gateway, url: &str) -> Result<bytes::Bytes, String> {
+    check(gateway, url)?;
     match gateway.backends.get(url).await {
         Ok((200, body)) => Ok(body),
         Ok((status, _)) => Err(format!("status {status}")),
@@ -232,6 +238,8 @@ fn verifier(issuer: &str, set: KeySet) -> Result<JwtVerifier, String> {
 
 #[cfg(test)]
 mod tests {
+    use tidegate_auth::jwt::Jwks;
+
     use super::*;
 
     #[test]

@@ -33,6 +33,7 @@ use crate::logs;
 
 mod answer_reader;
 pub(super) mod dial;
+pub(crate) mod key_set;
 mod lane;
 mod pool;
 pub(crate) mod probe;
@@ -598,15 +599,23 @@ fn is_tls(error: &std::io::Error) -> bool {
 }
 
 fn untrusted(error: &std::io::Error) -> Failure {
+    use rustls::CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
     use rustls::Error;
-    let class = match error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) {
+    let cause = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    let class = match cause {
         Some(Error::InvalidCertificate(_)) => "certificate",
         Some(Error::InvalidMessage(_)) => "tls-not-spoken",
         _ => "tls",
     };
-    let detail = match class {
-        "tls-not-spoken" => "what answers there does not speak TLS",
-        "tls" => "TLS could not be agreed on",
+    let detail = match (class, cause) {
+        ("tls-not-spoken", _) => "what answers there does not speak TLS",
+        ("tls", _) => "TLS could not be agreed on",
+        (_, Some(Error::InvalidCertificate(Expired | ExpiredContext { .. }))) => {
+            "the certificate is not accepted: it has expired"
+        }
+        (_, Some(Error::InvalidCertificate(NotValidYet | NotValidYetContext { .. }))) => {
+            "the certificate is not accepted: it is not valid yet"
+        }
         _ => "the certificate is not accepted",
     };
     Failure::new(ErrorCode::IntegrationFailure, Diagnosis::INTEGRATION_TLS, detail).with("errorClass", class)

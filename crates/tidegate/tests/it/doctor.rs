@@ -92,6 +92,107 @@ fn a_configuration_is_checked_without_a_node() {
     assert_eq!(nobody.code, 4, "{nobody:?}");
 }
 
+trait ReadWrite: std::io::Read + std::io::Write {}
+impl<T: std::io::Read + std::io::Write> ReadWrite for T {}
+
+/// Answers every request with a key set, by TLS where there is a certificate. Ends with the test.
+fn issuer(keys: &Value, tls: Option<std::sync::Arc<rustls::ServerConfig>>) -> std::net::SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let body = json!({ "keys": keys }).to_string();
+    let answer =
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+    let serve = move |stream: &mut dyn ReadWrite| {
+        let mut buffer = [0; 1024];
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            match stream.read(&mut buffer) {
+                Ok(n_read @ 1..) => request.extend_from_slice(&buffer[..n_read]),
+                _ => return,
+            }
+        }
+        let _ = stream.write_all(answer.as_bytes());
+    };
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            match &tls {
+                None => serve(&mut stream),
+                Some(tls) => {
+                    let connection = rustls::ServerConnection::new(tls.clone()).expect("a connection");
+                    serve(&mut rustls::StreamOwned::new(connection, stream));
+                }
+            }
+        }
+    });
+    address
+}
+
+#[test]
+fn the_key_sets_of_a_configuration_are_fetched_as_the_node_fetches_them() {
+    // DX-48, jwt.jwks-unreachable, jwt.alg-not-allowed
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).expect("write a file");
+        path.to_str().expect("a path").to_owned()
+    };
+    let doctor = |first: &str, jwt: &str| {
+        let text = format!(
+            "access_key_id = 'AKID'\nsecret_access_key = 'f3b1d2c4a5968778695a4b3c2d1e0f00'\nlisten = '127.0.0.1:0'\n{first}\n[jwt]\nrequire_exp = true\n{jwt}\n"
+        );
+        let ended = alone(&["doctor", "--config", &write("tidegate.toml", &text), "--json"]);
+        (ended.code, report(&ended))
+    };
+    let probe = |report: &Value| {
+        let probes = report["probes"].as_array().expect("probes");
+        probes.iter().find(|probe| probe["name"] == "key set").expect("the key set's probe").clone()
+    };
+    // RFC 7515, appendix A.3.
+    let key = json!({ "kty": "EC", "crv": "P-256", "kid": "k1", "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",
+        "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0" });
+    let plain = issuer(&json!([key]), None);
+    let url = |more: &str| format!("jwks_url = 'http://{plain}/keys?code=7f3e'\n{more}");
+
+    let (code, found) = doctor("", &url(""));
+    assert_eq!((code, ids(&found)), (0, vec![]), "{found}");
+    let measured = &probe(&found)["measurements"];
+    assert_eq!(measured["target"], format!("http://{plain}/keys?code=*"));
+    assert_eq!((&measured["keys"], &measured["algorithms"]), (&json!(1), &json!(["ES256"])));
+    assert!(!found.to_string().contains("7f3e"), "{found}");
+
+    let (code, found) = doctor("", &url("algorithms = ['RS256']"));
+    assert_eq!(
+        (code, ids(&found), &probe(&found)["result"]),
+        (1, vec!["jwt.alg-not-allowed"], &json!("problem"))
+    );
+
+    let (code, found) = doctor("", "jwks_url = 'http://127.0.0.1:1/keys'");
+    assert_eq!((code, ids(&found)), (1, vec!["jwt.jwks-unreachable"]), "{found}");
+    assert_eq!(found["findings"][0]["evidence"][0]["facts"]["error"], "the connection was refused");
+
+    let set = write("keys.json", &json!({ "keys": [key] }).to_string());
+    let (code, found) = doctor("", &format!("jwks_file = '{set}'"));
+    assert_eq!((code, ids(&found), &probe(&found)["measurements"]["keys"]), (0, vec![], &json!(1)));
+    let (code, found) = doctor("", "jwks_file = '/nowhere/keys.json'");
+    assert_eq!((code, ids(&found)), (1, vec!["config.invalid-value"]), "{found}");
+
+    // Certificates that the node trusts are trusted, and no others.
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let authority = write("ca.pem", &made.cert.pem());
+    let private = rustls_pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
+    let tls = rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], private)
+        .expect("a TLS configuration");
+    let port = issuer(&json!([key]), Some(std::sync::Arc::new(tls))).port();
+    let secure = format!("jwks_url = 'https://localhost:{port}/keys'");
+    let (code, found) = doctor("", &secure);
+    assert_eq!((code, ids(&found)), (1, vec!["jwt.jwks-unreachable"]), "{found}");
+    assert_eq!(found["findings"][0]["evidence"][0]["facts"]["error"], "the certificate is not accepted");
+    let (code, found) = doctor(&format!("backend_ca = '{authority}'"), &secure);
+    assert_eq!((code, ids(&found)), (0, vec![]), "{found}");
+}
+
 #[test]
 fn tokens_for_ever_and_tokens_in_logs_are_told() {
     // S3-13, S3-73, jwt.no-expiry, log.token-in-query

@@ -107,3 +107,19 @@ fn without_a_node_the_journal_of_the_data_directory_answers() {
     assert!(named.stdout.contains("role.insufficient"), "{named:?}");
     assert_eq!(alone(folder.path(), &["explain", "403", "--data-dir", "nowhere"]).code, 4);
 }
+
+#[test]
+fn a_journal_without_its_node_knows_how_fast_times_passed() {
+    // DX-17
+    let folder = tempfile::tempdir().expect("a folder");
+    let asked = || {
+        let data = crate::serve::data(folder.path());
+        let words = ["explain", "--last", "5", "--json", "--data-dir", data.to_str().expect("a path")];
+        let report: Value = serde_json::from_str(&alone(folder.path(), &words).stdout).expect("JSON");
+        report["notes"].to_string()
+    };
+    crate::serve::Serve::start(folder.path(), &[("TIDEGATE_DATA_PLANE_TIME_SCALE", "60")]).stop();
+    assert!(asked().contains("60 times faster"), "{}", asked());
+    crate::serve::Serve::start(folder.path(), &[]).stop();
+    assert!(!asked().contains("faster"), "{}", asked());
+}

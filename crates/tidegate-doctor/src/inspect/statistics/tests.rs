@@ -6,8 +6,8 @@ const DAY_MS: u64 = 86_400_000;
 
 fn judged(story: &mut Story) -> (Probe, Vec<Finding>) {
     story.entries.sort_by_key(|entry| entry.ts);
-    let state = JournalState { oldest: Some(START - DAY), ..JournalState::default() };
-    let view = JournalView { api_id: API, entries: &story.entries, now: story.now(), state: &state };
+    let covered_since = Some(START - DAY);
+    let view = JournalView { api_id: API, entries: &story.entries, now: story.now(), covered_since };
     let (mut probes, findings) = of_journal(&view);
     (probes.remove(0), findings)
 }

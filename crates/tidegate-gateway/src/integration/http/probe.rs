@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Uri};
-use tidegate_auth::jwt::Jwks;
 use tidegate_core::context::{ConnectionFacts, Event, EventKind};
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::id::ConnectionId;
@@ -20,6 +19,7 @@ use tidegate_core::snapshot::{HttpIntegration, IntegrationKind, Stage, UriTempla
 
 use super::answer_reader::AnswerReader;
 use super::dial::{DialError, Origin};
+use super::key_set::FetchedKeySet;
 use super::pool::{Broken, exchange};
 use super::{build, no_answer, no_connection};
 use crate::clock::now_millis;
@@ -115,16 +115,12 @@ impl Gateway {
         })
     }
 
-    /// Fetches a set of keys and forgets it.
+    /// Fetches a key set, and leaves those in use as they are.
     ///
     /// # Errors
     /// Why there is none, for the operator.
-    pub async fn probe_key_set(&self, url: &str) -> Result<(), String> {
-        match self.backends.get(url).await {
-            Ok((200, body)) => Jwks::parse(&body).map(drop).map_err(|error| error.to_string()),
-            Ok((status, _)) => Err(format!("status {status}")),
-            Err(failure) => Err(failure.detail.into_owned()),
-        }
+    pub async fn probe_key_set(&self, url: &str) -> Result<FetchedKeySet, String> {
+        self.backends.key_set(url).await
     }
 
     /// Settings of an API, or of all where it has none of its own.

@@ -26,6 +26,12 @@ impl Backends {
         self.request("GET", url, "application/json", &[], &[], TIMEOUT).await
     }
 
+    /// Status, headers and body of a GET.
+    pub(super) async fn get_whole(&self, url: &str) -> Result<(u16, HeaderMap, Bytes), Failure> {
+        let (uri, request) = write("GET", url, "application/json", &[], &[])?;
+        self.exchange_within(TIMEOUT, &uri, &request, true).await
+    }
+
     /// Status and body of a POST with a JSON body; `Null` is no body.
     pub(crate) async fn post_json(
         &self,
@@ -47,45 +53,21 @@ impl Backends {
         body: &[u8],
         timeout: Duration,
     ) -> Result<(u16, Bytes), Failure> {
-        let invalid = || {
-            Failure::new(
-                ErrorCode::Misconfigured,
-                Diagnosis::INTEGRATION_MISSING,
-                "the address is not a valid one",
-            )
-        };
-        let uri: Uri = url.parse().map_err(|_| invalid())?;
-        let authority = uri.authority().ok_or_else(invalid)?;
-        let mut head = Vec::with_capacity(512 + body.len());
-        // An address without a path has one in the request line: `/`.
-        let _ = write!(head, "{method} {}", uri.path());
-        if let Some(query) = uri.query() {
-            let _ = write!(head, "?{query}");
-        }
-        let _ = write!(head, " HTTP/1.1\r\nHost: {authority}\r\nAccept: application/json\r\n");
-        if !headers.iter().any(|(name, _)| *name == USER_AGENT) {
-            head.extend_from_slice(b"User-Agent: Tidegate\r\n");
-        }
-        for (name, value) in headers {
-            let _ = write!(head, "{name}: ");
-            // Checked when it was made: no line end is in it.
-            head.extend_from_slice(value.as_bytes());
-            head.extend_from_slice(b"\r\n");
-        }
-        if !body.is_empty() {
-            let _ = write!(head, "Content-Type: {content_type}\r\n");
-        }
-        if method != "GET" {
-            let _ = write!(head, "Content-Length: {}\r\n", body.len());
-        }
-        head.extend_from_slice(b"\r\n");
-        head.extend_from_slice(body);
-        let sent = async {
-            let (status, _, body) = self.exchange(&uri, &head, false, false).await?;
-            Ok((status, body))
-        };
+        let (uri, request) = write(method, url, content_type, headers, body)?;
+        let (status, _, body) = self.exchange_within(timeout, &uri, &request, false).await?;
+        Ok((status, body))
+    }
+
+    async fn exchange_within(
+        &self,
+        timeout: Duration,
+        uri: &Uri,
+        request: &[u8],
+        wants_headers: bool,
+    ) -> Result<(u16, HeaderMap, Bytes), Failure> {
         // Boxed: rare and large.
-        match tokio::time::timeout(timeout, Box::pin(sent)).await {
+        let sent = Box::pin(self.exchange(uri, request, false, wants_headers));
+        match tokio::time::timeout(timeout, sent).await {
             Ok(result) => result,
             Err(_) => Err(Failure::new(
                 ErrorCode::IntegrationTimeout,
@@ -142,4 +124,48 @@ impl Backends {
             }
         }
     }
+}
+
+/// A request without anything of a stage in it, and where it goes.
+fn write(
+    method: &str,
+    url: &str,
+    content_type: &str,
+    headers: &[(HeaderName, HeaderValue)],
+    body: &[u8],
+) -> Result<(Uri, Vec<u8>), Failure> {
+    let invalid = || {
+        Failure::new(
+            ErrorCode::Misconfigured,
+            Diagnosis::INTEGRATION_MISSING,
+            "the address is not a valid one",
+        )
+    };
+    let uri: Uri = url.parse().map_err(|_| invalid())?;
+    let authority = uri.authority().ok_or_else(invalid)?;
+    let mut request = Vec::with_capacity(512 + body.len());
+    // An address without a path has one in the request line: `/`.
+    let _ = write!(request, "{method} {}", uri.path());
+    if let Some(query) = uri.query() {
+        let _ = write!(request, "?{query}");
+    }
+    let _ = write!(request, " HTTP/1.1\r\nHost: {authority}\r\nAccept: application/json\r\n");
+    if !headers.iter().any(|(name, _)| *name == USER_AGENT) {
+        request.extend_from_slice(b"User-Agent: Tidegate\r\n");
+    }
+    for (name, value) in headers {
+        let _ = write!(request, "{name}: ");
+        // Checked when it was made: no line end is in it.
+        request.extend_from_slice(value.as_bytes());
+        request.extend_from_slice(b"\r\n");
+    }
+    if !body.is_empty() {
+        let _ = write!(request, "Content-Type: {content_type}\r\n");
+    }
+    if method != "GET" {
+        let _ = write!(request, "Content-Length: {}\r\n", body.len());
+    }
+    request.extend_from_slice(b"\r\n");
+    request.extend_from_slice(body);
+    Ok((uri, request))
 }

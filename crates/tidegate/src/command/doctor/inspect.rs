@@ -78,7 +78,7 @@ async fn inspect(args: &InspectArgs, outside: &ProbeArgs, timeout: Duration) -> 
     let mut targets = Vec::new();
     if let Some(file) = &args.config {
         targets.push(format!("configuration {}", file.display()));
-        configuration::check(file, &mut report);
+        configuration::check(file, timeout, &mut report).await;
     }
     if args.system {
         targets.push("this machine".to_owned());

@@ -1,21 +1,28 @@
 //! `doctor --config FILE`, and the same checks when a node starts.
 
+use std::io::Read as _;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
+use tidegate_auth::jwt::Jwks;
+use tidegate_auth::jwt::jwks::MAX_JWKS_BYTES;
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::settings::Settings;
 use tidegate_doctor::inspect::certificate;
 use tidegate_doctor::inspect::configuration::{self, ConfigurationView, SecretView};
-use tidegate_doctor::inspect::{definitions, facts, system};
+use tidegate_doctor::inspect::key_set::{self, KeySetView};
+use tidegate_doctor::inspect::{definitions, facts, shown_url, system};
 use tidegate_doctor::report::{Confidence, Finding, Probe, Report, Severity};
+use tidegate_gateway::fetch_key_set;
 
 use crate::certificates::Source;
 use crate::certs;
 use crate::cli::ConfigArgs;
-use crate::config::{self, Loaded};
+use crate::config::{self, Config, Loaded};
 
-pub(super) fn check(file: &Path, report: &mut Report) {
+pub(super) async fn check(file: &Path, timeout: Duration, report: &mut Report) {
+    let mut key_sets = Vec::new();
     let args = ConfigArgs { config: Some(file.to_owned()), ..ConfigArgs::default() };
     let found = match config::load(&args) {
         Ok(loaded) => {
@@ -25,6 +32,7 @@ pub(super) fn check(file: &Path, report: &mut Report) {
             let views: Vec<SecretView<'_>> =
                 secrets.iter().map(|(path, value)| SecretView { path, value }).collect();
             found.extend(configuration::secrets(&views));
+            key_sets = key_sets_of(&loaded.config, timeout).await;
             found
         }
         Err(problems) => {
@@ -38,6 +46,57 @@ pub(super) fn check(file: &Path, report: &mut Report) {
     let result = definitions::worst(&found);
     report.probes.push(Probe { name: "configuration".to_owned(), result, measurements });
     report.findings.extend(found);
+    for (probe, found) in key_sets {
+        report.probes.push(probe);
+        report.findings.extend(found);
+    }
+}
+
+/// The key sets of `[jwt]`, fetched as the node fetches them, or read.
+async fn key_sets_of(config: &Config, timeout: Duration) -> Vec<(Probe, Vec<Finding>)> {
+    let mut checked = Vec::new();
+    let Some(jwt) = &config.apps.jwt else { return checked };
+    for (position, key) in jwt.keys.iter().enumerate() {
+        let (target, fetched) = match (&key.jwks_url, &key.jwks_file) {
+            (Some(url), _) => (shown_url(url), fetch(config, url, timeout).await),
+            (None, Some(file)) => (file.clone(), read(file)),
+            (None, None) => continue,
+        };
+        let fetched = fetched.as_ref();
+        checked.push(key_set::check(&KeySetView {
+            position,
+            target: &target,
+            is_file: key.jwks_url.is_none(),
+            algorithms: &key.algorithms,
+            allow_weak_secret: jwt.allow_weak_secret,
+            leeway: jwt.leeway,
+            set: fetched.map(|fetched| &fetched.0).map_err(String::as_str),
+            date: fetched.ok().and_then(|(_, date)| date.as_ref()).map(|(date, at)| (date.as_str(), *at)),
+        }));
+    }
+    checked
+}
+
+/// A key set, and when it was answered by both clocks.
+type KeySet = (Jwks, Option<(String, u64)>);
+
+async fn fetch(config: &Config, url: &str, timeout: Duration) -> Result<KeySet, String> {
+    let tls = certs::client_config(config.backend_ca.as_deref()).map_err(|error| format!("{error:#}"))?;
+    let fetched = tokio::time::timeout(timeout, fetch_key_set(tls, url)).await;
+    let fetched = fetched.unwrap_or_else(|_| Err("no answer in time".to_owned()))?;
+    let at = fetched.received_at;
+    Ok((fetched.jwks, fetched.date.map(|date| (date, at))))
+}
+
+fn read(file: &str) -> Result<KeySet, String> {
+    // One byte more than a set may have: the reader says that it is too long.
+    let longest = u64::try_from(MAX_JWKS_BYTES).unwrap_or(u64::MAX).saturating_add(1);
+    let mut document = Vec::new();
+    let opened = std::fs::File::open(file);
+    opened
+        .and_then(|opened| opened.take(longest).read_to_end(&mut document))
+        .map_err(|error| format!("it cannot be read: {error}"))?;
+    Ok((Jwks::parse(&document).map_err(|error| error.to_string())?, None))
 }
 
 /// Whether the proxy in front logs queries is not known from here.
