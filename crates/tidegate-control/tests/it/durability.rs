@@ -259,7 +259,7 @@ async fn other_settings_show_at_once_and_are_stored_nowhere() {
         ControlPlane::load(store, Arc::clone(&sink) as _, settings, Arc::clone(&clock)).await.expect("load")
     };
     let plane = load(ControlSettings::default()).await;
-    plane.create_api_with_id("first00000", api_body("first")).await.expect("an API");
+    plane.create_api_with_id("first00000", api_body()).await.expect("an API");
     let endpoint = async || {
         let api =
             plane.request(&http::Method::GET, "/v2/apis/first00000", Value::Null).await.expect("the API");
