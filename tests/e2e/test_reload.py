@@ -21,6 +21,7 @@ from harness.chat_play import Client
 from harness.cli import tidegate
 from harness.gateway import ACCESS_KEY, REGION, SECRET_KEY, binary, clean_environment
 from harness.wait import until
+from harness.why_connecting import SECRET, jwt
 
 UNKNOWN = [{"error": "invalid event type"}]
 OTHER_SECRET = "q3V8sLw0Zt6Ky1Rb5Nf7Xc9Jd2Gh4Mp8"
@@ -116,6 +117,28 @@ def test_users_of_a_file_are_entered(tmp_path):
         assert paths(reload(app.gateway)) == ["chat.users_file"]
         assert '"ben"' in json.dumps(create())
         client.close()
+
+
+def test_settings_of_alerts_change_under_open_connections(start_gateway):
+    text = lambda roles, further="": f'[jwt]\nsecret = "{SECRET}"\n[apps.alerts]\npublish_roles = {json.dumps(roles)}\n{further}'  # noqa: E731
+    gateway = start_gateway(text(["service"]))
+    who = jwt({"sub": "u1", "email": "u1@example.com", "role": "authority"})
+    url = f"ws://127.0.0.1:{gateway.port}/api/alerts/subscribe?token={who}"
+    client = Client(url)
+
+    def publish():
+        body = {"channel": "authority", "alert": {"type": "sos"}}
+        return requests.post(f"http://127.0.0.1:{gateway.port}/api/alerts/publish", json=body, headers={"Authorization": f"Bearer {who}"}, timeout=10)
+
+    assert publish().status_code == 403
+    rewrite(gateway, text(["authority"], "max_connections_per_user = 1\nhistory = 5\n"))
+    answer = reload(gateway)
+    assert paths(answer) == ["apps.alerts.max_connections_per_user", "apps.alerts.publish_roles"] and answer["needs_restart"] == ["apps.alerts.history"], answer
+    assert publish().json()["connections"] == 1 and client.frame()["type"] == "sos"
+    # The policy of the stage is the new one, too: the user has a connection already.
+    with pytest.raises(Exception, match="429|403|503"):
+        Client(url)
+    client.close()
 
 
 @pytest.mark.logs("the configuration was not reloaded")

@@ -589,7 +589,9 @@ impl DefinitionSink for Gateway {
         self.jwt.update(&snapshot);
         self.issuers.update(&snapshot);
         let before = self.snapshot.swap(Arc::clone(&snapshot));
-        let changed = changed_policies(&before, &snapshot);
+        let mut changed = changed_policies(&before, &snapshot);
+        // There the application gives channels, and no rule of a policy would know them.
+        changed.retain(|(api_id, _)| self.apps.settings(api_id).is_none());
         if let Some(this) = self.this.upgrade().filter(|_| !changed.is_empty()) {
             this.policies_changed(changed);
         }

@@ -136,9 +136,10 @@ pub(crate) fn changed_mounts(
         let Mount { api_id, policy, settings, .. } = tidegate_chat::mount::mount(app, door(chat, jwt));
         mounts.push(MountChange { api_id, policy, settings, reads_files });
     }
-    if let Some(config::Alerts { settings, .. }) = &config.apps.alerts
-        && reads_files
+    if let (Some(app), Some(config::Alerts { settings, .. })) = (&apps.alerts, &config.apps.alerts)
+        && outcome.has_changed(&["jwt", "apps.alerts"])
     {
+        app.change(settings.clone());
         let policy = tidegate_alerts::mount::policy(settings, jwt.clone());
         let stage = Arc::new(tidegate_alerts::mount::stage_settings(settings));
         let api_id = tidegate_alerts::mount::API_ID.to_owned();

@@ -39,7 +39,11 @@ pub(crate) const RESTART: &[&str] = &[
     "lambda",
     "chat.path",
     "chat.database",
-    "apps.alerts",
+    "apps.alerts.mounts",
+    "apps.alerts.database",
+    "apps.alerts.history",
+    "apps.alerts.user_check",
+    "apps.alerts.publish_rate",
 ];
 
 /// Sections that switch something on: to begin or to end needs a restart.
