@@ -6,6 +6,8 @@ import socket
 import subprocess
 import sys
 import textwrap
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -422,6 +424,82 @@ def test_fastapi_that_opens_and_closes_at_once(uvicorn):
             "app.exception-after-accept": "likely",
             "app.reason-too-long": "possible",
         }, path
+
+
+# Connections in each worker's own memory, without a bus between the workers.
+WORKERS = """
+    import os
+    from fastapi import FastAPI, Request, WebSocket, WebSocketDisconnect
+
+    app = FastAPI()
+    connections = set()
+
+    @app.get("/worker")
+    def worker():
+        return os.getpid()
+
+    @app.websocket("/ws")
+    async def listen(socket: WebSocket):
+        await socket.accept()
+        connections.add(socket)
+        try:
+            while True:
+                await socket.receive_text()
+        except WebSocketDisconnect:
+            pass
+        finally:
+            connections.discard(socket)
+
+    @app.post("/publish")
+    async def publish(request: Request):
+        text = (await request.body()).decode()
+        for socket in list(connections):
+            await socket.send_text(text)
+        return {"sent": len(connections)}
+"""
+
+
+def test_workers_that_share_nothing(uvicorn):
+    # publish.single-process
+    def workers(port):
+        with ThreadPoolExecutor(16) as pool:
+            ask = lambda _: urllib.request.urlopen(f"http://127.0.0.1:{port}/worker", timeout=10).read()
+            return set(pool.map(ask, range(64)))
+
+    def look(port, body):
+        publish = ("--publish-url", f"http://127.0.0.1:{port}/publish", "--publish-body", body)
+        return doctor(at(port, "/ws"), "--only", "publish", *publish)
+
+    one = uvicorn(WORKERS, "one")
+    for body in ('{"text": "{marker}"}', "the same text"):
+        report = look(one, body)
+        assert (report.found, report.code) == ({}, 0), report.out
+        assert report.probe("publish")["measurements"]["summary"] == "each of 6 messages reached all 8 connections"
+
+    several = uvicorn(WORKERS, "several", "app", "--workers", "4")
+    until(lambda: len(workers(several)) == 4, "all workers answer", 30)
+    report = look(several, '{"text": "{marker}"}')
+    assert report.found == {"publish.single-process": "likely"} and report.code == 1, report.out
+    [finding] = report.json["findings"]
+    facts = finding["evidence"][0]["facts"]
+    reached = {tuple(members) for members in facts["reached"]} - {()}
+    assert reached == {tuple(members) for members in facts["groups"]} and len(reached) >= 2, facts
+
+
+def test_messages_of_a_tidegate_reach_everybody(start_gateway, backend):
+    # publish.single-process: nothing to find
+    gateway = start_gateway('[[keys]]\nname = "ops"\nrole = "operate"\nkey = "key-of-the-operator"\n')
+    api = aws.make_api(gateway, backend)
+    message = {"api": api.id, "stage": api.stage, "all": True, "data": {"text": "{marker}"}}
+    publish = ("--publish-url", f"{gateway.admin_url}/api/publish", "--publish-body", json.dumps(message))
+    only = ("--only", "handshake,publish")
+    report = doctor(api.url, *only, *publish, "--publish-header", "Authorization: Bearer key-of-the-operator")
+    assert (report.found, report.code) == ({}, 0), report.out
+    assert report.probe("publish")["result"] == "ok" and "key-of-the-operator" not in report.out + report.err
+    # Who may not publish is told so, and that is no finding about the server.
+    report = doctor(api.url, "--only", "publish", *publish)
+    assert (report.found, report.code) == ({}, 3)
+    assert "answered with 401" in report.probe("publish")["measurements"]["reason"]
 
 
 def test_uvicorn_without_a_websocket_library(uvicorn):

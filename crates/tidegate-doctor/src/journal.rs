@@ -102,6 +102,8 @@ pub struct Counts {
 pub struct Journal {
     store: Arc<dyn JournalStore>,
     config: Arc<JournalConfig>,
+    /// [`JournalConfig::longest_connection`] as it is now, in seconds.
+    longest_connection: AtomicU64,
     /// Microseconds since 1970.
     clock: fn() -> u64,
     /// How many handshakes are written, to be asked without the buffer's lock.
@@ -143,6 +145,7 @@ impl Journal {
         let sampler = Sampler::new(config.sample_handshakes, config.sample_posts);
         Self {
             store,
+            longest_connection: AtomicU64::new(config.longest_connection.as_secs()),
             config: Arc::new(config),
             clock,
             share: sampler.share(),
@@ -240,10 +243,16 @@ impl Journal {
         }
     }
 
+    /// Connections may last so long from now on: their beginnings are kept accordingly.
+    pub fn set_longest_connection(&self, longest: Duration) {
+        self.longest_connection.store(longest.as_secs(), Ordering::Relaxed);
+    }
+
     fn retention(&self) -> Retention {
         let now = (self.clock)();
         let ago = |time: Duration| now.saturating_sub(u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
-        let ends_kept = self.config.longest_connection.saturating_add(ENDS_KEPT).max(self.config.kept);
+        let longest = Duration::from_secs(self.longest_connection.load(Ordering::Relaxed));
+        let ends_kept = longest.saturating_add(ENDS_KEPT).max(self.config.kept);
         Retention {
             before: ago(self.config.kept),
             max_bytes: self.config.max_bytes,

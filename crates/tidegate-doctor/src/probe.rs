@@ -31,6 +31,7 @@ mod echo;
 mod handshake;
 mod identity;
 mod idle;
+mod publish;
 mod signature;
 mod stability;
 mod subprotocol;
@@ -42,13 +43,14 @@ mod url;
 mod wire;
 
 pub use cookie::{Cookie, CookieError};
+pub use publish::PublishRequest;
 pub use url::masked;
 pub use wire::{MAX_CONNECTIONS, MAX_IDLE_CONNECTIONS, MAX_REQUESTS};
 
 use wire::{Answer, Ask, Endpoint, Net, Request, Socket, Trouble};
 
 /// The probes in their order; the number of one is its place, from 1.
-pub const NAMES: [&str; 15] = [
+pub const NAMES: [&str; 16] = [
     "url",
     "dns",
     "tcp",
@@ -64,6 +66,7 @@ pub const NAMES: [&str; 15] = [
     "idle",
     "browser",
     "chat",
+    "publish",
 ];
 
 /// Path of the probe endpoint of a Tidegate.
@@ -164,6 +167,8 @@ pub struct ProbeOptions {
     pub expect: Option<String>,
     /// The address is that of a chat: say wrong things to it.
     pub chat: bool,
+    /// What makes the server send a message to all connections; none: no publish probe.
+    pub publish: Option<PublishRequest>,
     /// For each step: an answer, a handshake.
     pub timeout: Duration,
     /// Names of [`NAMES`]; empty: all.
@@ -208,6 +213,7 @@ impl ProbeOptions {
             send: None,
             expect: None,
             chat: false,
+            publish: None,
             timeout: Duration::from_secs(10),
             only: Vec::new(),
             admin: None,
@@ -219,6 +225,7 @@ impl ProbeOptions {
         match name {
             "idle" if self.idle.is_none() => false,
             "chat" if !self.chat => false,
+            "publish" if self.publish.is_none() => false,
             "browser" if self.page.is_none() && self.token_url.is_none() => false,
             name => self.only.is_empty() || self.only.contains(&name),
         }
@@ -348,6 +355,8 @@ struct Run<'a> {
     opening: Option<Opening>,
     /// A connection that a token was spent for: there is no second one.
     open: Option<Box<Socket>>,
+    /// Requests and WebSocket connections of probes that count their own.
+    further: (usize, usize),
     progress: &'a dyn Fn(&str),
 }
 
@@ -534,6 +543,7 @@ pub async fn run(options: &ProbeOptions, report: &mut Report, progress: &dyn Fn(
         identity: Identity::Unknown,
         opening: None,
         open: None,
+        further: (0, 0),
         progress,
     };
     let mut stopped: Option<String> = None;
@@ -597,6 +607,7 @@ pub async fn run(options: &ProbeOptions, report: &mut Report, progress: &dyn Fn(
         }
     }
     let (requests, connections) = run.net.spent();
+    let (requests, connections) = (requests + run.further.0, connections + run.further.1);
     report.findings.append(&mut run.findings);
     report.notes.append(&mut run.notes);
     report.notes.push(format!("{requests} requests were sent, {connections} WebSocket connections opened"));
@@ -612,6 +623,7 @@ fn limit_of(name: &str, options: &ProbeOptions) -> Duration {
     let held = match name {
         "stability" => second * stability::HOLD_SECONDS,
         "idle" => options.idle.unwrap_or_default(),
+        "publish" => second * publish::HELD_SECONDS,
         _ => Duration::ZERO,
     };
     options.timeout * steps + options.surroundings.connect_timeout * 2 + held
@@ -633,6 +645,7 @@ async fn run_probe(name: &str, run: &mut Run<'_>) -> Outcome {
         "stability" => stability::run(run).await,
         "idle" => idle::run(run).await,
         "chat" => chat::run(run).await,
+        "publish" => publish::run(run).await,
         _ => browser::run(run).await,
     }
 }

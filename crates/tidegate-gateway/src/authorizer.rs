@@ -18,7 +18,6 @@ use tidegate_core::context::{AuthorizerAnswer, iso_time};
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::ErrorCode;
 use tidegate_core::iam_policy::{Access, ConditionKeys};
-use tidegate_core::mapping::Inputs;
 use tidegate_core::snapshot::Stage;
 
 use self::ask::Said;
@@ -39,18 +38,20 @@ pub(crate) struct Refusal {
     pub(crate) message: Option<Value>,
     /// In place of the name of the table.
     pub(crate) error_type: Option<&'static str>,
+    /// `WWW-Authenticate`.
+    pub(crate) challenge: Option<String>,
 }
 
 impl From<Failure> for Refusal {
     fn from(failure: Failure) -> Self {
-        Self { failure, message: None, error_type: None }
+        Self { failure, message: None, error_type: None, challenge: None }
     }
 }
 
 impl Refusal {
     /// With another text for the client.
     pub(crate) fn worded(failure: Failure, message: impl Into<Value>) -> Self {
-        Self { failure, message: Some(message.into()), error_type: None }
+        Self { failure, message: Some(message.into()), error_type: None, challenge: None }
     }
 }
 
@@ -72,13 +73,7 @@ pub(crate) async fn ask(
     call: &Call<'_>,
 ) -> Result<Consent, Refusal> {
     let no_headers = http::HeaderMap::new();
-    let inputs = Inputs {
-        event: call.event,
-        headers: call.headers.unwrap_or(&no_headers),
-        query: call.query,
-        body: "",
-        stage_variables: &call.stage.variables,
-    };
+    let inputs = call.inputs(&no_headers);
     let missing = authorizer.missing_sources(&inputs);
     if !missing.is_empty() {
         let failure = Failure::new(

@@ -15,6 +15,7 @@ use tidegate_core::error::ErrorCode;
 use tidegate_core::id::RequestId;
 use tidegate_core::journal::{FactValue, Facts, Kind};
 use tidegate_core::lambda_event::Spelling;
+use tidegate_core::mapping::Inputs;
 use tidegate_core::notice::{Notice, Place};
 use tidegate_core::snapshot::{Integration, IntegrationKind, Stage};
 
@@ -58,6 +59,21 @@ pub(crate) struct Call<'a> {
     pub(crate) client_ref: Option<&'a Arc<str>>,
     /// What is logged of the event, where its stage logs.
     pub(crate) log: Option<&'a EventLog>,
+}
+
+impl<'a> Call<'a> {
+    /// What mappings and identity sources may read. Headers are those of the handshake on `$connect`, and `none`, which is
+    /// empty, on other events.
+    pub(crate) fn inputs(&self, none: &'a ::http::HeaderMap) -> Inputs<'a> {
+        let headers = self.headers.filter(|_| self.event.kind == EventKind::Connect);
+        Inputs {
+            event: self.event,
+            headers: headers.unwrap_or(none),
+            query: self.query,
+            body: self.body,
+            stage_variables: &self.stage.variables,
+        }
+    }
 }
 
 /// What an application said to `$connect`.

@@ -61,7 +61,7 @@ impl Gateway {
     pub async fn fetch(&self, fetch: Fetch<'_>) -> Result<(u16, Bytes), FetchError> {
         let host = fetch.url.parse::<http::Uri>().ok();
         let host = host.as_ref().and_then(http::Uri::host).unwrap_or_default();
-        check_host(&self.config.settings.all.integration.allowed_hosts, host)?;
+        check_host(&self.in_force().node.settings.all.integration.allowed_hosts, host)?;
         let timeout = fetch.timeout;
         let sent = self.backends.request(
             fetch.method,

@@ -26,6 +26,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::apps::Counted;
+use crate::certificates::Certificates;
 use crate::demo::{self, Demo};
 use crate::invoke_api::{self, InvokeApi};
 use crate::log_targets::LogTargets;
@@ -77,6 +78,7 @@ pub(crate) struct Observed {
     pub(crate) journal: Option<Arc<Journal>>,
     pub(crate) logs: Arc<LogTargets>,
     pub(crate) apps: Counted,
+    pub(crate) certificates: Option<Arc<Certificates>>,
 }
 
 impl Admin {
@@ -203,6 +205,11 @@ impl Admin {
                 if self.gateway.capture().is_some_and(|capture| capture.is_active) {
                     body["capture"] = "active".into();
                 }
+                // It serves, and will not any more when the old certificate ends.
+                let certificates = self.observed.certificates.as_ref();
+                if certificates.is_some_and(|certificates| certificates.problem().is_some()) {
+                    body["certificate"] = "not renewed".into();
+                }
                 json_reply(StatusCode::OK, &body)
             }
             "/metrics" => {
@@ -236,7 +243,7 @@ impl Admin {
 impl Admin {
     fn metrics_page(&self) -> String {
         let counts = self.observed.journal.as_ref().map(|journal| journal.counts()).unwrap_or_default();
-        let Counted { chat, alerts } = &self.observed.apps;
+        let Counted { chat, alerts, .. } = &self.observed.apps;
         let mut of_apps = String::new();
         if let Some(alerts) = alerts {
             of_apps.push_str(&metrics::alerts(&alerts.metrics()));

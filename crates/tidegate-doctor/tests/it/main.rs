@@ -13,6 +13,7 @@ mod limits;
 mod messages;
 mod net;
 mod path;
+mod publish;
 mod tls;
 
 use std::sync::Arc;

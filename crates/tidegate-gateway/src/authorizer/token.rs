@@ -2,12 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use tidegate_auth::jwt::{JwtReason, JwtRefusal};
+use tidegate_auth::jwt::{JwtReason, JwtRefusal, MalformedPart};
 use tidegate_core::authorizer::{ClaimsRefusal, JwtAuthorizer};
 use tidegate_core::context::AuthorizerAnswer;
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::ErrorCode;
-use tidegate_core::mapping::Inputs;
 
 use super::{Consent, Refusal};
 use crate::admission::jwt_facts;
@@ -35,18 +34,13 @@ pub(crate) async fn check(
             .with("authorizerTarget", "jwt")
     };
     let no_headers = http::HeaderMap::new();
-    let inputs = Inputs {
-        event: call.event,
-        headers: call.headers.unwrap_or(&no_headers),
-        query: call.query,
-        body: "",
-        stage_variables: &call.stage.variables,
-    };
+    let inputs = call.inputs(&no_headers);
     let Some(token) = authorizer.token(&inputs) else {
         let places = authorizer.places();
         let detail = format!("no token in {}", places.join(", "));
         let failure = Failure::new(ErrorCode::Unauthorized, Diagnosis::JWT_MISSING, detail);
-        return Err(tell(failure.with("missing", places)).into());
+        let refusal = Refusal::from(tell(failure.with("missing", places)));
+        return Err(Refusal { challenge: Some("Bearer".to_owned()), ..refusal });
     };
     let fingerprint = gateway.tokens.fingerprint(&token);
     let limit = Duration::from_millis(call.stage.settings.authorizer.timeout_ms);
@@ -66,7 +60,8 @@ pub(crate) async fn check(
         let diagnosis = Diagnosis::find(refusal.diagnosis()).unwrap_or(Diagnosis::JWT_MALFORMED);
         let mut failure = Failure::new(ErrorCode::Unauthorized, diagnosis, refusal.to_string());
         failure.facts.extend(jwt_facts(refusal, now));
-        tell(failure.with("fingerprint", fingerprint.clone()))
+        let challenge = Some(challenge(authorizer, "invalid_token", described(&refusal.reason)));
+        Refusal { challenge, ..Refusal::from(tell(failure.with("fingerprint", fingerprint.clone()))) }
     };
     let verified = verifier.verify(&token, now).map_err(|refusal| {
         if matches!(refusal.reason, JwtReason::UnknownKey { .. }) {
@@ -78,14 +73,15 @@ pub(crate) async fn check(
         ClaimsRefusal::Audience => {
             let expected = authorizer.audience.join(", ");
             let refusal = JwtRefusal { reason: JwtReason::Audience { expected }, token: None };
-            Refusal::from(refuse(&refusal))
+            refuse(&refusal)
         }
         ClaimsRefusal::Scopes => {
             let detail = "the token has none of the route's scopes";
             let failure = Failure::new(ErrorCode::AccessDenied, Diagnosis::AUTHORIZER_DENIED, detail)
                 .with("scopes", authorizer.scopes.clone())
                 .with("fingerprint", fingerprint.clone());
-            Refusal::worded(tell(failure), FORBIDDEN)
+            let challenge = challenge(authorizer, "insufficient_scope", "the token has none of the scopes");
+            Refusal { challenge: Some(challenge), ..Refusal::worded(tell(failure), FORBIDDEN) }
         }
     })?;
     let answer = AuthorizerAnswer {
@@ -95,4 +91,35 @@ pub(crate) async fn check(
         ..AuthorizerAnswer::default()
     };
     Ok(Consent { answer, usage_identifier_key: None })
+}
+
+/// `WWW-Authenticate` of a refused token, as HTTP APIs of the service write it: without commas, and with the scopes of the
+/// route.
+fn challenge(authorizer: &JwtAuthorizer, error: &str, description: &str) -> String {
+    let scopes = authorizer.scopes.join(" ");
+    format!(r#"Bearer scope="{scopes}" error="{error}" error_description="{description}""#)
+}
+
+/// What a client is told of its token. Audience, time and form are told in the words of the service; for the others ours
+/// are of the same kind. Nothing of the token or of what is configured is in them.
+fn described(reason: &JwtReason) -> &'static str {
+    match reason {
+        JwtReason::Audience { .. } => "the token does not have a valid audience",
+        JwtReason::Expired { .. } => "the token has expired",
+        JwtReason::Malformed { part: MalformedPart::Parts { .. }, .. } => {
+            "token contains an invalid number of segments"
+        }
+        JwtReason::NotYetValid { .. } => "the token is not valid yet",
+        JwtReason::Issuer { .. } => "the token does not have a valid issuer",
+        JwtReason::Signature => "the token does not have a valid signature",
+        JwtReason::UnknownKey { .. } => "the token does not have a valid key id",
+        JwtReason::AlgorithmNotAllowed => "the token does not have a valid algorithm",
+        JwtReason::ClaimsMissing { .. } => "the token does not have all claims",
+        JwtReason::TooLong { .. } => "the token is too long",
+        JwtReason::Missing
+        | JwtReason::WrongPlace(_)
+        | JwtReason::Ambiguous { .. }
+        | JwtReason::Malformed { .. }
+        | JwtReason::JwksUnreachable => "the token is not valid",
+    }
 }

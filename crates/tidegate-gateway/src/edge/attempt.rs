@@ -119,7 +119,7 @@ impl Attempt {
             of_peer(&mut facts, peer);
             of_head(&mut facts, client.ip, client.forwarded_for.is_some(), head);
             let query = head.uri.query().unwrap_or_default();
-            let values = shown_values(query, &gateway.config.shown_query_values);
+            let values = shown_values(query, &gateway.in_force().node.shown_query_values);
             if !values.is_empty() {
                 facts.add("queryValues", values);
             }

@@ -132,7 +132,7 @@ pub(super) async fn call(
     logs::sending_http(gateway, call, &request.uri, &request.bytes);
     let origin = Origin::of(&request.uri);
     trace.uri = Some(request.uri.clone());
-    check_host(&gateway.config.settings.all.integration.allowed_hosts, origin.host)?;
+    check_host(&gateway.in_force().node.settings.all.integration.allowed_hosts, origin.host)?;
     trace.stage = Progress::Queued;
     let limit = call.stage.settings.integration.max_parallel;
     let lanes = &gateway.backends.lanes;
@@ -218,13 +218,7 @@ fn build(gateway: &Gateway, backend: &HttpIntegration, call: &Call<'_>) -> Resul
     let has_id = settings.default_headers.iter().any(|name| name.eq_ignore_ascii_case("connectionId"));
 
     let none = HeaderMap::new();
-    let inputs = Inputs {
-        event,
-        headers: if is_connect { call.headers.unwrap_or(&none) } else { &none },
-        query: call.query,
-        body: call.body,
-        stage_variables: &call.stage.variables,
-    };
+    let inputs = call.inputs(&none);
     let (uri, composed) = address(backend, call, &inputs)?;
     let (path, query) = match &composed {
         Some(target) => (target.path(), target.query()),

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tidegate_core::context::EventKind;
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::ErrorCode;
-use tidegate_core::mapping::{Inputs, Mapping, Target};
+use tidegate_core::mapping::{Mapping, Target};
 use tidegate_core::snapshot::LambdaIntegration;
 use tidegate_core::template::Scope;
 use tidegate_core::transformed::{Answered, AwsIntegration, Backend, Chosen, TransformedIntegration};
@@ -92,21 +92,10 @@ pub(super) async fn call(
     conclude(integration, one, reply)
 }
 
-/// What a mapping may read.
-fn inputs<'a>(call: &Call<'a>, none: &'a HeaderMap) -> Inputs<'a> {
-    Inputs {
-        event: call.event,
-        headers: call.headers.filter(|_| call.event.kind == EventKind::Connect).unwrap_or(none),
-        query: call.query,
-        body: call.body,
-        stage_variables: &call.stage.variables,
-    }
-}
-
 /// Nobody waits for the function: `X-Amz-Invocation-Type` is mapped to `Event`.
 fn is_async(mappings: &[Mapping], call: &Call<'_>) -> bool {
     let none = HeaderMap::new();
-    let inputs = inputs(call, &none);
+    let inputs = call.inputs(&none);
     let is_it = |mapping: &&Mapping| matches!(&mapping.target, Target::Header(name) if name.eq_ignore_ascii_case("x-amz-invocation-type"));
     let mapping = mappings.iter().rev().find(is_it);
     mapping.and_then(|mapping| mapping.source.evaluate(&inputs)).is_some_and(|kind| kind == "Event")
@@ -156,7 +145,7 @@ async fn ask_service(
     payload: Vec<u8>,
 ) -> Result<Reply, Failure> {
     let none = HeaderMap::new();
-    let inputs = inputs(call, &none);
+    let inputs = call.inputs(&none);
     let transformed = Call { payload: Some(&payload), ..*call };
     let (uri, composed) = http::address(&action.request, &transformed, &inputs)?;
     let path_and_query = composed.or_else(|| uri.path_and_query().cloned());
@@ -182,7 +171,7 @@ async fn ask_service(
         body: Bytes::copy_from_slice(&payload),
         credentials_arn: credentials_arn.as_deref(),
     };
-    if let Some(uri) = gateway.config.aws.address(&asked) {
+    if let Some(uri) = gateway.in_force().node.aws.address(&asked) {
         logs::sending_service(gateway, call, &uri, &asked.headers, &asked.body);
     }
     let began = Instant::now();

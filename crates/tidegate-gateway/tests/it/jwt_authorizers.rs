@@ -14,6 +14,8 @@ use crate::record::eventually;
 use crate::session_layer::now;
 use crate::told::{Told, upgrade};
 
+const SEGMENTS: &str = "token contains an invalid number of segments";
+
 fn ok(body: &Value) -> Answer {
     let body = body.to_string();
     let length = body.len();
@@ -123,23 +125,37 @@ async fn each_fault_of_a_token_has_its_diagnosis() {
     let without_exp = format!("Authorization: Bearer {}\r\n", key.token(&without_exp));
     // {"alg":"none"}
     let none = "Authorization: Bearer eyJhbGciOiJub25lIn0.eyJzdWIiOiIxIn0.\r\n".to_owned();
-    for (header, id) in [
-        (String::new(), "jwt.missing"),
-        ("Authorization: Bearer  \r\n".to_owned(), "jwt.malformed"),
-        ("Authorization: Bearer a.b\r\n".to_owned(), "jwt.malformed"),
-        (none, "jwt.alg-not-allowed"),
-        (of(&unknown, json!({})), "jwt.unknown-key"),
-        (of(&forged, json!({})), "jwt.signature"),
-        (of(&key, json!({ "exp": now() / 1000 - 3600 })), "jwt.expired"),
-        (of(&key, json!({ "nbf": now() / 1000 + 3600 })), "jwt.not-yet-valid"),
-        (of(&key, json!({ "iss": "https://other.example.com" })), "jwt.issuer"),
-        (of(&key, json!({ "aud": "other" })), "jwt.audience"),
-        (without_exp, "jwt.claims-missing"),
+    let invalid = |text: &str| format!(r#"Bearer scope="" error="invalid_token" error_description="{text}""#);
+    for (header, id, challenge) in [
+        (String::new(), "jwt.missing", "Bearer".to_owned()),
+        ("Authorization: Bearer  \r\n".to_owned(), "jwt.malformed", invalid(SEGMENTS)),
+        ("Authorization: Bearer a.b\r\n".to_owned(), "jwt.malformed", invalid(SEGMENTS)),
+        (none, "jwt.alg-not-allowed", invalid("the token does not have a valid algorithm")),
+        (of(&unknown, json!({})), "jwt.unknown-key", invalid("the token does not have a valid key id")),
+        (of(&forged, json!({})), "jwt.signature", invalid("the token does not have a valid signature")),
+        (of(&key, json!({ "exp": now() / 1000 - 3600 })), "jwt.expired", invalid("the token has expired")),
+        (
+            of(&key, json!({ "nbf": now() / 1000 + 3600 })),
+            "jwt.not-yet-valid",
+            invalid("the token is not valid yet"),
+        ),
+        (
+            of(&key, json!({ "iss": "https://other.example.com" })),
+            "jwt.issuer",
+            invalid("the token does not have a valid issuer"),
+        ),
+        (
+            of(&key, json!({ "aud": "other" })),
+            "jwt.audience",
+            invalid("the token does not have a valid audience"),
+        ),
+        (without_exp, "jwt.claims-missing", invalid("the token does not have all claims")),
     ] {
         let told = told(&plane, &header).await;
         assert_eq!((told.status, told.id), (401, id), "{header}");
         assert_eq!(told.reply.json()["message"], "Unauthorized");
         assert_eq!(told.reply.value("x-amzn-errortype"), "UnauthorizedException");
+        assert_eq!(told.reply.value("www-authenticate"), challenge, "{id}");
         assert_eq!(
             (&told.facts["authorizer"], &told.facts["authorizerTarget"]),
             (&json!("pool"), &json!("jwt"))
@@ -164,6 +180,17 @@ async fn a_route_may_ask_for_scopes() {
     assert_eq!((told.status, told.id), (403, "authorizer.denied"));
     assert_eq!(told.reply.json()["message"], "Forbidden");
     assert_eq!(told.facts["scopes"], json!(["chat.write", "admin"]));
+    assert_eq!(
+        told.reply.value("www-authenticate"),
+        r#"Bearer scope="chat.write admin" error="insufficient_scope" error_description="the token has none of the scopes""#
+    );
+    // In the service's words where they are known.
+    let token = key.token(&claims(&plane, json!({ "exp": 1 })));
+    let told = plane.told(&upgrade(&format!("{PATH}?token={token}"), "localhost", "")).await;
+    assert_eq!(
+        told.reply.value("www-authenticate"),
+        r#"Bearer scope="chat.write admin" error="invalid_token" error_description="the token has expired""#
+    );
     drop(running);
     plane.end().await;
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, WWW_AUTHENTICATE};
 use http::{Response, StatusCode};
 use http_body_util::Full;
 use tidegate_auth::BEARER_SUBPROTOCOL;
@@ -140,7 +140,7 @@ impl Admitted {
                 });
                 (pass_on(answer, body), ErrorCode::BackendRefused, diagnosis, detail)
             }
-            Rejection::Gateway(Refusal { failure, message, error_type }) => {
+            Rejection::Gateway(Refusal { failure, message, error_type, challenge }) => {
                 let row = failure.code.row();
                 let message = message.unwrap_or_else(|| row.message.into());
                 let body = error_body(message, facts.connection_id, "requestId", self.request_id);
@@ -150,6 +150,10 @@ impl Admitted {
                 reply.headers_mut().insert(CONTENT_TYPE, json);
                 let error_type = HeaderValue::from_static(error_type.unwrap_or(row.aws_name));
                 reply.headers_mut().insert("x-amzn-errortype", error_type);
+                // One that is no header has a scope in it that no token can have.
+                if let Some(challenge) = challenge.and_then(|text| HeaderValue::try_from(text).ok()) {
+                    reply.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+                }
                 attempt.note_all(failure.facts);
                 (reply, failure.code, failure.diagnosis, failure.detail.into_owned())
             }

@@ -69,6 +69,26 @@ pub(crate) struct ProbeArgs {
     /// The address is that of a chat: say three wrong things to it, and look at the forms of its errors
     #[arg(long, help_heading = "Options for <URL>")]
     pub(crate) chat: bool,
+    /// A request (`POST`) that makes the server send a message to everybody: is it sent to all connections? `{marker}` in
+    /// address or body stands for a word that differs each time
+    #[arg(long, value_name = "URL", help_heading = "Options for <URL>")]
+    pub(crate) publish_url: Option<String>,
+    /// Body of that request
+    #[arg(
+        long,
+        value_name = "TEXT",
+        requires = "publish_url",
+        default_value = "",
+        hide_default_value = true,
+        help_heading = "Options for <URL>"
+    )]
+    pub(crate) publish_body: String,
+    /// Header of that request, `Name: value`; may be repeated
+    #[arg(long, value_name = "HEADER", value_parser = header, requires = "publish_url", help_heading = "Options for <URL>")]
+    pub(crate) publish_header: Vec<(String, String)>,
+    /// What each connection sends first, so that it gets the message
+    #[arg(long, value_name = "TEXT", requires = "publish_url", help_heading = "Options for <URL>")]
+    pub(crate) subscribe: Option<String>,
     /// Only these probes, by name or number
     #[arg(long, value_name = "PROBE,...", value_delimiter = ',', value_parser = name, help_heading = "Options for <URL>")]
     pub(crate) only: Vec<&'static str>,

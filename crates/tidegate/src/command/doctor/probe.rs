@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use http::Method;
 use serde_json::json;
 use tidegate_auth::Secret;
-use tidegate_doctor::probe::{self, Admin, Cookie, ProbeOptions};
+use tidegate_doctor::probe::{self, Admin, Cookie, ProbeOptions, PublishRequest};
 use tidegate_doctor::report::Report;
 
 use crate::admin_client::{self, AdminClient, Body, ClientError};
@@ -72,6 +72,12 @@ async fn options(url: &str, args: &DoctorArgs) -> anyhow::Result<ProbeOptions> {
     options.send.clone_from(&given.send);
     options.expect.clone_from(&given.expect);
     options.chat = given.chat;
+    options.publish = given.publish_url.clone().map(|url| PublishRequest {
+        url,
+        body: given.publish_body.clone(),
+        headers: given.publish_header.clone(),
+        subscribe: given.subscribe.clone(),
+    });
     options.timeout = args.timeout;
     options.only.clone_from(&given.only);
     if let Some(admin) = &given.admin {
