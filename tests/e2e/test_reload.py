@@ -1,11 +1,13 @@
 """A new configuration while the node serves: by SIGHUP, by the admin API, by `tidegate reload`; and new certificates."""
 
+import contextlib
 import datetime
 import ipaddress
 import json
 import os
 import signal
 import socket
+import sqlite3
 import ssl
 import subprocess
 
@@ -131,10 +133,33 @@ def test_settings_of_alerts_change_under_open_connections(start_gateway):
         return requests.post(f"http://127.0.0.1:{gateway.port}/api/alerts/publish", json=body, headers={"Authorization": f"Bearer {who}"}, timeout=10)
 
     assert publish().status_code == 403
-    rewrite(gateway, text(["authority"], "max_connections_per_user = 1\nhistory = 5\n"))
+    users = gateway.directory / "users.db"
+    with contextlib.closing(sqlite3.connect(users)) as database:
+        database.execute("CREATE TABLE officer (id TEXT PRIMARY KEY)")
+        database.commit()
+    check = '[apps.alerts.user_check]\nkind = "sqlite"\npath = %s\nquery = "SELECT 1 FROM officer WHERE id = $1"\n'
+    further = 'max_connections_per_user = 1\nhistory = 5\nmounts = ["/api/alerts/subscribe", "/other"]\n'
+    rewrite(gateway, text(["authority"], further + check % json.dumps(str(users))))
     answer = reload(gateway)
-    assert paths(answer) == ["apps.alerts.max_connections_per_user", "apps.alerts.publish_roles"] and answer["needs_restart"] == ["apps.alerts.history"], answer
+    changed = ["history", "max_connections_per_user", "publish_roles", "user_check.kind", "user_check.path", "user_check.query"]
+    assert set(paths(answer)) >= {f"apps.alerts.{name}" for name in changed} and answer["needs_restart"] == ["apps.alerts.mounts"], answer
     assert publish().json()["connections"] == 1 and client.frame()["type"] == "sos"
+    # Users are looked up from now on, and the alert is kept.
+    other = jwt({"sub": "u2", "email": "u2@example.com", "role": "authority"})
+    place = f"ws://127.0.0.1:{gateway.port}/api/alerts/subscribe?since=2020-01-01T00:00:00Z&token="
+    with pytest.raises(Exception, match="403"):
+        Client(place + other)
+    with contextlib.closing(sqlite3.connect(users)) as database:
+        database.execute("INSERT INTO officer VALUES ('u1'), ('u2')")
+        database.commit()
+    late = Client(place + other)
+    assert late.frame()["type"] == "sos"
+    late.close()
+    # A file that is not there is a problem, and nothing has changed.
+    rewrite(gateway, text(["service"], further + check % '"/nowhere/users.db"'))
+    gateway.allow("the configuration was not reloaded")
+    assert "/nowhere/users.db" in in_words(gateway)[2]
+    assert publish().json()["connections"] == 1
     # The policy of the stage is the new one, too: the user has a connection already.
     with pytest.raises(Exception, match="429|403|503"):
         Client(url)

@@ -15,7 +15,6 @@ use tidegate_core::context::ConnectionFacts;
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::journal::Facts;
 use tidegate_core::port::{BoxFuture, StoreError};
-use tidegate_core::snapshot::Throttle;
 use tidegate_store::sql::Database;
 
 use crate::channels::{self, Denied};
@@ -40,34 +39,29 @@ const PONG: &[u8] = b"pong";
 
 /// The alerts application of one node.
 pub struct Alerts {
-    rules: ArcSwap<Rules>,
+    in_force: ArcSwap<InForce>,
     pub(crate) delivery: Delivery,
     pub(crate) counters: Counters,
     pub(crate) positions: Positions,
     pub(crate) history: History,
     pub(crate) idempotency: Idempotency,
     pub(crate) rates: Rates<String>,
-    checker: Option<Checker>,
+    refusals: Refusals,
     host: OnceLock<Arc<dyn Host>>,
 }
 
-/// Settings, and what is made of them: replaced as a whole while connections are open.
+/// One configuration. Whoever begins something loads it once.
 #[derive(Debug)]
-pub(crate) struct Rules {
-    pub(crate) settings: Settings,
-    refusals: Refusals,
-}
-
-impl Rules {
-    fn new(settings: Settings) -> Self {
-        Self { refusals: Refusals::new(&settings), settings }
-    }
+struct InForce {
+    settings: Arc<Settings>,
+    /// Of the settings' user check, where there is a directory for it.
+    checker: Option<Arc<Checker>>,
 }
 
 impl std::fmt::Debug for Alerts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Alerts")
-            .field("settings", &self.rules().settings)
+            .field("settings", &self.settings())
             .field("delivery", &self.delivery)
             .field("positions", &self.positions)
             .field("history", &self.history)
@@ -137,39 +131,58 @@ impl Alerts {
         directory: Option<Directory>,
         database: Option<Arc<dyn Database>>,
     ) -> Self {
-        let throttle = (settings.publish_rate > 0.0)
-            .then(|| Throttle { rate: settings.publish_rate, burst: settings.publish_rate.max(1.0) });
         let checker = settings.user_check.clone().zip(directory);
+        let checker = checker.map(|(check, directory)| Arc::new(Checker::new(check, directory)));
         Self {
             delivery: Delivery::new(settings.history),
             counters: Counters::default(),
             positions: Positions::default(),
             history: History::new(database),
             idempotency: Idempotency::default(),
-            rates: Rates::new(throttle),
-            checker: checker.map(|(check, directory)| Checker::new(check, directory)),
+            rates: Rates::default(),
+            refusals: Refusals::default(),
             host: OnceLock::new(),
-            rules: ArcSwap::from_pointee(Rules::new(settings)),
+            in_force: ArcSwap::from_pointee(InForce { settings: Arc::new(settings), checker }),
         }
     }
 
-    /// Other settings from now on. Connections stay, with the channels that they have. The paths, the history, the user check
-    /// and the rate of publishers are those of the start whatever `settings` say. These have no [`Settings::problems`].
-    pub fn change(&self, settings: Settings) {
-        let before = self.rules();
-        let Settings { mounts, history, user_check, publish_rate, .. } = before.settings.clone();
-        self.rules.store(Arc::new(Rules::new(Settings {
-            mounts,
-            history,
-            user_check,
-            publish_rate,
-            ..settings
-        })));
+    /// The settings of now.
+    pub fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&self.in_force.load().settings)
     }
 
-    /// Settings as they are now.
-    pub(crate) fn rules(&self) -> Arc<Rules> {
-        self.rules.load_full()
+    /// Replaces the settings as a whole. Connections stay, in the channels that they are in; what is decided from now on is
+    /// decided by the new ones. What the gateway checks is not the application's: the caller gives it
+    /// [`crate::mount::policy`] and [`crate::mount::stage_settings`] of the new ones. `directory` answers their user check;
+    /// it is not needed, nor used, where that stays as it is.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the new ones, and `mounts` that have changed: then the old ones stay.
+    pub fn replace_settings(
+        &self,
+        new: Settings,
+        directory: Option<Directory>,
+    ) -> Result<(), Vec<crate::settings::Problem>> {
+        let mut problems = new.problems();
+        let old = self.in_force.load_full();
+        if old.settings.mounts != new.mounts {
+            let message = "can only change with a restart".to_owned();
+            problems.push(crate::settings::Problem { path: "mounts".to_owned(), message });
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let checker = match new.user_check == old.settings.user_check {
+            // With whom it remembers.
+            true => old.checker.clone(),
+            false => {
+                let checker = new.user_check.clone().zip(directory);
+                checker.map(|(check, directory)| Arc::new(Checker::new(check, directory)))
+            }
+        };
+        self.delivery.keep_history(new.history, |channel| new.is_declared(channel));
+        self.in_force.store(Arc::new(InForce { settings: Arc::new(new), checker }));
+        Ok(())
     }
 
     /// Reads what an earlier process has written. Call it before the first request.
@@ -198,7 +211,7 @@ impl Alerts {
             self.counters.refused(diagnosis.as_str());
         }
         let address = connect.connection.source_ip;
-        self.rules().refusals.own(diagnosis, facts, address, self.now(), connect.is_dry_run)
+        self.refusals.own(&self.settings(), diagnosis, facts, address, self.now(), connect.is_dry_run)
     }
 
     async fn admit(&self, connect: Connect<'_>) -> Result<Connected, Box<Refusal>> {
@@ -207,9 +220,8 @@ impl Alerts {
             let facts = Facts::none().with("claim", "sub");
             return Err(self.refuse(&connect, Diagnosis::JWT_CLAIMS_MISSING, facts));
         };
-        let rules = self.rules();
         let granted =
-            channels::grant(&rules.settings, identity, connect.query).map_err(|denied| match denied {
+            channels::grant(&self.settings(), identity, connect.query).map_err(|denied| match denied {
                 Denied::Role => {
                     // The answer is the same; operators are told that the issuer names no role.
                     let diagnosis = match identity.has_default_role {
@@ -243,10 +255,9 @@ impl Alerts {
     }
 
     fn role_facts(&self, roles: &[String]) -> Facts {
-        let rules = self.rules();
+        let settings = self.settings();
         let may = |(_, channels): &(&String, &Vec<String>)| !channels.is_empty();
-        let allowed: Vec<&str> =
-            rules.settings.roles.iter().filter(may).map(|(role, _)| role.as_str()).collect();
+        let allowed: Vec<&str> = settings.roles.iter().filter(may).map(|(role, _)| role.as_str()).collect();
         let by_case = |role: &String| allowed.iter().any(|other| other.eq_ignore_ascii_case(role));
         let differs_by_case = roles.iter().any(by_case);
         Facts::none()
@@ -256,9 +267,9 @@ impl Alerts {
     }
 
     async fn check_user(&self, connect: &Connect<'_>, user: &str) -> Result<(), Box<Refusal>> {
-        let rules = self.rules();
-        let Some(check) = &rules.settings.user_check else { return Ok(()) };
-        let Some(checker) = &self.checker else {
+        let in_force = self.in_force.load_full();
+        let Some(check) = &in_force.settings.user_check else { return Ok(()) };
+        let Some(checker) = &in_force.checker else {
             // Somebody wants users looked up and nobody can: that is a no.
             if !connect.identity.roles.iter().any(|role| check.roles.contains(role)) {
                 return Ok(());
@@ -361,7 +372,7 @@ impl App for Alerts {
         if !refused.is_dry_run {
             self.counters.refused(refused.diagnosis.as_str());
         }
-        self.rules().refusals.of_gateway(refused)
+        self.refusals.of_gateway(&self.settings(), refused)
     }
 
     fn connect<'a>(&'a self, connect: Connect<'a>) -> BoxFuture<'a, Result<Connected, Box<Refusal>>> {
@@ -388,7 +399,7 @@ impl App for Alerts {
     }
 
     fn before_route(&self, text: &str) -> Option<Reply> {
-        match self.rules().settings.on_text {
+        match self.in_force.load().settings.on_text {
             OnText::Ignore => Some(reply_to(text)),
             OnText::Route => (text == PING).then(|| reply_to(text)),
         }
@@ -411,7 +422,7 @@ impl App for Alerts {
         Box::pin(async move {
             let origin = request.headers.get(ORIGIN).cloned();
             let mut response = self.answer(request).await;
-            crate::pages::admit(origin.as_ref(), &self.rules().settings.allowed_origins, &mut response);
+            crate::pages::admit(origin.as_ref(), &self.settings().allowed_origins, &mut response);
             response
         })
     }

@@ -184,7 +184,7 @@ impl Alerts {
     /// [`Self::caller`], if they may publish and have not done so too often.
     pub(crate) fn publisher(&self, request: &Request) -> Result<Caller, CallRefused> {
         let caller = self.caller(request)?;
-        self.demand_role(&caller, &self.rules().settings.publish_roles)?;
+        self.demand_role(&caller, &self.settings().publish_roles)?;
         self.count(&caller)?;
         Ok(caller)
     }
@@ -205,12 +205,12 @@ impl Alerts {
     /// Counts a call of a credential.
     pub(crate) fn count(&self, caller: &Caller) -> Result<(), CallRefused> {
         let now = self.host().ok_or_else(not_started)?.now();
-        if self.rates.take(caller.credential(), now) {
+        let settings = self.settings();
+        if self.rates.take(settings.publish_throttle(), caller.credential(), now) {
             return Ok(());
         }
         let mut refused = CallRefused::new(429, "Too many calls", Some(Diagnosis::MANAGEMENT_THROTTLED));
-        refused.facts =
-            Facts::none().with("limit", self.rules().settings.publish_rate).with("caller", caller.name());
+        refused.facts = Facts::none().with("limit", settings.publish_rate).with("caller", caller.name());
         refused.retry_after = Some(1);
         Err(refused)
     }

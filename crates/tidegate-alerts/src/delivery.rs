@@ -131,19 +131,29 @@ struct Memory {
     bytes: usize,
 }
 
+impl Memory {
+    fn shrink(&mut self, most: usize) {
+        while self.kept.len() > most || self.bytes > MAX_HISTORY_BYTES {
+            let Some(oldest) = self.kept.pop_front() else { break };
+            self.bytes -= oldest.text.len();
+        }
+    }
+}
+
 #[derive(Default)]
 struct Table {
     members: HashMap<ConnectionId, Member>,
     channels: BTreeMap<Arc<str>, HashSet<ConnectionId>>,
     users: HashMap<Arc<str>, Vec<ConnectionId>>,
     history: HashMap<String, Memory>,
+    /// Alerts that each memory has at most.
+    most: usize,
     published: u64,
 }
 
-/// See the module. As large as there are connections; histories have [`Self::new`]'s bound.
+/// See the module. As large as there are connections; histories have the bound that they are given.
 pub struct Delivery {
     table: Mutex<Table>,
-    history: usize,
 }
 
 impl std::fmt::Debug for Delivery {
@@ -157,7 +167,15 @@ impl std::fmt::Debug for Delivery {
 impl Delivery {
     /// Each declared channel remembers `history` alerts.
     pub fn new(history: usize) -> Self {
-        Self { table: Mutex::default(), history }
+        Self { table: Mutex::new(Table { most: history, ..Table::default() }) }
+    }
+
+    /// From now on each declared channel remembers so many; what is more is forgotten.
+    pub fn keep_history(&self, most: usize, is_declared: impl Fn(&str) -> bool) {
+        let mut table = self.table.lock();
+        table.most = most;
+        table.history.retain(|channel, _| most > 0 && is_declared(channel));
+        table.history.values_mut().for_each(|memory| memory.shrink(most));
     }
 
     /// Lets a connection in; gives what it missed. Until [`Self::opened`] says `Done`, alerts for it wait.
@@ -226,9 +244,9 @@ impl Delivery {
         let mut chosen = Chosen::default();
         let ids = table.select(selectors, &mut chosen.without_members);
         table.published += 1;
-        if self.history > 0 {
+        if table.most > 0 {
             let kept = Kept { number: table.published, time: now, id: id.cloned(), text: text.clone() };
-            table.remember(remembered, &Arc::new(kept), self.history);
+            table.remember(remembered, &Arc::new(kept));
         }
         table.hand_out(ids, text, &mut chosen);
         chosen
@@ -310,15 +328,12 @@ impl Table {
         }
     }
 
-    fn remember(&mut self, channels: &[String], kept: &Arc<Kept>, limit: usize) {
+    fn remember(&mut self, channels: &[String], kept: &Arc<Kept>) {
         for channel in channels {
             let memory = self.history.entry(channel.clone()).or_default();
             memory.bytes += kept.text.len();
             memory.kept.push_back(Arc::clone(kept));
-            while memory.kept.len() > limit || memory.bytes > MAX_HISTORY_BYTES {
-                let Some(oldest) = memory.kept.pop_front() else { break };
-                memory.bytes -= oldest.text.len();
-            }
+            memory.shrink(self.most);
         }
     }
 

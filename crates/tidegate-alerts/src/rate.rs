@@ -23,19 +23,19 @@ struct Counted {
 /// gets nothing.
 #[derive(Debug)]
 pub struct Rates<K> {
-    throttle: Option<Throttle>,
     buckets: Mutex<HashMap<K, Counted>>,
 }
 
-impl<K: Hash + Eq> Rates<K> {
-    /// `None`: no limit.
-    pub fn new(throttle: Option<Throttle>) -> Self {
-        Self { throttle, buckets: Mutex::default() }
+impl<K> Default for Rates<K> {
+    fn default() -> Self {
+        Self { buckets: Mutex::default() }
     }
+}
 
-    /// Takes one for `key`; false when there is none. `now` in milliseconds.
-    pub fn take(&self, key: K, now: u64) -> bool {
-        let Some(throttle) = self.throttle else { return true };
+impl<K: Hash + Eq> Rates<K> {
+    /// Takes one for `key`; false when there is none. `None` is no limit; `now` in milliseconds.
+    pub fn take(&self, throttle: Option<Throttle>, key: K, now: u64) -> bool {
+        let Some(throttle) = throttle else { return true };
         let mut buckets = self.buckets.lock();
         if buckets.len() >= MAX_KEYS && !buckets.contains_key(&key) {
             buckets.retain(|_, counted| now.saturating_sub(counted.used_at) < IDLE_MS);
@@ -57,13 +57,14 @@ mod tests {
     #[test]
     fn a_full_table_forgets_who_is_idle_and_admits_nobody_else() {
         // S3-45
-        let rates = Rates::new(Some(Throttle { rate: 1.0, burst: 1.0 }));
+        let (table, throttle) = (Rates::default(), Some(Throttle { rate: 1.0, burst: 1.0 }));
+        let take = |key, now| table.take(throttle, key, now);
         for key in 0..MAX_KEYS {
-            assert!(rates.take(key, 1000));
+            assert!(take(key, 1000));
         }
-        assert!(!rates.take(MAX_KEYS, 1000));
-        assert!(!rates.take(0, 1000) && rates.take(0, 2000));
-        assert!(rates.take(MAX_KEYS, 1000 + IDLE_MS), "those of a minute ago were forgotten");
-        assert!(Rates::new(None).take(1, 0));
+        assert!(!take(MAX_KEYS, 1000));
+        assert!(!take(0, 1000) && take(0, 2000));
+        assert!(take(MAX_KEYS, 1000 + IDLE_MS), "those of a minute ago were forgotten");
+        assert!(table.take(None, 0, 1000));
     }
 }

@@ -31,12 +31,9 @@ const MINUTE_MS: u64 = 60_000;
 /// Addresses that are counted; beyond, new ones are refused by status.
 const MAX_ADDRESSES: usize = 10_000;
 
-/// The forms of one configuration.
-#[derive(Debug)]
+/// Who was refused by closes, and how often.
+#[derive(Debug, Default)]
 pub struct Refusals {
-    form: RefusalForm,
-    role_text: String,
-    user_text: String,
     closes: Mutex<HashMap<IpAddr, Closes>>,
 }
 
@@ -58,38 +55,32 @@ struct Row {
 }
 
 impl Refusals {
-    /// Those of `settings`.
-    pub fn new(settings: &Settings) -> Self {
-        Self {
-            form: settings.refusal,
-            role_text: settings.role_text.clone(),
-            user_text: settings.user_text.clone(),
-            closes: Mutex::default(),
-        }
-    }
-
     /// Of the gateway's own checks; nothing for what no row of the table is about.
-    pub fn of_gateway(&self, refused: &Refused<'_>) -> Option<Refusal> {
-        let row = self.row(refused.diagnosis, refused.status, refused.facts, refused.now)?;
+    pub fn of_gateway(&self, settings: &Settings, refused: &Refused<'_>) -> Option<Refusal> {
+        let row = row_of(settings, refused.diagnosis, refused.status, refused.facts, refused.now)?;
         let facts = Facts::none();
-        Some(self.say(row, refused.diagnosis, facts, refused.address, refused.now, refused.is_dry_run))
+        let Refused { diagnosis, address, now, is_dry_run, .. } = *refused;
+        Some(self.say(settings.refusal, row, diagnosis, facts, address, now, is_dry_run))
     }
 
     /// Of the application's checks.
     pub fn own(
         &self,
+        settings: &Settings,
         diagnosis: Diagnosis,
         facts: Facts,
         address: IpAddr,
         now: u64,
         is_dry_run: bool,
     ) -> Box<Refusal> {
-        let row = self.row(diagnosis, 403, &facts, now).unwrap_or_else(unexpected);
-        Box::new(self.say(row, diagnosis, facts, address, now, is_dry_run))
+        let row = row_of(settings, diagnosis, 403, &facts, now).unwrap_or_else(unexpected);
+        Box::new(self.say(settings.refusal, row, diagnosis, facts, address, now, is_dry_run))
     }
 
+    #[expect(clippy::too_many_arguments, reason = "what a refusal says, and to whom")]
     fn say(
         &self,
+        form: RefusalForm,
         row: Row,
         diagnosis: Diagnosis,
         facts: Facts,
@@ -101,7 +92,7 @@ impl Refusals {
         refusal.retry_after = row.retry_after;
         refusal.facts = facts;
         // Only what is really sent as a close is counted.
-        let may_close = self.form == RefusalForm::Close && !is_dry_run && row.close_code.is_some();
+        let may_close = form == RefusalForm::Close && !is_dry_run && row.close_code.is_some();
         if may_close && self.may_close(network(address), now) {
             refusal.close_code = row.close_code;
         }
@@ -126,54 +117,53 @@ impl Refusals {
         known.count = known.count.saturating_add(u32::from(!is_over));
         !is_over
     }
+}
 
-    fn row(&self, diagnosis: Diagnosis, status: u16, facts: &Facts, now: u64) -> Option<Row> {
-        let by_code = |status, close_code, text: &'static str| {
-            Some(Row { status, close_code: Some(close_code), text: text.into(), retry_after: None })
-        };
-        let later = |status, text: &'static str, seconds| {
-            Some(Row { status, close_code: None, text: text.into(), retry_after: seconds })
-        };
-        let policy = |text| by_code(403, POLICY, text);
-        match diagnosis {
-            Diagnosis::ORIGIN_NOT_ALLOWED => policy("Origin not allowed"),
-            Diagnosis::RATELIMIT_CONNECT => {
-                later(429, "Too many connection attempts", seconds_left(facts, now))
-            }
-            Diagnosis::LIMIT_CONNECTIONS
-            | Diagnosis::NODE_DRAINING
-            | Diagnosis::JWT_JWKS_UNREACHABLE
-            | Diagnosis::AUTH_NOT_CONFIGURED => later(503, "Service unavailable", Some(RETRY_SECONDS)),
-            Diagnosis::JWT_MISSING | Diagnosis::JWT_WRONG_PLACE => policy("Missing token"),
-            Diagnosis::JWT_MALFORMED
-            | Diagnosis::JWT_TOO_LONG
-            | Diagnosis::JWT_AMBIGUOUS
-            | Diagnosis::JWT_ALG_NOT_ALLOWED
-            | Diagnosis::JWT_UNKNOWN_KEY
-            | Diagnosis::JWT_SIGNATURE
-            | Diagnosis::JWT_ISSUER
-            | Diagnosis::JWT_AUDIENCE => policy("Invalid token"),
-            Diagnosis::JWT_EXPIRED => policy("Token expired"),
-            Diagnosis::JWT_NOT_YET_VALID => policy("Token not yet valid"),
-            Diagnosis::JWT_CLAIMS_MISSING => policy("Invalid token payload"),
-            Diagnosis::ROLE_INSUFFICIENT | Diagnosis::ROLE_DEFAULTED => {
-                let text = self.role_text.clone().into();
-                Some(Row { status: 403, close_code: Some(POLICY), text, retry_after: None })
-            }
-            // Whether somebody is banned is not said.
-            Diagnosis::CHANNEL_FORBIDDEN | Diagnosis::USER_BANNED => policy("Access denied"),
-            Diagnosis::USER_NOT_FOUND | Diagnosis::USER_INACTIVE => {
-                let text = self.user_text.clone().into();
-                Some(Row { status: 403, close_code: Some(POLICY), text, retry_after: None })
-            }
-            Diagnosis::USER_CHECK_FAILED => {
-                let row = by_code(503, FAULT, "User verification failed");
-                row.map(|row| Row { retry_after: Some(RETRY_SECONDS), ..row })
-            }
-            Diagnosis::INTERNAL => Some(unexpected()),
-            _ if status == 500 => Some(unexpected()),
-            _ => None,
+/// A row of the table, with the texts of `settings`.
+fn row_of(settings: &Settings, diagnosis: Diagnosis, status: u16, facts: &Facts, now: u64) -> Option<Row> {
+    let by_code = |status, close_code, text: &'static str| {
+        Some(Row { status, close_code: Some(close_code), text: text.into(), retry_after: None })
+    };
+    let later = |status, text: &'static str, seconds| {
+        Some(Row { status, close_code: None, text: text.into(), retry_after: seconds })
+    };
+    let policy = |text| by_code(403, POLICY, text);
+    match diagnosis {
+        Diagnosis::ORIGIN_NOT_ALLOWED => policy("Origin not allowed"),
+        Diagnosis::RATELIMIT_CONNECT => later(429, "Too many connection attempts", seconds_left(facts, now)),
+        Diagnosis::LIMIT_CONNECTIONS
+        | Diagnosis::NODE_DRAINING
+        | Diagnosis::JWT_JWKS_UNREACHABLE
+        | Diagnosis::AUTH_NOT_CONFIGURED => later(503, "Service unavailable", Some(RETRY_SECONDS)),
+        Diagnosis::JWT_MISSING | Diagnosis::JWT_WRONG_PLACE => policy("Missing token"),
+        Diagnosis::JWT_MALFORMED
+        | Diagnosis::JWT_TOO_LONG
+        | Diagnosis::JWT_AMBIGUOUS
+        | Diagnosis::JWT_ALG_NOT_ALLOWED
+        | Diagnosis::JWT_UNKNOWN_KEY
+        | Diagnosis::JWT_SIGNATURE
+        | Diagnosis::JWT_ISSUER
+        | Diagnosis::JWT_AUDIENCE => policy("Invalid token"),
+        Diagnosis::JWT_EXPIRED => policy("Token expired"),
+        Diagnosis::JWT_NOT_YET_VALID => policy("Token not yet valid"),
+        Diagnosis::JWT_CLAIMS_MISSING => policy("Invalid token payload"),
+        Diagnosis::ROLE_INSUFFICIENT | Diagnosis::ROLE_DEFAULTED => {
+            let text = settings.role_text.clone().into();
+            Some(Row { status: 403, close_code: Some(POLICY), text, retry_after: None })
         }
+        // Whether somebody is banned is not said.
+        Diagnosis::CHANNEL_FORBIDDEN | Diagnosis::USER_BANNED => policy("Access denied"),
+        Diagnosis::USER_NOT_FOUND | Diagnosis::USER_INACTIVE => {
+            let text = settings.user_text.clone().into();
+            Some(Row { status: 403, close_code: Some(POLICY), text, retry_after: None })
+        }
+        Diagnosis::USER_CHECK_FAILED => {
+            let row = by_code(503, FAULT, "User verification failed");
+            row.map(|row| Row { retry_after: Some(RETRY_SECONDS), ..row })
+        }
+        Diagnosis::INTERNAL => Some(unexpected()),
+        _ if status == 500 => Some(unexpected()),
+        _ => None,
     }
 }
 

@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use tidegate_core::policy::{self, REDACTED};
+use tidegate_core::snapshot::Throttle;
 
 use crate::area::{self, Point};
 use crate::channels;
@@ -405,6 +406,12 @@ impl Settings {
     pub fn is_declared(&self, channel: &str) -> bool {
         let name = self.resolve(channel);
         self.roles.values().flatten().any(|declared| self.resolve(declared) == name)
+    }
+
+    /// How often one credential may publish.
+    pub(crate) fn publish_throttle(&self) -> Option<Throttle> {
+        let rate = self.publish_rate;
+        (rate > 0.0).then(|| Throttle { rate, burst: rate.max(1.0) })
     }
 
     /// What the gateway demands of attempts.

@@ -6,4 +6,5 @@ mod configuration;
 mod connecting;
 mod fake;
 mod publishing;
+mod reloading;
 mod server;

@@ -243,7 +243,7 @@ impl Admin {
 impl Admin {
     fn metrics_page(&self) -> String {
         let counts = self.observed.journal.as_ref().map(|journal| journal.counts()).unwrap_or_default();
-        let Counted { chat, alerts } = &self.observed.apps;
+        let Counted { chat, alerts, .. } = &self.observed.apps;
         let mut of_apps = String::new();
         if let Some(alerts) = alerts {
             of_apps.push_str(&metrics::alerts(&alerts.metrics()));

@@ -49,14 +49,14 @@ const LOOK_UP: Duration = Duration::from_secs(10);
 pub(crate) struct Apps {
     pub(crate) mounts: Vec<Mount>,
     pub(crate) counted: Counted,
-    outside: Arc<Outside>,
 }
 
-/// The applications whose numbers are on the page of metrics.
+/// The applications that are there: for the page of metrics, and for a reload.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Counted {
     pub(crate) chat: Option<Arc<Chat>>,
     pub(crate) alerts: Option<Arc<Alerts>>,
+    pub(crate) outside: Arc<Outside>,
 }
 
 impl Apps {
@@ -64,8 +64,8 @@ impl Apps {
     pub(crate) async fn open(config: &Config) -> anyhow::Result<Self> {
         let outside = Arc::new(Outside::default());
         let mut mounts = Vec::new();
-        let mut counted = Counted::default();
-        let Some(jwt) = &config.apps.jwt else { return Ok(Self { mounts, counted, outside }) };
+        let mut counted = Counted { outside: Arc::clone(&outside), ..Counted::default() };
+        let Some(jwt) = &config.apps.jwt else { return Ok(Self { mounts, counted }) };
         if let Some(chat) = &config.apps.chat {
             let file = config.data_dir.join(CHAT_FILE);
             let database = own_database(file, chat.database.as_ref(), store::MIGRATIONS);
@@ -97,7 +97,7 @@ impl Apps {
             mounts.push(mount);
             counted.alerts = Some(alerts);
         }
-        Ok(Self { mounts, counted, outside })
+        Ok(Self { mounts, counted })
     }
 
     /// Lets them reach what is outside.
@@ -108,11 +108,11 @@ impl Apps {
 
     /// See [`Self::connect`].
     pub(crate) fn outside(&self) -> Arc<Outside> {
-        Arc::clone(&self.outside)
+        Arc::clone(&self.counted.outside)
     }
 }
 
-/// What of the applications' stages a new configuration changes; replaces the settings of the chat.
+/// What of the applications' stages a new configuration changes; replaces the settings of the applications.
 ///
 /// # Errors
 /// Settings that cannot be in force, with their paths: nothing has changed then.
@@ -123,6 +123,16 @@ pub(crate) fn changed_mounts(
 ) -> Result<Vec<MountChange>, Vec<(String, String)>> {
     let mut mounts = Vec::new();
     let Some(jwt) = &config.apps.jwt else { return Ok(mounts) };
+    // First what can fail although the configuration is good: a file may not be there.
+    let check = match (&apps.alerts, &config.apps.alerts) {
+        (Some(app), Some(alerts)) if app.settings().user_check != alerts.settings.user_check => {
+            alerts.settings.user_check.as_ref()
+        }
+        _ => None,
+    };
+    let directory = check.map(|check| directory(&check.source, &apps.outside)).transpose();
+    let directory =
+        directory.map_err(|error| vec![("apps.alerts.user_check".to_owned(), format!("{error:#}"))])?;
     let reads_files = outcome.has_changed(&["jwt"]);
     if let (Some(app), Some(chat)) = (&apps.chat, &config.apps.chat)
         && outcome.has_changed(&["jwt", "chat"])
@@ -139,7 +149,12 @@ pub(crate) fn changed_mounts(
     if let (Some(app), Some(config::Alerts { settings, .. })) = (&apps.alerts, &config.apps.alerts)
         && outcome.has_changed(&["jwt", "apps.alerts"])
     {
-        app.change(settings.clone());
+        app.replace_settings(settings.clone(), directory).map_err(|problems| {
+            let told = |problem: tidegate_alerts::settings::Problem| {
+                (format!("apps.alerts.{}", problem.path), problem.message)
+            };
+            problems.into_iter().map(told).collect::<Vec<_>>()
+        })?;
         let policy = tidegate_alerts::mount::policy(settings, jwt.clone());
         let stage = Arc::new(tidegate_alerts::mount::stage_settings(settings));
         let api_id = tidegate_alerts::mount::API_ID.to_owned();

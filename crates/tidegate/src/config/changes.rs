@@ -41,9 +41,6 @@ pub(crate) const RESTART: &[&str] = &[
     "chat.database",
     "apps.alerts.mounts",
     "apps.alerts.database",
-    "apps.alerts.history",
-    "apps.alerts.user_check",
-    "apps.alerts.publish_rate",
 ];
 
 /// Sections that switch something on: to begin or to end needs a restart.
