@@ -93,7 +93,8 @@ impl InForce {
 pub struct Changes {
     /// All of them, also those that stay.
     pub node: Option<NodeSettings>,
-    /// TLS towards backends. Idle connections, which were made by the old one, are closed.
+    /// TLS towards backends. Idle connections, which were made by the old one, are closed; those in use stay as long as they
+    /// are used.
     pub backend_tls: Option<rustls::ClientConfig>,
     /// API keys of clients, and what they are good for, with [`Gateway::usage_records`]. What was used of a plan stays used.
     pub usage_plans: Option<(UsagePlans, Vec<Record>)>,

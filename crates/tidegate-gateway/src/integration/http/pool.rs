@@ -357,4 +357,24 @@ mod tests {
             stream = backends.take(origin, now).expect("session tickets do not count as talk");
         }
     }
+
+    #[tokio::test]
+    async fn what_is_trusted_can_change() {
+        let (certificate, key) = self_signed("127.0.0.1");
+        let address = tls_server(certificate.clone(), key, b"").await;
+        let uri: http::Uri = format!("https://{address}/").parse().unwrap();
+        let origin = Origin::of(&uri);
+        let backends = Backends::new(client_config(None), IDLE);
+        assert!(backends.dial(origin).await.is_err());
+        backends.set_tls(client_config(Some(certificate)));
+        let stream = backends.dial(origin).await.unwrap();
+        let now = Instant::now();
+        backends.put(origin, stream, now);
+        // What was made under the old rules is not used again, and the time of the pool is another one.
+        backends.set_tls(client_config(None));
+        assert!(backends.take(origin, now).is_none() && backends.dial(origin).await.is_err());
+        assert_eq!(backends.idle.lock().n_connections, 0);
+        backends.set_idle_timeout(Duration::from_secs(7));
+        assert_eq!(backends.idle_timeout(), Duration::from_secs(7));
+    }
 }
