@@ -4,39 +4,32 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Map, Value, json};
 use tidegate_auth::Role;
 use tidegate_core::definition::{ApiDefinition, LiveApi};
 use tidegate_core::diagnosis::Diagnosis;
-use tidegate_core::journal::{EntryQuery, Kind};
 use tidegate_core::policy::Policy;
-use tidegate_core::port::{RecordKind, StoreError};
-use tidegate_core::snapshot::{IntegrationKind, Stage};
-use tidegate_doctor::explain::Scale;
-use tidegate_doctor::inspect::backend::{self, Answered, Attempt, Backend, Outcome, PackageFacts, Purpose};
 use tidegate_doctor::inspect::checklist::Known;
-use tidegate_doctor::inspect::definitions::{self, ApiView};
-use tidegate_doctor::inspect::domain::{self, DomainView};
-use tidegate_doctor::inspect::key_set::{self, KeySetView};
-use tidegate_doctor::inspect::target::{Reach, Target};
-use tidegate_doctor::inspect::{certificate, facts, reflect, route_test, shown_url, statistics};
-use tidegate_doctor::journal::NoJournal;
-use tidegate_doctor::report::{Confidence, Finding, Probe, ProbeResult, Report, Severity};
-use tidegate_gateway::BackendProbe;
+use tidegate_doctor::inspect::definitions::ApiView;
+use tidegate_doctor::inspect::domain::DomainView;
+use tidegate_doctor::inspect::key_set::KeySetView;
+use tidegate_doctor::inspect::{certificate, definitions, domain, facts, key_set, route_test, shown_url};
+use tidegate_doctor::report::{Finding, Probe, Report};
 
-use super::{COUNT, TEXT};
+use self::backends::Run;
+use self::history::statistics;
 use crate::api::Inner;
 use crate::call::Call;
+use crate::operation::{COUNT, TEXT};
 use crate::refusal::Refusal;
 use crate::route::{Access, Answer, Body, Reply, Route, Verb};
 use crate::shape::{Shape, optional, required};
 
-/// Requests of one run, whatever an API has.
-const MAX_REQUESTS: usize = 60;
+mod backends;
+mod history;
+mod watch;
 
-/// Means nothing to anybody.
-const PROBE_COOKIE: &str = "tidegate-probe=1";
+pub(crate) use self::watch::{Watched, watch};
 
 /// Different addresses of one run that are asked.
 const MAX_BACKENDS: usize = 20;
@@ -44,24 +37,11 @@ const MAX_BACKENDS: usize = 20;
 /// One request.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// One run; what comes later is skipped.
-const MAX_RUN: Duration = Duration::from_secs(60);
-
 /// Domain names of one run that are resolved.
 const MAX_DOMAINS: usize = 10;
 
-/// How long an overload is shown after it was found, in milliseconds.
-const OVERLOAD_SHOWN: u64 = 10 * 60 * 1000;
-
 /// Microseconds of a millisecond.
 const MILLI: u64 = 1000;
-
-/// Control entries in which the last run of the clean-up is looked for.
-const MAX_CONTROLS: usize = 5000;
-
-/// Kinds of records that the clean-up removes.
-const CLEANED: [RecordKind; 5] =
-    [RecordKind::Token, RecordKind::SpentToken, RecordKind::Ban, RecordKind::Attempt, RecordKind::Audit];
 
 /// Resolving one name.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -220,247 +200,6 @@ fn wants_tokens(policy: &Policy) -> bool {
     policy.admission.checks.contains(&tidegate_core::policy::IdentityCheck::Token)
 }
 
-/// One look at the backends of an API.
-struct Run<'a> {
-    inner: &'a Inner,
-    no_post: bool,
-    started: Instant,
-    n_requests: usize,
-    package: Option<PackageFacts>,
-    is_https_or_local: Option<bool>,
-}
-
-impl Run<'_> {
-    /// Every distinct address of every stage.
-    async fn backends(&mut self, live: &LiveApi, report: &mut Report) {
-        let mut seen: Vec<String> = Vec::new();
-        for stage in &live.stages {
-            let name = &stage.stage.stage_name;
-            let Some(stage) = self.inner.gateway.find_stage(&live.api.api_id, name) else { continue };
-            for backend in backends_of(&stage) {
-                let key = backend.target.shown();
-                if seen.contains(&key) {
-                    continue;
-                }
-                let is_over = seen.len() >= MAX_BACKENDS
-                    || self.started.elapsed() > MAX_RUN
-                    || self.n_requests >= MAX_REQUESTS;
-                seen.push(key);
-                if is_over {
-                    let reason = "a run asks at most 20 addresses, by 60 requests, within 60 s";
-                    report.probes.push(skipped("backend", &backend.target.shown(), reason));
-                    continue;
-                }
-                let (probe, findings, package) = Box::pin(self.backend(&stage, &backend)).await;
-                report.probes.push(probe);
-                for mut finding in findings {
-                    finding.api_id = Some(live.api.api_id.clone());
-                    finding.stage = Some(name.clone());
-                    // One server that is down is one finding, however many routes lead to it.
-                    let host = |finding: &Finding| {
-                        finding.evidence.first().and_then(|seen| host_of(seen.facts.get("target")?.as_str()?))
-                    };
-                    let is_known = |known: &&mut Finding| {
-                        known.id == finding.id
-                            && known.stage == finding.stage
-                            && host(known).is_some()
-                            && host(known) == host(&finding)
-                    };
-                    match report.findings.iter_mut().find(is_known) {
-                        Some(known)
-                            if finding
-                                .evidence
-                                .first()
-                                .is_some_and(|seen| seen.facts.contains_key("connectMs")) =>
-                        {
-                            known.evidence.append(&mut finding.evidence);
-                        }
-                        _ => report.findings.push(finding),
-                    }
-                }
-                if backend.route_keys.iter().any(|key| key == "$connect") && self.package.is_none() {
-                    self.is_https_or_local =
-                        Some(backend.target.is_https() || backend.target.reach() != Reach::Public);
-                    self.package = package;
-                }
-            }
-        }
-    }
-
-    async fn backend(
-        &mut self,
-        stage: &Stage,
-        backend: &Backend,
-    ) -> (Probe, Vec<Finding>, Option<PackageFacts>) {
-        let nonce = self.inner.nonce();
-        let (first, sent) = self.attempt(stage, backend, &backend.first(), &nonce).await;
-        let Some(first) = first else {
-            let measurements =
-                facts([("target", backend.target.shown().into()), ("connectsOnly", true.into())]);
-            return (
-                Probe { name: "backend".to_owned(), result: ProbeResult::Ok, measurements },
-                Vec::new(),
-                None,
-            );
-        };
-        if let Outcome::Answered(answer) = &first
-            && let Some(mut arrived) = reflect::read(&answer.body)
-        {
-            let mut sent = sent;
-            // Nobody but the reflector reads it, so it may carry a cookie, as handshakes do.
-            let first = backend.first();
-            if first.is_connect {
-                let attempt = Attempt { purpose: Purpose::Cookie, ..first };
-                let (outcome, with_cookie) = self.attempt(stage, backend, &attempt, &nonce).await;
-                if let Some(Outcome::Answered(answer)) = outcome
-                    && let Some(its_arrival) = reflect::read(&answer.body)
-                {
-                    (arrived, sent) = (its_arrival, with_cookie);
-                }
-            }
-            let findings = reflect::compare(&sent, &arrived.headers, backend.target.is_tunnel());
-            let mut measurements = facts([
-                ("target", backend.target.shown().into()),
-                ("reflected", arrived.headers.len().into()),
-            ]);
-            if findings.is_empty() {
-                let text = "every header arrived as it was sent; if the backend refuses headers, it does not know the API's id (backend.api-id-unknown) or its own server drops them (backend.server-drops-forwarded)";
-                measurements.insert("meaning".to_owned(), text.into());
-            }
-            return (
-                Probe { name: "reflect".to_owned(), result: definitions::worst(&findings), measurements },
-                findings,
-                None,
-            );
-        }
-        let mut further = Vec::new();
-        for attempt in backend.further(&first) {
-            if self.n_requests >= MAX_REQUESTS || self.started.elapsed() > MAX_RUN {
-                break;
-            }
-            if let (Some(outcome), _) = self.attempt(stage, backend, &attempt, &nonce).await {
-                further.push((attempt, outcome));
-            }
-        }
-        let (probe, findings, package) = backend.judge(&first, &further);
-        (probe, findings, Some(package))
-    }
-
-    /// One request; no outcome when only a connection was wanted and there was one.
-    async fn attempt(
-        &mut self,
-        stage: &Stage,
-        backend: &Backend,
-        attempt: &Attempt,
-        nonce: &str,
-    ) -> (Option<Outcome>, Vec<reflect::Header>) {
-        self.n_requests += 1;
-        let headers = match attempt.purpose {
-            Purpose::HostCheck => browser_headers(),
-            Purpose::Cookie => {
-                let cookie = HeaderValue::from_static(PROBE_COOKIE);
-                HeaderMap::from_iter([(http::header::COOKIE, cookie)])
-            }
-            _ => HeaderMap::new(),
-        };
-        let marks = [("Tidegate-Probe", "1".to_owned()), ("Tidegate-Probe-Nonce", nonce.to_owned())];
-        let route_key = backend.route_keys.first().map_or("", String::as_str);
-        let probe = BackendProbe {
-            stage,
-            route_key,
-            url: &attempt.url,
-            is_connect: attempt.is_connect,
-            headers: &headers,
-            marks: &marks,
-            connects_only: self.no_post,
-            timeout: TIMEOUT,
-        };
-        match self.inner.gateway.probe_backend(probe).await {
-            Ok(None) => (None, Vec::new()),
-            Ok(Some(answer)) => {
-                let text = |name: &str| {
-                    answer.headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
-                };
-                let host = answer.sent.iter().find(|(name, _)| name.eq_ignore_ascii_case("host"));
-                let answered = Answered {
-                    status: answer.status,
-                    location: text("location"),
-                    allow: text("allow"),
-                    content_type: text("content-type"),
-                    server: text("server"),
-                    body: answer.body[..answer.body.len().min(body_limit(&answer.headers))].to_vec(),
-                    sent: answer.sent.iter().map(|(name, _)| name.to_ascii_lowercase()).collect(),
-                    host: host
-                        .map(|(_, value)| String::from_utf8_lossy(value).into_owned())
-                        .unwrap_or_default(),
-                    millis: u64::try_from(answer.duration.as_millis()).unwrap_or(u64::MAX),
-                };
-                let sent = reflect::hashed(
-                    nonce,
-                    answer.sent.iter().map(|(name, value)| (name.as_str(), value.as_slice())),
-                );
-                (Some(Outcome::Answered(Box::new(answered))), sent)
-            }
-            Err(failure) => {
-                let outcome = Outcome::Failed {
-                    diagnosis: failure.diagnosis,
-                    detail: failure.detail,
-                    speaks_no_tls: failure.speaks_no_tls,
-                    millis: u64::try_from(failure.duration.as_millis()).unwrap_or(u64::MAX),
-                };
-                (Some(outcome), Vec::new())
-            }
-        }
-    }
-}
-
-/// The answer of the reflect mode has to be read whole.
-fn body_limit(headers: &HeaderMap) -> usize {
-    if headers.contains_key("tidegate-reflect") { 64 * 1024 } else { backend::LOOKED_AT }
-}
-
-fn host_of(target: &str) -> Option<String> {
-    Target::parse(target).map(|target| target.authority().to_owned())
-}
-
-/// What a browser sends with a handshake. Nobody accepts this origin, and the cookie means nothing.
-fn browser_headers() -> HeaderMap {
-    const HEADERS: [(&str, &str); 5] = [
-        ("cookie", PROBE_COOKIE),
-        ("origin", "http://tidegate-probe.invalid"),
-        ("sec-websocket-extensions", "permessage-deflate"),
-        ("sec-websocket-key", "AAAAAAAAAAAAAAAAAAAAAA=="),
-        ("sec-websocket-version", "13"),
-    ];
-    HEADERS
-        .iter()
-        .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
-        .collect()
-}
-
-/// HTTP backends of a stage, each address once, that of `$connect` first.
-fn backends_of(stage: &Stage) -> Vec<Backend> {
-    let Some(deployment) = &stage.deployment else { return Vec::new() };
-    let mut keys: Vec<&String> = deployment.routes.keys().collect();
-    keys.sort_by_key(|key| (*key != "$connect", *key));
-    let mut backends: Vec<Backend> = Vec::new();
-    for key in keys {
-        let IntegrationKind::Http(http) = &deployment.routes[key].integration.kind else { continue };
-        let uri = http.uri.resolve(&stage.variables, &|_| Some("x".to_owned()));
-        let Some(target) = uri.ok().and_then(|uri| Target::parse(&uri.to_string())) else { continue };
-        match backends.iter_mut().find(|known| known.target == target) {
-            Some(known) => known.route_keys.push(key.clone()),
-            None => backends.push(Backend { target, route_keys: vec![key.clone()] }),
-        }
-    }
-    backends
-}
-
-fn skipped(name: &str, target: &str, reason: &str) -> Probe {
-    let measurements = facts([("target", target.into()), ("reason", reason.into())]);
-    Probe { name: name.to_owned(), result: ProbeResult::Skipped, measurements }
-}
-
 /// Key sets of the stages' policies.
 async fn key_sets(inner: &Inner, live: &LiveApi, report: &mut Report) {
     let mut seen: Vec<(&str, &[String])> = Vec::new();
@@ -525,93 +264,6 @@ async fn own_domains(inner: &Inner, api_id: &str, report: &mut Report) -> Vec<(S
         domains.push((name.clone(), is_ours));
     }
     domains
-}
-
-/// What the journal and the records say of the last day.
-async fn statistics(inner: &Inner, now: u64, api_id: &str, report: &mut Report) {
-    let skipped = |name: &str, error: &StoreError| Probe {
-        name: name.to_owned(),
-        result: ProbeResult::Skipped,
-        measurements: facts([("reason", super::journal::refused(error).message.into())]),
-    };
-    let scale = Scale { from: now, factor: inner.gateway.time_scale() };
-    let query = scale.query(EntryQuery {
-        since: Some(now.saturating_sub(statistics::LOOK_BACK)),
-        api_id: Some(api_id.to_owned()),
-        limit: statistics::MAX_ENTRIES,
-        ..EntryQuery::default()
-    });
-    let read = async { Ok((inner.journal.query(query).await?, inner.journal.state().await?)) };
-    match read.await {
-        // An operator who keeps no journal has said so.
-        Err(error) if NoJournal::is_off(&error) => {
-            let finding = Finding::new(Diagnosis::LOG_DISABLED, Severity::Info, Confidence::Proven);
-            let text = "The journal is off: what became of messages, posts and connections is not known.";
-            report.findings.push(finding.seen(text, facts([("setting", "journal".into())])));
-        }
-        Err(error) => report.probes.push(skipped("statistics", &error)),
-        Ok((entries, state)) => {
-            // Only what rules look at is stretched: how far the journal reaches is a matter of this world.
-            report.notes.extend(scale.note());
-            let entries = scale.entries(entries);
-            let covered_since = state.oldest.map(|oldest| scale.stretched(oldest));
-            let view = statistics::JournalView { api_id, entries: &entries, now, covered_since };
-            let (probes, findings) = statistics::of_journal(&view);
-            report.probes.extend(probes);
-            report.findings.extend(findings);
-            let (probe, findings) = statistics::of_reach(&state, &journal_limits(inner), now);
-            report.probes.push(probe);
-            report.findings.extend(findings);
-        }
-    }
-    match stored(inner, now / MILLI).await {
-        Err(error) => report.probes.push(skipped("records", &error)),
-        Ok(stored) => {
-            let up_for = u64::try_from(inner.started_at.elapsed().as_micros()).unwrap_or(u64::MAX);
-            let last_run = last_clean_up(inner, now).await;
-            let (probe, findings) = statistics::of_records(&stored, last_run, up_for, now);
-            report.probes.push(probe);
-            report.findings.extend(findings);
-        }
-    }
-}
-
-/// What the clean-up has to look after. `now`: milliseconds since 1970.
-async fn stored(inner: &Inner, now: u64) -> Result<Vec<statistics::Stored>, StoreError> {
-    let mut all = Vec::new();
-    for kind in CLEANED {
-        let oldest = inner.records.oldest(kind).await?.map(|record| record.created_at);
-        let due = now.saturating_sub(statistics::OVERDUE);
-        let n_overdue = inner.records.expire(kind, due, 0, true).await?;
-        all.push(statistics::Stored { kind, oldest, n_overdue });
-    }
-    Ok(all)
-}
-
-/// When the clean-up last said that it runs; microseconds since 1970.
-async fn last_clean_up(inner: &Inner, now: u64) -> Option<u64> {
-    let query = EntryQuery {
-        since: Some(now.saturating_sub(statistics::LOOK_BACK)),
-        kinds: vec![Kind::Control],
-        limit: MAX_CONTROLS,
-        ..EntryQuery::default()
-    };
-    let controls = inner.journal.query(query).await.unwrap_or_default();
-    controls.iter().rev().find(|entry| entry.text("what") == Some("clean-up")).map(|entry| entry.ts)
-}
-
-/// The journal's limits, as they are set.
-fn journal_limits(inner: &Inner) -> statistics::JournalLimits {
-    let configured = inner.configured();
-    let number = |name: &str| {
-        let value = &configured.settings[format!("journal.{name}")]["value"];
-        value.as_u64().or_else(|| value.as_str()?.parse().ok())
-    };
-    statistics::JournalLimits {
-        days: number("retention_days"),
-        bytes: number("max_bytes"),
-        entries: number("max_entries"),
-    }
 }
 
 async fn resolve(host: &str) -> Vec<IpAddr> {
@@ -680,90 +332,4 @@ fn test_route(inner: &Inner, call: &Call) -> Answer {
     Ok(Reply::json(
         json!({ "deployed": deployed, "defined": defined, "is_behind": is_behind || deployed.is_empty() }),
     ))
-}
-
-/// What the repeated checks found last.
-#[derive(Debug, Default)]
-pub(crate) struct Watched {
-    at: Option<String>,
-    findings: Vec<Finding>,
-}
-
-/// Findings that the repeated checks keep.
-const MAX_WATCHED: usize = 1000;
-
-impl Watched {
-    pub(crate) fn shown(&self) -> Value {
-        let problems = self
-            .findings
-            .iter()
-            .filter(|finding| finding.severity == tidegate_doctor::report::Severity::Problem)
-            .count();
-        json!({ "at": self.at, "problems": problems, "findings": self.findings })
-    }
-
-    pub(crate) fn counts(&self) -> Vec<(Diagnosis, u64)> {
-        let mut counts: Vec<(Diagnosis, u64)> = Vec::new();
-        for finding in
-            self.findings.iter().filter(|finding| finding.severity != tidegate_doctor::report::Severity::Info)
-        {
-            let Some(diagnosis) = Diagnosis::find(&finding.id) else { continue };
-            match counts.iter_mut().find(|(known, _)| *known == diagnosis) {
-                Some((_, count)) => *count += 1,
-                None => counts.push((diagnosis, 1)),
-            }
-        }
-        counts
-    }
-}
-
-/// The cheap checks of all APIs: definitions, and whether backends take connections. Sends nothing to them.
-pub(crate) async fn watch(inner: &Inner) {
-    let _turn = inner.inspecting.acquire().await;
-    let live = inner.control.live();
-    let mut findings = Vec::new();
-    for api in &live.apis {
-        let Some(definition) = inner.control.definition(&api.api.api_id) else { continue };
-        let settings = inner.gateway.settings_of(&api.api.api_id);
-        let region = &inner.control.settings().region.clone();
-        let view = ApiView {
-            current: &definition,
-            stages: &api.stages,
-            domains: &live.domains,
-            settings: &settings,
-            region,
-        };
-        findings.extend(definitions::check(&view).1);
-        let (mut report, started) = begin(&api.api.api_id);
-        let mut run =
-            Run { inner, no_post: true, started, n_requests: 0, package: None, is_https_or_local: None };
-        run.backends(api, &mut report).await;
-        key_sets(inner, api, &mut report).await;
-        findings.extend(report.findings);
-        findings.truncate(MAX_WATCHED);
-    }
-    let now = jiff::Timestamp::now();
-    let configured = inner.configured();
-    for known in &configured.surroundings.certificates {
-        findings.extend(certificate::check(known, None, now.as_second()));
-    }
-    if let Some(problem) = &configured.surroundings.unusable_certificate {
-        let text =
-            format!("The files of the TLS certificate cannot be used, so an older one is shown: {problem}");
-        findings.push(
-            Finding::problem(Diagnosis::PROVISION_INVALID_CERTIFICATE)
-                .seen(text, facts([("object", "tls".into())])),
-        );
-    }
-    let since = u64::try_from(now.as_millisecond()).unwrap_or_default().saturating_sub(OVERLOAD_SHOWN);
-    if let Some(delay) = inner.gateway.overload_since(since) {
-        let text = format!("Tasks ran up to {delay} ms late, again and again, in the last ten minutes.");
-        let known = facts([("delayMs", delay.into())]);
-        findings.push(
-            Finding::warning(Diagnosis::LIMIT_OVERLOAD).seen(text, known).next("tidegate doctor --system"),
-        );
-    }
-    findings.truncate(MAX_WATCHED);
-    *inner.watched.lock() =
-        Watched { at: Some(now.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()), findings };
 }

@@ -19,13 +19,17 @@ impl Answer<'_> {
         is_wanted: impl Fn(Diagnosis) -> bool,
     ) -> Vec<Finding> {
         let mut groups: Vec<(Diagnosis, Vec<&Entry>)> = Vec::new();
-        let mut place: BTreeMap<Diagnosis, usize> = BTreeMap::new();
+        // None: not wanted. Asked once for each, because the answer may need a look at all entries.
+        let mut place: BTreeMap<Diagnosis, Option<usize>> = BTreeMap::new();
         for entry in window.entries().iter().filter(|entry| entry.outcome != OK && is_meant(entry)) {
-            if let Some(diagnosis) = entry.diagnosis().filter(|diagnosis| is_wanted(*diagnosis)) {
-                let group_idx = *place.entry(diagnosis).or_insert_with(|| {
+            let Some(diagnosis) = entry.diagnosis() else { continue };
+            let group_idx = *place.entry(diagnosis).or_insert_with(|| {
+                is_wanted(diagnosis).then(|| {
                     groups.push((diagnosis, Vec::new()));
                     groups.len() - 1
-                });
+                })
+            });
+            if let Some(group_idx) = group_idx {
                 groups[group_idx].1.push(entry);
             }
         }

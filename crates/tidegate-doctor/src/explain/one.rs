@@ -19,8 +19,12 @@ impl Answer<'_> {
         for query in [
             EntryQuery { connection_id: Some(id.to_owned()), ..base.clone() },
             EntryQuery { request_id: Some(id.to_owned()), ..base.clone() },
-            EntryQuery { client_ref: Some(id.to_owned()), ..base.clone() },
         ] {
+            seeds.extend(self.query(query).await?);
+        }
+        if seeds.is_empty() {
+            // No index leads to a client's own reference: everything is looked through for it.
+            let query = EntryQuery { client_ref: Some(id.to_owned()), ..base.clone() };
             seeds.extend(self.query(query).await?);
         }
         if !seeds.is_empty() {
