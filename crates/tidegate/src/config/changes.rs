@@ -87,13 +87,13 @@ pub(crate) fn compare(
             SettingChange { path, before, after, needs_restart }
         })
         .collect();
-    // A section without a key has no path of its own.
-    for path in &switched {
-        if !changes.iter().any(|change| is_below(&change.path, path)) {
-            let (path, before, after) = ((*path).to_owned(), None, None);
-            changes.push(SettingChange { path, before, after, needs_restart: true });
-        }
-    }
+    // A section that comes or goes is one change, whatever stands in it.
+    changes.retain(|change| !switched.iter().any(|section| is_below(&change.path, section)));
+    changes.extend(switched.iter().map(|section| {
+        let of = |config: &Config| config.written.has(section).then(|| format!("[{section}]"));
+        let (path, before, after) = ((*section).to_owned(), of(in_force), of(written));
+        SettingChange { path, before, after, needs_restart: true }
+    }));
     changes.sort_by(|one, other| one.path.cmp(&other.path));
     if !changes.iter().any(|change| change.needs_restart) {
         return Ok(Outcome { changes, config: written.clone() });
@@ -269,7 +269,9 @@ mod tests {
         let with = format!("{jwt}[chat]\n");
         let outcome = compared("probe = true\n", &format!("probe = false\n{with}"));
         assert_eq!(paths(&outcome).0, ["probe"]);
-        assert!(paths(&outcome).1.contains(&"jwt.secret"), "{:?}", outcome.changes);
+        assert_eq!(paths(&outcome).1, ["chat", "jwt"]);
+        let change = &outcome.changes[0];
+        assert_eq!((change.before.as_deref(), change.after.as_deref()), (None, Some("[chat]")));
         assert!(outcome.config.apps.chat.is_none() && !outcome.config.probe);
         let outcome = compared(&with, "");
         assert!(outcome.config.apps.chat.is_some() && outcome.config.apps.jwt.is_some());
