@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from urllib.parse import quote
@@ -778,6 +779,35 @@ def test_a_stage_and_a_domain_lead_to_alerts(alerts):
     for ws in sockets:
         ws.close(1000)
     until(lambda: stats(alerts)["total_connections"] == 0, "nobody")
+
+
+@pytest.mark.parametrize("on_text", ["ignore", "route"])
+def test_what_clients_say_is_ignored_or_takes_the_routes(start_gateway, backend, on_text):
+    """S3-27, S3-26: `ping` is the application's in both, even while a backend takes its time, and both count against the limit."""
+    gateway = start_gateway(config("" if on_text == "ignore" else 'on_text = "route"'))
+    made = aws.make_api(gateway, backend, routes=(*ALERTS_ROUTES[:2], "$default"))
+    set_policy(made, {**STAGE_POLICY, "messages": {"rate": 0.001, "burst": 6, "excess": "close"}})
+    held = threading.Event()
+    backend.on("/default", hold=held)
+    said = ["a private remark", "another remark"] if on_text == "route" else []
+    ws = opened(gateway, path=made.base)
+    ws.text("a private remark")
+    backend.wait(len(said[:1]), "/default")
+    ws.text("ping")
+    assert ws.message() == "pong", "a heartbeat waits for nobody"
+    held.set()
+    ws.text("another remark")
+    backend.wait(len(said), "/default")
+    ws.text("ping")
+    assert ws.message() == "pong"
+    assert [request.text for request in backend.at("/default")] == said
+    ws.nothing_before_pong()
+    # Four so far; six are within the limit, whatever becomes of them.
+    for text in ("ping", "private remark", "private remark"):
+        ws.text(text)
+    assert ws.message() == "pong"
+    assert ws.closed() == (1008, "Too many messages")
+    assert "private remark" not in gateway.log_text()
 
 
 def test_a_peer_that_has_vanished_is_found_by_pings(start_gateway):

@@ -3,10 +3,12 @@
 import contextlib
 import json
 import sqlite3
+import subprocess
 import sys
 
 import pytest
 import requests
+import test_alerts as alerts
 
 from harness import chat_people
 from harness.chat_app import ChatApp
@@ -86,6 +88,32 @@ def test_nodes_of_one_database_know_each_others_sessions(tmp_path):
             assert [session["user"] for session in sessions(two)] == [10]
             one.gateway.start()
             second.close()
+
+
+@pytest.mark.logs("user verification", "user.check-failed")
+def test_databases_over_tls(tmp_path, start_gateway):
+    """S2-37, S3-23: the chat's tables and the users of alerts on a server that must prove who it is."""
+    if binaries() is None:
+        pytest.skip("PostgreSQL is missing, this test did NOT run: run tests/e2e/setup.sh")
+    with Postgres() as server:
+        place = f"postgres://tidegate@localhost:{server.port}/postgres?sslmode=verify-full&sslrootcert="
+        stranger = tmp_path / "stranger.pem"
+        key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", str(tmp_path / "key.pem")]
+        subprocess.run(["openssl", "req", "-x509", *key, "-out", str(stranger), "-subj", "/CN=A stranger"], check=True, capture_output=True)
+        with started(tmp_path / "one", database=f"{place}{server.ca}") as app:
+            app.client(10)
+            open_ones = "FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE application_name = 'tidegate'"
+            assert server.sql(f"SELECT count(*) > 0 AND bool_and(ssl) {open_ones}") == "t"
+        refused = ChatApp(tmp_path / "two", database=f"{place}{stranger}")
+        with pytest.raises(AssertionError, match="(?s)chat's database.*UnknownIssuer.*sslrootcert"):
+            refused.__enter__()
+
+        server.sql("CREATE TABLE officer (id TEXT PRIMARY KEY); INSERT INTO officer VALUES ('u1')")
+        for who, status in ((server.ca, 101), (stranger, 503)):
+            check = f'[apps.alerts.user_check]\nkind = "postgres"\nurl = "{place}{who}"\nquery = "SELECT 1 FROM officer WHERE id = $1"'
+            gateway = start_gateway(alerts.config(check))
+            assert alerts.subscribe(gateway).status == status
+            assert alerts.subscribe(gateway, alerts.token("u2")).status == (403 if status == 101 else 503)
 
 
 # -- what was missed --------------------------------------------------------------------------------------

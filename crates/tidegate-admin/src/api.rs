@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::{
     ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue, ORIGIN, RETRY_AFTER, WWW_AUTHENTICATE,
@@ -25,9 +26,10 @@ use tokio::sync::Semaphore;
 
 use crate::audit::Audit;
 use crate::call::Call;
-use crate::caller::{Callers, Presented};
+use crate::caller::Presented;
 use crate::operation::doctor::Watched;
 use crate::refusal::Refusal;
+use crate::reload::{Configured, Reload};
 use crate::route::{self, Access, Answer, Content, Route, Verb};
 
 /// How long a caller may take for a body.
@@ -44,14 +46,12 @@ pub struct Parts {
     pub records: Arc<dyn RecordStore>,
     /// What happened to connections.
     pub journal: Arc<dyn JournalStore>,
-    /// Settings of the process with their origin, secrets masked: `{"listen": {"value": ..., "origin": ...}}`.
-    pub settings: serde_json::Value,
-    /// Who may call.
-    pub callers: Callers,
     /// Version of the program.
     pub version: &'static str,
-    /// What else `doctor` may know.
-    pub surroundings: Surroundings,
+    /// Settings, callers and surroundings, which whoever made the API may replace.
+    pub configured: Arc<ArcSwap<Configured>>,
+    /// Reads the configuration again.
+    pub reload: Arc<dyn Reload>,
 }
 
 /// What stands around the node, for `doctor`; addresses and names only.
@@ -63,6 +63,8 @@ pub struct Surroundings {
     pub has_own_tls: bool,
     /// Certificates of the TLS listener; the first is the server's.
     pub certificates: Vec<Certificate>,
+    /// Why the files of the certificate are not in use, and an older one is.
+    pub unusable_certificate: Option<String>,
     /// Addresses at which the node can be reached.
     pub addresses: Vec<IpAddr>,
     /// File with the CA that clients of pushes must trust.
@@ -92,12 +94,11 @@ pub(crate) struct Inner {
     pub(crate) control: ControlPlane,
     pub(crate) records: Arc<dyn RecordStore>,
     pub(crate) journal: Arc<dyn JournalStore>,
-    pub(crate) settings: serde_json::Value,
     pub(crate) version: &'static str,
     pub(crate) started_at: Instant,
-    callers: Callers,
+    configured: Arc<ArcSwap<Configured>>,
+    pub(crate) reload: Arc<dyn Reload>,
     audit: Audit,
-    pub(crate) surroundings: Surroundings,
     pub(crate) inspecting: Semaphore,
     pub(crate) watched: Mutex<Watched>,
 }
@@ -111,7 +112,7 @@ impl fmt::Debug for AdminApi {
 impl AdminApi {
     /// The API over these parts.
     pub fn new(parts: Parts) -> Self {
-        let Parts { gateway, control, records, journal, settings, callers, version, surroundings } = parts;
+        let Parts { gateway, control, records, journal, version, configured, reload } = parts;
         let audit = Audit::new(Arc::clone(&records));
         let started_at = Instant::now();
         let inspecting = Semaphore::new(1);
@@ -121,12 +122,11 @@ impl AdminApi {
             control,
             records,
             journal,
-            settings,
             version,
             started_at,
-            callers,
+            configured,
+            reload,
             audit,
-            surroundings,
             inspecting,
             watched,
         };
@@ -178,7 +178,8 @@ impl AdminApi {
         check_origin(&parts)?;
         let (route, path_values) = route::find(&parts.method, parts.uri.path())?;
         let needed = route.access.role();
-        let presented = needed.map(|needed| inner.callers.look(&parts, needed)).transpose();
+        let configured = inner.configured();
+        let presented = needed.map(|needed| configured.callers.look(&parts, needed)).transpose();
         let presented = presented.inspect_err(|refusal| inner.note_stranger(route, refusal))?;
         let now = millis();
         if let (Some(Presented::Key(caller)), Some(needed)) = (&presented, needed)
@@ -191,7 +192,7 @@ impl AdminApi {
         let caller = match (presented, needed) {
             (Some(Presented::Key(caller)), _) => Some(caller),
             (Some(Presented::Signature), Some(needed)) => {
-                let verified = inner.callers.verify(&parts, &bytes, needed);
+                let verified = configured.callers.verify(&parts, &bytes, needed);
                 let caller = verified.inspect_err(|refusal| inner.note_stranger(route, refusal))?;
                 if let Err(refusal) = caller.demand(needed) {
                     inner.note_refusal(route, &caller, &parts, &refusal, now).await;
@@ -217,6 +218,11 @@ impl AdminApi {
 }
 
 impl Inner {
+    /// Settings, callers and surroundings as they are now.
+    pub(crate) fn configured(&self) -> Arc<Configured> {
+        self.configured.load_full()
+    }
+
     /// Unlike every other one, and not secret: it keys the hashes of one run of `doctor`.
     pub(crate) fn nonce(&self) -> String {
         self.gateway.nonce()

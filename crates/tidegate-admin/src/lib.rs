@@ -15,9 +15,11 @@ mod document;
 mod operation;
 mod paging;
 mod refusal;
+mod reload;
 mod route;
 mod shape;
 
 pub use api::{AdminApi, LogLines, Parts, Surroundings};
 pub use audit::{AUDIT_KEPT, AuditRecord};
 pub use caller::Callers;
+pub use reload::{Configured, Reload, ReloadFailure, Reloaded, SettingChange};

@@ -12,6 +12,7 @@ mod node;
 mod probe_ticket;
 mod publish;
 mod records;
+mod reload;
 mod report;
 mod session;
 mod token;
@@ -23,6 +24,7 @@ use crate::shape::{Member, Shape, optional, required, text};
 /// All routes, in the order of the document.
 pub(crate) const ROUTES: &[&[Route]] = &[
     node::ROUTES,
+    reload::ROUTES,
     probe_ticket::ROUTES,
     token::ROUTES,
     connection::ROUTES,

@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::Method;
 use http::header::ORIGIN;
@@ -24,7 +25,7 @@ use crate::idempotency::Idempotency;
 use crate::positions::Positions;
 use crate::rate::Rates;
 use crate::refusal::{POLICY, Refusals};
-use crate::settings::Settings;
+use crate::settings::{OnText, Settings};
 use crate::statistics::{Counters, Metrics};
 use crate::user_check::{Checker, Directory, Standing};
 
@@ -39,22 +40,34 @@ const PONG: &[u8] = b"pong";
 
 /// The alerts application of one node.
 pub struct Alerts {
-    pub(crate) settings: Settings,
+    rules: ArcSwap<Rules>,
     pub(crate) delivery: Delivery,
     pub(crate) counters: Counters,
     pub(crate) positions: Positions,
     pub(crate) history: History,
     pub(crate) idempotency: Idempotency,
     pub(crate) rates: Rates<String>,
-    refusals: Refusals,
     checker: Option<Checker>,
     host: OnceLock<Arc<dyn Host>>,
+}
+
+/// Settings, and what is made of them: replaced as a whole while connections are open.
+#[derive(Debug)]
+pub(crate) struct Rules {
+    pub(crate) settings: Settings,
+    refusals: Refusals,
+}
+
+impl Rules {
+    fn new(settings: Settings) -> Self {
+        Self { refusals: Refusals::new(&settings), settings }
+    }
 }
 
 impl std::fmt::Debug for Alerts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Alerts")
-            .field("settings", &self.settings)
+            .field("settings", &self.rules().settings)
             .field("delivery", &self.delivery)
             .field("positions", &self.positions)
             .field("history", &self.history)
@@ -134,11 +147,29 @@ impl Alerts {
             history: History::new(database),
             idempotency: Idempotency::default(),
             rates: Rates::new(throttle),
-            refusals: Refusals::new(&settings),
             checker: checker.map(|(check, directory)| Checker::new(check, directory)),
             host: OnceLock::new(),
-            settings,
+            rules: ArcSwap::from_pointee(Rules::new(settings)),
         }
+    }
+
+    /// Other settings from now on. Connections stay, with the channels that they have. The paths, the history, the user check
+    /// and the rate of publishers are those of the start whatever `settings` say. These have no [`Settings::problems`].
+    pub fn change(&self, settings: Settings) {
+        let before = self.rules();
+        let Settings { mounts, history, user_check, publish_rate, .. } = before.settings.clone();
+        self.rules.store(Arc::new(Rules::new(Settings {
+            mounts,
+            history,
+            user_check,
+            publish_rate,
+            ..settings
+        })));
+    }
+
+    /// Settings as they are now.
+    pub(crate) fn rules(&self) -> Arc<Rules> {
+        self.rules.load_full()
     }
 
     /// Reads what an earlier process has written. Call it before the first request.
@@ -167,7 +198,7 @@ impl Alerts {
             self.counters.refused(diagnosis.as_str());
         }
         let address = connect.connection.source_ip;
-        self.refusals.own(diagnosis, facts, address, self.now(), connect.is_dry_run)
+        self.rules().refusals.own(diagnosis, facts, address, self.now(), connect.is_dry_run)
     }
 
     async fn admit(&self, connect: Connect<'_>) -> Result<Connected, Box<Refusal>> {
@@ -176,8 +207,9 @@ impl Alerts {
             let facts = Facts::none().with("claim", "sub");
             return Err(self.refuse(&connect, Diagnosis::JWT_CLAIMS_MISSING, facts));
         };
+        let rules = self.rules();
         let granted =
-            channels::grant(&self.settings, identity, connect.query).map_err(|denied| match denied {
+            channels::grant(&rules.settings, identity, connect.query).map_err(|denied| match denied {
                 Denied::Role => {
                     // The answer is the same; operators are told that the issuer names no role.
                     let diagnosis = match identity.has_default_role {
@@ -211,9 +243,10 @@ impl Alerts {
     }
 
     fn role_facts(&self, roles: &[String]) -> Facts {
+        let rules = self.rules();
         let may = |(_, channels): &(&String, &Vec<String>)| !channels.is_empty();
         let allowed: Vec<&str> =
-            self.settings.roles.iter().filter(may).map(|(role, _)| role.as_str()).collect();
+            rules.settings.roles.iter().filter(may).map(|(role, _)| role.as_str()).collect();
         let by_case = |role: &String| allowed.iter().any(|other| other.eq_ignore_ascii_case(role));
         let differs_by_case = roles.iter().any(by_case);
         Facts::none()
@@ -223,7 +256,8 @@ impl Alerts {
     }
 
     async fn check_user(&self, connect: &Connect<'_>, user: &str) -> Result<(), Box<Refusal>> {
-        let Some(check) = &self.settings.user_check else { return Ok(()) };
+        let rules = self.rules();
+        let Some(check) = &rules.settings.user_check else { return Ok(()) };
         let Some(checker) = &self.checker else {
             // Somebody wants users looked up and nobody can: that is a no.
             if !connect.identity.roles.iter().any(|role| check.roles.contains(role)) {
@@ -285,6 +319,12 @@ impl Alerts {
     }
 }
 
+/// What a text is answered with, ahead of everything that waits: a heartbeat, or nothing at all.
+fn reply_to(text: &str) -> Reply {
+    let text = (text == PING).then(|| Bytes::from_static(PONG));
+    Reply { text, is_urgent: true, problem: None }
+}
+
 /// `since` of a handshake: milliseconds since 1970, a time with its zone, or an `alert_id`.
 fn since(query: &str) -> Option<Since> {
     let (_, value) = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "since")?;
@@ -321,7 +361,7 @@ impl App for Alerts {
         if !refused.is_dry_run {
             self.counters.refused(refused.diagnosis.as_str());
         }
-        self.refusals.of_gateway(refused)
+        self.rules().refusals.of_gateway(refused)
     }
 
     fn connect<'a>(&'a self, connect: Connect<'a>) -> BoxFuture<'a, Result<Connected, Box<Refusal>>> {
@@ -347,10 +387,17 @@ impl App for Alerts {
         }
     }
 
+    fn before_route(&self, text: &str) -> Option<Reply> {
+        match self.rules().settings.on_text {
+            OnText::Ignore => Some(reply_to(text)),
+            OnText::Route => (text == PING).then(|| reply_to(text)),
+        }
+    }
+
     fn message<'a>(&'a self, message: Message<'a>) -> BoxFuture<'a, Reply> {
-        let is_ping = !message.is_binary && message.text == PING;
-        let text = is_ping.then(|| Bytes::from_static(PONG));
-        Box::pin(std::future::ready(Reply { text, is_urgent: true, problem: None }))
+        // Of a connection that somebody else let in, or a text that the API's routes have led here.
+        let reply = if message.is_binary { Reply::default() } else { reply_to(message.text) };
+        Box::pin(std::future::ready(reply))
     }
 
     fn disconnect<'a>(&'a self, connection: &'a Arc<ConnectionFacts>, end: End<'a>) -> BoxFuture<'a, ()> {
@@ -364,7 +411,7 @@ impl App for Alerts {
         Box::pin(async move {
             let origin = request.headers.get(ORIGIN).cloned();
             let mut response = self.answer(request).await;
-            crate::pages::admit(origin.as_ref(), &self.settings.allowed_origins, &mut response);
+            crate::pages::admit(origin.as_ref(), &self.rules().settings.allowed_origins, &mut response);
             response
         })
     }

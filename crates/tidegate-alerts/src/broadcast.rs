@@ -158,7 +158,8 @@ impl Alerts {
             let id = body.zone_id.unwrap_or_default();
             let id = id_text(&id, "zone_id")?;
             let not_found = || CallRefused::new(404, "Zone not found", None);
-            let zone = self.settings.zones.get(&id).ok_or_else(not_found)?;
+            let rules = self.rules();
+            let zone = rules.settings.zones.get(&id).ok_or_else(not_found)?;
             let center = Point::new(zone.lat, zone.lon).ok_or_else(not_found)?;
             let radius_km = zone.radius_km.unwrap_or(DEFAULT_ZONE_RADIUS_KM);
             Ok((body.common, circle("zone", center, radius_km, ("zone_name", zone.name.clone().into()))))
@@ -234,7 +235,8 @@ impl Alerts {
         let object = alert(&sent, now)?;
         let inside = scope.area.as_ref().map(|area| self.positions.inside(area, now));
         let is_meant = |user: &str| inside.as_ref().is_none_or(|inside| inside.contains(user));
-        let chosen = self.delivery.choose_where(&self.settings.broadcast_roles, is_meant, &object.text);
+        let chosen =
+            self.delivery.choose_where(&self.rules().settings.broadcast_roles, is_meant, &object.text);
         let mut about = serde_json::from_slice::<Value>(&object.text).unwrap_or_default();
         if let Some(about) = about.as_object_mut() {
             about.remove("type");
@@ -329,7 +331,7 @@ impl Alerts {
 
     fn caller_with_history(&self, request: &Request) -> Result<Caller, CallRefused> {
         let caller = self.caller(request)?;
-        self.demand_role(&caller, &self.settings.publish_roles)?;
+        self.demand_role(&caller, &self.rules().settings.publish_roles)?;
         Ok(caller)
     }
 
@@ -377,8 +379,9 @@ impl Alerts {
         };
         // Before the disk is asked: help is on its way even if it refuses.
         if asks_for_help {
-            let name =
-                identity.claim_text("name").or_else(|| identity.claim_text(&self.settings.email_claim));
+            let name = identity
+                .claim_text("name")
+                .or_else(|| identity.claim_text(&self.rules().settings.email_claim));
             let name = name.unwrap_or_else(|| user.as_ref().into());
             self.call_for_help(request, &caller, id, &said, &name, now)?;
         }
@@ -418,7 +421,7 @@ impl Alerts {
             broadcast_id,
             timestamp: &said.acknowledged_at,
         };
-        let channel = self.settings.resolve(HELP_CHANNEL).to_owned();
+        let channel = self.rules().settings.resolve(HELP_CHANNEL).to_owned();
         let selectors = Selectors { channels: vec![channel], ..Selectors::default() };
         self.send_alert(request, caller, &selectors, &alert(&help, now)?)?;
         Ok(())

@@ -184,8 +184,7 @@ impl Alerts {
     /// [`Self::caller`], if they may publish and have not done so too often.
     pub(crate) fn publisher(&self, request: &Request) -> Result<Caller, CallRefused> {
         let caller = self.caller(request)?;
-        let roles = &self.settings.publish_roles;
-        self.demand_role(&caller, roles)?;
+        self.demand_role(&caller, &self.rules().settings.publish_roles)?;
         self.count(&caller)?;
         Ok(caller)
     }
@@ -210,7 +209,8 @@ impl Alerts {
             return Ok(());
         }
         let mut refused = CallRefused::new(429, "Too many calls", Some(Diagnosis::MANAGEMENT_THROTTLED));
-        refused.facts = Facts::none().with("limit", self.settings.publish_rate).with("caller", caller.name());
+        refused.facts =
+            Facts::none().with("limit", self.rules().settings.publish_rate).with("caller", caller.name());
         refused.retry_after = Some(1);
         Err(refused)
     }

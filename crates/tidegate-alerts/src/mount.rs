@@ -56,7 +56,8 @@ pub fn mount(
     (mount, app)
 }
 
-fn policy(settings: &Settings, mut jwt: Jwt) -> Policy {
+/// What the gateway demands of those who connect.
+pub fn policy(settings: &Settings, mut jwt: Jwt) -> Policy {
     if jwt.default_role.is_empty() {
         DEFAULT_ROLE.clone_into(&mut jwt.default_role);
     }
@@ -94,7 +95,8 @@ fn policy(settings: &Settings, mut jwt: Jwt) -> Policy {
     }
 }
 
-fn stage_settings(settings: &Settings) -> StageSettings {
+/// Settings of the application's stage.
+pub fn stage_settings(settings: &Settings) -> StageSettings {
     StageSettings {
         data_plane: DataPlane {
             idle_timeout: 0,

@@ -85,7 +85,7 @@ impl Alerts {
                 refused
             }
         })?;
-        let is_deduped = body.dedupe.unwrap_or(self.settings.dedupe);
+        let is_deduped = body.dedupe.unwrap_or(self.rules().settings.dedupe);
         let keys = self.keys(request, &caller, alert.id.as_deref().filter(|_| is_deduped))?;
         for (idx, key) in keys.iter().enumerate() {
             let seen = self.idempotency.begin(key, now);
@@ -146,12 +146,13 @@ impl Alerts {
                 return Err(CallRefused::field(name, "at most 1000 expected"));
             }
         }
+        let rules = self.rules();
         let mut names = Vec::new();
         for name in body.channel.iter().chain(&body.channels) {
             if !channels::is_name(name) {
                 return Err(CallRefused::field("channel", channels::RULE));
             }
-            let name = self.settings.resolve(name).to_owned();
+            let name = rules.settings.resolve(name).to_owned();
             if !names.contains(&name) {
                 names.push(name);
             }
@@ -176,9 +177,10 @@ impl Alerts {
         alert: &Alert,
     ) -> Result<Published, CallRefused> {
         let host = self.host().ok_or_else(not_started)?;
+        let rules = self.rules();
         // Names that anybody can make up are not remembered.
         let remembered: Vec<String> =
-            selectors.channels.iter().filter(|name| self.settings.is_declared(name)).cloned().collect();
+            selectors.channels.iter().filter(|name| rules.settings.is_declared(name)).cloned().collect();
         let id = alert.id.clone().unwrap_or_else(|| format!("{:016x}", host.random()).into());
         let chosen = self.delivery.choose(selectors, &alert.text, Some(&id), &remembered, host.now());
         let sent = host.send(&chosen.open, alert.text.clone());
@@ -201,7 +203,7 @@ impl Alerts {
         };
         self.tell_published(request, caller, &told);
         let own =
-            |name: &&String| !name.starts_with(channels::USER_PREFIX) && !self.settings.is_declared(name);
+            |name: &&String| !name.starts_with(channels::USER_PREFIX) && !rules.settings.is_declared(name);
         for channel in chosen.without_members.iter().filter(own) {
             self.tell_nobody_there(request, caller, channel);
         }
@@ -212,7 +214,8 @@ impl Alerts {
     fn tell_nobody_there(&self, request: &Request, caller: &Caller, channel: &str) {
         let Some(host) = self.host() else { return };
         let with_members = self.delivery.channels();
-        let declared = self.settings.roles.values().flatten().map(String::as_str);
+        let rules = self.rules();
+        let declared = rules.settings.roles.values().flatten().map(String::as_str);
         let similar = nearest(channel, with_members.iter().map(|name| &**name).chain(declared));
         let facts = Facts::none()
             .with("target", "channel")

@@ -183,7 +183,7 @@ fn unexpected() -> Row {
 
 /// Until the window ends. Where the facts do not say, the gateway's own header stays.
 fn seconds_left(facts: &Facts, now: u64) -> Option<u64> {
-    let resets_at = facts.get("resetAt").and_then(serde_json::Value::as_u64)?;
+    let resets_at = facts.number("resetAt")?;
     Some(resets_at.saturating_sub(now).div_ceil(1000).clamp(1, 86_400))
 }
 

@@ -26,6 +26,8 @@ pub struct Settings {
     pub mounts: Vec<String>,
     /// How clients are told that they are refused.
     pub refusal: RefusalForm,
+    /// What becomes of texts other than `ping`.
+    pub on_text: OnText,
     /// Channels of each role. A role without channels may not connect.
     pub roles: BTreeMap<String, Vec<String>>,
     /// Other names of channels.
@@ -79,6 +81,7 @@ impl Default for Settings {
         Self {
             mounts: list(&["/api/alerts/subscribe"]),
             refusal: RefusalForm::Http,
+            on_text: OnText::Ignore,
             roles: BTreeMap::from([
                 ("authority".to_owned(), list(&["authority"])),
                 ("admin".to_owned(), list(&["authority", "admin"])),
@@ -116,6 +119,16 @@ pub enum RefusalForm {
     Http,
     /// 101, then a close frame that pages can read.
     Close,
+}
+
+/// `on_text`: what becomes of texts other than `ping`, on every API whose `$connect` leads to the application.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnText {
+    /// Nothing: no reply, no error, whatever routes the API has.
+    Ignore,
+    /// They take the API's routes.
+    Route,
 }
 
 /// `[apps.alerts.attempts]`: handshakes in a sliding window. Off by default, as one token may open a thousand.

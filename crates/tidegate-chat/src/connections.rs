@@ -56,6 +56,24 @@ struct Table {
     ended: Vec<ConnectionId>,
     /// More have ended than [`MAX_ENDED`].
     is_lost: bool,
+    /// How often [`Connections::all_rows_are_gone`].
+    generation: u64,
+}
+
+impl Table {
+    /// The row of a session that is not there any more is to be removed.
+    fn note_ended(&mut self, connection: ConnectionId) {
+        if self.is_lost {
+            return;
+        }
+        match self.ended.len() >= MAX_ENDED {
+            true => {
+                self.is_lost = true;
+                self.ended = Vec::new();
+            }
+            false => self.ended.push(connection),
+        }
+    }
 }
 
 /// What the database knows of a session.
@@ -172,12 +190,7 @@ impl Connections {
             Row::Due => {
                 table.due.remove(&connection);
             }
-            Row::Written(_) if table.is_lost => {}
-            Row::Written(_) if table.ended.len() >= MAX_ENDED => {
-                table.is_lost = true;
-                table.ended = Vec::new();
-            }
-            Row::Written(_) => table.ended.push(connection),
+            Row::Written(_) => table.note_ended(connection),
         }
         let user = &entry.session.user;
         if let Some(devices) = table.users.get_mut(user) {
@@ -189,14 +202,30 @@ impl Connections {
         true
     }
 
-    /// The connection was accepted: its session is to be written.
-    pub fn register(&self, connection: ConnectionId) {
+    /// How often the database was found without, or emptied of, the rows of this node; 0: it has never had one.
+    pub fn generation(&self) -> u64 {
+        self.table.lock().generation
+    }
+
+    /// The session's row is in the database, with this [`Session::last_seen`]; it was begun in this generation. If the session
+    /// has ended meanwhile the row is to be removed, and if all rows have gone meanwhile it is to be written again.
+    pub fn registered(&self, connection: ConnectionId, last_seen: u64, generation: u64) {
         let mut table = self.table.lock();
         let table = &mut *table;
-        if let Some(entry) = table.sessions.get_mut(&connection) {
-            entry.row = Row::Due;
-            table.due.insert(connection);
+        let is_of_now = table.generation == generation;
+        match table.sessions.get_mut(&connection) {
+            None => table.note_ended(connection),
+            Some(entry) if is_of_now => entry.row = Row::Written(last_seen),
+            Some(entry) => {
+                entry.row = Row::Due;
+                table.due.insert(connection);
+            }
         }
+    }
+
+    /// Nobody knows whether the row of a session that is refused is in the database.
+    pub fn maybe_registered(&self, connection: ConnectionId) {
+        self.table.lock().note_ended(connection);
     }
 
     /// Takes at most `most` of what is to be written and as much of what is to be removed. What is taken counts as written.
@@ -255,6 +284,7 @@ impl Connections {
         let table = &mut *table;
         table.ended = Vec::new();
         table.is_lost = false;
+        table.generation += 1;
         for (connection, entry) in &mut table.sessions {
             if matches!(entry.row, Row::Written(_)) {
                 entry.row = Row::Due;

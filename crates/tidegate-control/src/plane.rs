@@ -132,7 +132,7 @@ pub struct ControlPlane {
 }
 
 struct Inner {
-    settings: ControlSettings,
+    settings: RwLock<Arc<ControlSettings>>,
     store: Arc<dyn DefinitionStore>,
     sink: Arc<dyn DefinitionSink>,
     clock: Clock,
@@ -161,7 +161,7 @@ impl ControlPlane {
         let state = State::from_documents(documents, &settings)?;
         sink.publish(state.live());
         let inner = Inner {
-            settings,
+            settings: RwLock::new(Arc::new(settings)),
             store,
             sink,
             clock,
@@ -196,9 +196,26 @@ impl ControlPlane {
         self.state().apis.get(api_id).map(|api| deploy::freeze(api))
     }
 
-    /// The settings that it was loaded with.
-    pub fn settings(&self) -> &ControlSettings {
-        &self.inner.settings
+    /// The settings as they are now.
+    pub fn settings(&self) -> Arc<ControlSettings> {
+        Arc::clone(&self.inner.settings.read())
+    }
+
+    /// Runs on other settings from now on, and publishes what is live once more, so that the sink can look at settings of
+    /// its own. Addresses that follow from the settings are derived again. The throttle of calls stays that of the start.
+    ///
+    /// # Cancel safety
+    /// When the future is dropped, this has either happened completely or not at all.
+    pub async fn change_settings(&self, settings: ControlSettings) {
+        // No change of definitions is under way meanwhile, so that none is published over a newer one.
+        let turn = self.inner.writing.lock().await;
+        let mut draft = State::clone(&self.state());
+        draft.derive(&settings);
+        let live = draft.live();
+        *self.inner.settings.write() = Arc::new(settings);
+        *self.inner.state.write() = Arc::new(draft);
+        self.inner.sink.publish(live);
+        drop(turn);
     }
 
     /// Runs one operation of the API in process, without authentication.
@@ -283,7 +300,8 @@ impl ControlPlane {
         change: impl FnOnce(&mut State, &Context<'_>) -> Result<R, E>,
     ) -> Result<(State, R), E> {
         let mut draft = State::clone(old);
-        let context = Context { settings: &self.inner.settings, now: self.now() };
+        let settings = self.settings();
+        let context = Context { settings: &settings, now: self.now() };
         let answer = change(&mut draft, &context)?;
         deploy::auto_deploy(old, &mut draft, &context)?;
         Ok((draft, answer))

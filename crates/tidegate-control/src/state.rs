@@ -134,6 +134,33 @@ impl State {
         Ok(state)
     }
 
+    /// Addresses that follow from other settings; what does not change stays the same pointer.
+    pub(crate) fn derive(&mut self, settings: &ControlSettings) {
+        for api_id in self.apis.ids() {
+            let endpoint = settings.api_endpoint(&api_id);
+            if self.apis.get(&api_id).is_some_and(|api| api.api.api_endpoint == endpoint) {
+                continue;
+            }
+            if let Some(api) = self.apis.get_mut(&api_id) {
+                api.api.api_endpoint = endpoint;
+                api.refresh_live();
+            }
+        }
+        for name in self.domains.ids() {
+            let is_here = |domain: &DomainState| {
+                let mut configurations = domain.domain.domain_name_configurations.iter();
+                configurations.all(|known| known.api_gateway_domain_name == settings.public_hostname)
+            };
+            if self.domains.get(&name).is_some_and(|domain| is_here(domain)) {
+                continue;
+            }
+            let Some(domain) = self.domains.get_mut(&name) else { continue };
+            for configuration in &mut domain.domain.domain_name_configurations {
+                configuration.api_gateway_domain_name.clone_from(&settings.public_hostname);
+            }
+        }
+    }
+
     /// A policy without its stage would come to life with the next stage of that name.
     fn refuse_orphaned_policies(&self) -> Result<(), LoadError> {
         for api in self.apis.iter() {

@@ -64,6 +64,14 @@ pub trait App: Send + Sync + Debug {
         let _ = connection;
     }
 
+    /// Looks at a text of a connection that it let in, before a route is chosen. With a reply, even an empty one, the text is
+    /// dealt with and no route gets it; it has counted as a message of `$default`. Must not block. Asked more than once
+    /// about a text that waits behind another, so it only says what it would do.
+    fn before_route(&self, text: &str) -> Option<Reply> {
+        let _ = text;
+        None
+    }
+
     /// One message. The next of the same connection comes after the answer.
     fn message<'a>(&'a self, message: Message<'a>) -> BoxFuture<'a, Reply>;
 

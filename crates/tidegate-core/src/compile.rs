@@ -192,12 +192,17 @@ fn compile_deployment(definition: &ApiDefinition) -> Deployment {
             (integration.integration_id.as_str(), Arc::new(compile_integration(integration, definition)))
         })
         .collect();
-    let routes = definition
+    let routes: HashMap<String, Arc<Route>> = definition
         .routes
         .iter()
         .map(|route| (route.route_key.clone(), Arc::new(compile_route(route, definition, &integrations))))
         .collect();
+    let app = routes.get("$connect").and_then(|route| match &route.integration.kind {
+        IntegrationKind::App(name) => Some(Arc::clone(name)),
+        _ => None,
+    });
     Deployment {
+        app,
         // The control plane has checked it; an expression that slipped through selects nothing.
         route_selection: Expression::parse(&definition.api.route_selection_expression)
             .unwrap_or_else(|_| Expression::empty()),

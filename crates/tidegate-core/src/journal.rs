@@ -3,92 +3,20 @@
 //! An [`Entry`] is one event of the connection journal. It is made from a [`Notice`](crate::notice::Notice), holds
 //! names, numbers and ids, and never a token, a cookie's value, a query value or a payload.
 
+mod facts;
+mod packed;
+
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::diagnosis::Diagnosis;
 use crate::notice::Place;
 use crate::port::{BoxFuture, StoreError};
 
-/// Facts that prove a cause, by name. Empty takes no memory.
-///
-/// Names are those of the catalogue, in camel case; values are short: numbers, names, lists of names.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Facts(Vec<(&'static str, Value)>);
-
-impl Facts {
-    /// None.
-    pub const fn none() -> Self {
-        Self(Vec::new())
-    }
-
-    /// None, with room for `capacity` of them.
-    pub fn with_capacity(capacity: usize) -> Self {
-        Self(Vec::with_capacity(capacity))
-    }
-
-    /// Adds one.
-    #[must_use]
-    pub fn with(mut self, name: &'static str, value: impl Into<Value>) -> Self {
-        self.add(name, value);
-        self
-    }
-
-    /// Adds one.
-    pub fn add(&mut self, name: &'static str, value: impl Into<Value>) {
-        self.0.push((name, value.into()));
-    }
-
-    /// Adds one if there is one.
-    pub fn add_some(&mut self, name: &'static str, value: Option<impl Into<Value>>) {
-        if let Some(value) = value {
-            self.add(name, value);
-        }
-    }
-
-    /// Adds those of others behind its own.
-    pub fn extend(&mut self, others: Self) {
-        self.0.extend(others.0);
-    }
-
-    /// Looks one up.
-    pub fn get(&self, name: &str) -> Option<&Value> {
-        self.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
-    }
-
-    /// All, in the order they were added.
-    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &Value)> {
-        self.0.iter().map(|(name, value)| (*name, value))
-    }
-
-    /// All, to be changed, in the order they were added.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&'static str, &mut Value)> {
-        self.0.iter_mut().map(|(name, value)| (*name, value))
-    }
-
-    /// Are there none?
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// As an object; a name that was added twice keeps its last value.
-    pub fn into_map(self) -> Map<String, Value> {
-        self.0.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
-    }
-}
-
-/// An object; of a name that was added twice the last value.
-impl Serialize for Facts {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let is_last = |at: usize, name: &str| {
-            self.0.iter().skip(at + 1).all(|(later, _)| later.len() != name.len() || *later != name)
-        };
-        let facts = self.0.iter().enumerate().filter(|(at, (name, _))| is_last(*at, name));
-        serializer.collect_map(facts.map(|(_, (name, value))| (name, value)))
-    }
-}
+pub use facts::{FactValue, Facts};
+pub use packed::Part;
 
 /// What an entry is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -149,6 +149,8 @@ pub struct Deployment {
     pub routes: HashMap<String, Arc<Route>>,
     /// The generated address refuses.
     pub disable_execute_api_endpoint: bool,
+    /// The application in the process that `$connect` asks, by name: connections belong to it.
+    pub app: Option<Arc<str>>,
 }
 
 /// One route.

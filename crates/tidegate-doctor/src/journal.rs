@@ -102,6 +102,8 @@ pub struct Counts {
 pub struct Journal {
     store: Arc<dyn JournalStore>,
     config: Arc<JournalConfig>,
+    /// [`JournalConfig::longest_connection`] as it is now, in seconds.
+    longest_connection: AtomicU64,
     /// Microseconds since 1970.
     clock: fn() -> u64,
     /// How many handshakes are written, to be asked without the buffer's lock.
@@ -143,6 +145,7 @@ impl Journal {
         let sampler = Sampler::new(config.sample_handshakes, config.sample_posts);
         Self {
             store,
+            longest_connection: AtomicU64::new(config.longest_connection.as_secs()),
             config: Arc::new(config),
             clock,
             share: sampler.share(),
@@ -240,10 +243,16 @@ impl Journal {
         }
     }
 
+    /// Connections may last so long from now on: their beginnings are kept accordingly.
+    pub fn set_longest_connection(&self, longest: Duration) {
+        self.longest_connection.store(longest.as_secs(), Ordering::Relaxed);
+    }
+
     fn retention(&self) -> Retention {
         let now = (self.clock)();
         let ago = |time: Duration| now.saturating_sub(u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
-        let ends_kept = self.config.longest_connection.saturating_add(ENDS_KEPT).max(self.config.kept);
+        let longest = Duration::from_secs(self.longest_connection.load(Ordering::Relaxed));
+        let ends_kept = longest.saturating_add(ENDS_KEPT).max(self.config.kept);
         Retention {
             before: ago(self.config.kept),
             max_bytes: self.config.max_bytes,
@@ -386,7 +395,7 @@ fn draft(config: &JournalConfig, taken: Taken) -> Draft {
         draft.facts.add("sampledOneIn", taken.one_in);
     }
     conceal(config, &mut draft.address);
-    guard::facts(draft.facts.iter_mut(), config.client_address, &config.address_key);
+    guard::facts(&mut draft.facts, config.client_address, &config.address_key);
     draft
 }
 
@@ -434,7 +443,7 @@ impl JournalStore for Journal {
             for entry in &mut entries {
                 conceal(&self.config, &mut entry.address);
                 let facts = entry.facts.iter_mut().map(|(name, value)| (name.as_str(), value));
-                guard::facts(facts, self.config.client_address, &self.config.address_key);
+                guard::values(facts, self.config.client_address, &self.config.address_key);
             }
             let _writing = self.writing.lock().await;
             let n_entries = entries.len() as u64;

@@ -11,14 +11,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::header::{COOKIE, HeaderMap, ORIGIN};
-use serde_json::Value;
 use tidegate_auth::{ApiKey, BEARER_SUBPROTOCOL, ConnectTokenProblem, find_connect_token};
 use tidegate_core::channel::{ChannelName, Right};
 use tidegate_core::context::SessionFacts;
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::ErrorCode;
 use tidegate_core::identity::{AuthKind, Identity};
-use tidegate_core::journal::{self, Facts};
+use tidegate_core::journal::{self, FactValue, Facts};
 use tidegate_core::mapping::query_values;
 use tidegate_core::nearest::nearest;
 use tidegate_core::policy::IdentityCheck;
@@ -124,7 +123,7 @@ impl Refused {
         Self { code, diagnosis, detail, check: "token", text: None, retry_after, facts }
     }
 
-    fn with(mut self, name: &'static str, value: impl Into<Value>) -> Self {
+    fn with(mut self, name: &'static str, value: impl FactValue) -> Self {
         self.facts.add(name, value);
         self
     }

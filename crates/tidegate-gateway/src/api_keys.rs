@@ -4,9 +4,10 @@
 //! a rate, counted apart for each of its keys on this node, and a quota of a period, which outlives the process. Keys are
 //! known by their hash only.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use http::HeaderMap;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,7 @@ use tidegate_core::snapshot::{ApiKeySource, Stage, Throttle};
 use tidegate_core::throttle::Bucket;
 
 use crate::authorizer::Refusal;
+use crate::clock::now_millis;
 use crate::integration::Failure;
 
 /// Header of a key.
@@ -29,10 +31,15 @@ const HEADER: &str = "x-api-key";
 /// Milliseconds between two writes of what has been used: a crash forgets no more.
 const FLUSH_PAUSE: u64 = 1000;
 
+/// Counters from which on a reload forgets those of pairs that it takes away. Until then a pair that comes back has used
+/// what it had used.
+const MAX_REMEMBERED: usize = 100_000;
+
 /// Milliseconds for which a record of use is kept: longer than any period.
 const KEPT: u64 = 62 * 24 * 3600 * 1000;
 
-/// All keys and plans. There are as many counters as keys in plans, so the configuration bounds them.
+/// All keys and plans. There are as many counters as keys in plans, so the configuration bounds them; those of pairs that
+/// a reload took away stay until there are `MAX_REMEMBERED`.
 #[derive(Debug, Clone, Default)]
 pub struct UsagePlans {
     /// All keys.
@@ -70,9 +77,9 @@ pub struct UsagePlan {
 /// Plans, and what was used of them.
 #[derive(Debug)]
 pub(crate) struct ApiKeys {
-    plans: UsagePlans,
-    /// By the place of the plan and of the key.
-    used: Mutex<HashMap<(usize, usize), Used>>,
+    plans: ArcSwap<UsagePlans>,
+    /// By the key of their record.
+    used: Mutex<HashMap<String, Used>>,
     /// Milliseconds since 1970 of the last write.
     flushed_at: Mutex<u64>,
     records: Arc<dyn RecordStore>,
@@ -124,22 +131,27 @@ impl Presented<'_> {
 
 impl ApiKeys {
     pub(crate) fn new(plans: UsagePlans, records: Arc<dyn RecordStore>) -> Self {
+        let plans = ArcSwap::from_pointee(plans);
         Self { plans, used: Mutex::default(), flushed_at: Mutex::default(), records }
     }
 
     /// Takes in what earlier processes have counted.
     pub(crate) fn restore(&self, records: Vec<Record>) {
+        restore(&mut self.used.lock(), &self.plans.load(), &records);
+    }
+
+    /// Other keys and plans. What was used of those that stay stays used; of those that are new, `records` tells what
+    /// earlier processes have counted.
+    pub(crate) fn replace(&self, plans: UsagePlans, records: Vec<Record>) {
+        // What is forgotten here is written first.
+        self.flush(now_millis(), true);
         let mut used = self.used.lock();
-        for (plan_idx, plan) in self.plans.plans.iter().enumerate() {
-            for (key_idx, key) in self.plans.keys.iter().enumerate() {
-                let name = record_key(plan, key);
-                let record = records.iter().find(|record| record.key == name);
-                let counted = record.and_then(|record| serde_json::from_str(&record.body).ok());
-                if let Some(counted) = counted {
-                    used.insert((plan_idx, key_idx), Used { bucket: None, counted, is_written: true });
-                }
-            }
+        if used.len() >= MAX_REMEMBERED {
+            let names: HashSet<String> = names(&plans).collect();
+            used.retain(|name, _| names.contains(name));
         }
+        restore(&mut used, &plans, &records);
+        self.plans.store(Arc::new(plans));
     }
 
     /// Whether the key of a handshake admits it; counts it then, if it is to be counted.
@@ -155,16 +167,17 @@ impl ApiKeys {
             let failure = Failure::new(ErrorCode::ApiKeyRejected, Diagnosis::APIKEY_MISSING, detail);
             Refusal::from(failure.with("lookedFor", looked_for))
         })?;
+        let plans = self.plans.load();
         let mut found = None;
-        for (key_idx, known) in self.plans.keys.iter().enumerate() {
+        for known in &plans.keys {
             // All are compared: which one fits must not show in the time.
             if known.hash.verify(&value) {
-                found = Some((key_idx, known));
+                found = Some(known);
             }
         }
         let rejected =
             |detail: &'static str| Failure::new(ErrorCode::ApiKeyRejected, Diagnosis::APIKEY_UNKNOWN, detail);
-        let Some((key_idx, key)) = found else {
+        let Some(key) = found else {
             return Err(rejected("the key is not known").into());
         };
         let with_id = |failure: Failure| Refusal::from(failure.with("apiKeyId", key.id.as_str()));
@@ -172,30 +185,19 @@ impl ApiKeys {
             return Err(with_id(rejected("the key is disabled")));
         }
         let is_of_stage = |(api, name): &(String, String)| **api == *stage.api_id && **name == *stage.name;
-        let plan = self
-            .plans
-            .plans
-            .iter()
-            .enumerate()
-            .find(|(_, plan)| plan.keys.contains(&key.id) && plan.stages.iter().any(is_of_stage));
-        let Some((plan_idx, plan)) = plan else {
+        let mut of_key = plans.plans.iter().filter(|plan| plan.keys.contains(&key.id));
+        let Some(plan) = of_key.find(|plan| plan.stages.iter().any(is_of_stage)) else {
             return Err(with_id(rejected("the key is in no usage plan of the stage")));
         };
-        self.count((plan_idx, key_idx), plan, now, is_counted)
+        self.count(record_key(plan, &key.id), plan, now, is_counted)
             .map_err(|failure| with_id(failure.with("usagePlan", plan.name.as_str())))?;
         Ok(PresentedKey { value, id: key.id.clone() })
     }
 
     /// The rate first: what it refuses does not count for the quota.
-    fn count(
-        &self,
-        place: (usize, usize),
-        plan: &UsagePlan,
-        now: u64,
-        is_counted: bool,
-    ) -> Result<(), Failure> {
+    fn count(&self, name: String, plan: &UsagePlan, now: u64, is_counted: bool) -> Result<(), Failure> {
         let mut used = self.used.lock();
-        let used = used.entry(place).or_default();
+        let used = used.entry(name).or_default();
         if let Some(quota) = &plan.quota {
             let since = quota.period_start(now);
             if used.counted.since != since {
@@ -237,16 +239,15 @@ impl ApiKeys {
         }
         *flushed_at = now;
         drop(flushed_at);
-        let changed: Vec<((usize, usize), Counted)> = {
+        let changed: Vec<(String, Counted)> = {
             let used = self.used.lock();
             let changed = used.iter().filter(|(_, used)| !used.is_written && used.counted.n > 0);
-            changed.map(|(place, used)| (*place, used.counted)).collect()
+            changed.map(|(name, used)| (name.clone(), used.counted)).collect()
         };
-        let change = |((plan_idx, key_idx), counted): &((usize, usize), Counted)| {
-            let (plan, key) = (self.plans.plans.get(*plan_idx)?, self.plans.keys.get(*key_idx)?);
+        let change = |(name, counted): &(String, Counted)| {
             Some(RecordChange::Put(Record {
                 kind: RecordKind::Usage,
-                key: record_key(plan, key),
+                key: name.clone(),
                 created_at: counted.since,
                 expires_at: counted.since + KEPT,
                 body: serde_json::to_string(counted).ok()?,
@@ -257,15 +258,32 @@ impl ApiKeys {
             return;
         }
         let mut used = self.used.lock();
-        for (place, counted) in changed {
-            if let Some(used) = used.get_mut(&place).filter(|used| used.counted == counted) {
+        for (name, counted) in changed {
+            if let Some(used) = used.get_mut(&name).filter(|used| used.counted == counted) {
                 used.is_written = true;
             }
         }
     }
 }
 
+/// Keys of the records of all pairs of a plan and a key of it.
+fn names(plans: &UsagePlans) -> impl Iterator<Item = String> {
+    plans.plans.iter().flat_map(|plan| plan.keys.iter().map(|key_id| record_key(plan, key_id)))
+}
+
+/// Adds what `records` have of pairs that `used` does not know.
+fn restore(used: &mut HashMap<String, Used>, plans: &UsagePlans, records: &[Record]) {
+    let records: HashMap<&str, &str> =
+        records.iter().map(|record| (record.key.as_str(), record.body.as_str())).collect();
+    for name in names(plans).filter(|name| records.contains_key(name.as_str())).collect::<Vec<_>>() {
+        let body = records.get(name.as_str()).copied().unwrap_or_default();
+        if let Ok(counted) = serde_json::from_str(body) {
+            used.entry(name).or_insert(Used { bucket: None, counted, is_written: true });
+        }
+    }
+}
+
 /// Names of plans have no slash.
-fn record_key(plan: &UsagePlan, key: &UsageKey) -> String {
-    format!("{}/{}", plan.name, key.id)
+fn record_key(plan: &UsagePlan, key_id: &str) -> String {
+    format!("{}/{key_id}", plan.name)
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, Weak};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue, Request as HttpRequest};
@@ -21,7 +22,7 @@ use tidegate_core::notice::{Notice, Place};
 use tidegate_core::port::BoxFuture;
 use tidegate_core::push::{Publish, PushResult};
 use tidegate_core::settings::Settings;
-use tidegate_core::snapshot::{IntegrationKind, Stage};
+use tidegate_core::snapshot::Stage;
 use tidegate_ws::{CloseCode, CloseFrame, OutboundMessage};
 
 use crate::admission::{self, Handshake};
@@ -30,13 +31,22 @@ use crate::connection::handle::{CloseCause, PushRefusal};
 use crate::edge::client_address::ClientAddress;
 use crate::edge::{Reply, empty, hint, refusal};
 use crate::gateway::Gateway;
+use crate::in_force::MountChange;
 use crate::push;
 
 /// The applications of a node.
 pub(crate) struct Apps {
+    /// Their policies and settings are those of the start; [`Self::standing`] has those of now.
     mounts: Vec<Mount>,
-    /// What the snapshot has of each mount.
-    apis: Vec<Arc<LiveApi>>,
+    /// What the snapshot has of each mount, in their order.
+    standing: ArcSwap<Vec<Standing>>,
+}
+
+/// What of a mount may change.
+#[derive(Clone)]
+struct Standing {
+    api: Arc<LiveApi>,
+    settings: Arc<Settings>,
 }
 
 impl fmt::Debug for Apps {
@@ -48,8 +58,32 @@ impl fmt::Debug for Apps {
 
 impl Apps {
     pub(crate) fn new(mounts: Vec<Mount>) -> Self {
-        let apis = mounts.iter().map(|mount| Arc::new(api_of(mount))).collect();
-        Self { mounts, apis }
+        let standing = mounts
+            .iter()
+            .map(|mount| Standing { api: Arc::new(api_of(mount)), settings: Arc::clone(&mount.settings) });
+        let standing = ArcSwap::from_pointee(standing.collect());
+        Self { mounts, standing }
+    }
+
+    /// Another policy and other settings for the stage of an application, from the next publication on. A policy that
+    /// says the same stays the one that it was, so that nobody is checked again for nothing.
+    pub(crate) fn change(&self, change: MountChange) {
+        let MountChange { api_id, policy, settings, reads_files } = change;
+        let mut standing = Vec::clone(&self.standing.load());
+        let Some(of_api) = standing.iter_mut().find(|standing| standing.api.api.api_id == api_id) else {
+            return;
+        };
+        let is_same = |stage: &LiveStage| stage.policy.as_deref() == Some(&policy);
+        if reads_files || !of_api.api.stages.iter().all(is_same) {
+            let mut api = LiveApi::clone(&of_api.api);
+            let policy = Arc::new(policy);
+            for stage in &mut api.stages {
+                stage.policy = Some(Arc::clone(&policy));
+            }
+            of_api.api = Arc::new(api);
+        }
+        of_api.settings = settings;
+        self.standing.store(Arc::new(standing));
     }
 
     /// Tells all of them who their host is.
@@ -64,14 +98,15 @@ impl Apps {
     }
 
     /// The APIs that exist without being defined.
-    pub(crate) fn apis(&self) -> impl Iterator<Item = Arc<LiveApi>> + '_ {
-        self.apis.iter().map(Arc::clone)
+    pub(crate) fn apis(&self) -> Vec<Arc<LiveApi>> {
+        self.standing.load().iter().map(|standing| Arc::clone(&standing.api)).collect()
     }
 
     /// Settings of such an API.
     pub(crate) fn settings(&self, api_id: &str) -> Option<Arc<Settings>> {
-        let mount = self.mounts.iter().find(|mount| mount.api_id == api_id)?;
-        Some(Arc::clone(&mount.settings))
+        let standing = self.standing.load();
+        let of_api = standing.iter().find(|standing| standing.api.api.api_id == api_id)?;
+        Some(Arc::clone(&of_api.settings))
     }
 
     pub(crate) fn find(&self, name: &str) -> Option<&Arc<dyn App>> {
@@ -80,11 +115,7 @@ impl Apps {
 
     /// The application that a stage's `$connect` asks.
     pub(crate) fn of_stage(&self, stage: &Stage) -> Option<&Arc<dyn App>> {
-        let route = stage.deployment.as_ref()?.routes.get("$connect")?;
-        match &route.integration.kind {
-            IntegrationKind::App(name) => self.find(name),
-            _ => None,
-        }
+        self.find(stage.deployment.as_ref()?.app.as_deref()?)
     }
 
     /// Where a handshake at this path belongs, whatever the host is.

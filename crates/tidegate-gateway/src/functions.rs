@@ -134,9 +134,8 @@ pub(crate) async fn invoke_again(
 
 /// Nobody has run it, and another attempt may fare better.
 fn is_unrun(failure: &Failure) -> bool {
-    let fact = |name: &str| failure.facts.get(name);
-    let is_fault = fact("status").and_then(serde_json::Value::as_u64).is_none_or(|status| status >= 500);
-    let class = fact("errorClass").and_then(serde_json::Value::as_str).unwrap_or_default();
+    let is_fault = failure.facts.number("status").is_none_or(|status| status >= 500);
+    let class = failure.facts.text("errorClass").unwrap_or_default();
     failure.code == ErrorCode::FunctionFailed
         && !matches!(
             failure.diagnosis,
@@ -190,12 +189,12 @@ fn arn(gateway: &Gateway, function: &FunctionName) -> String {
 /// Calls the Invoke API. Source: AWS Lambda API reference, `Invoke`.
 async fn ask_endpoint(gateway: &Gateway, call: &FunctionCall<'_>) -> Result<Invoked, Failure> {
     let function = call.function;
-    if !gateway.config.aws.is_reachable("lambda", call.credentials_arn) {
+    if !gateway.in_force().node.aws.is_reachable("lambda", call.credentials_arn) {
         let detail = format!("there is no function {} here, and no endpoint to ask", function.name);
         return Err(Failure::new(ErrorCode::FunctionFailed, Diagnosis::INTEGRATION_FUNCTION_FAILED, detail)
             .with("errorClass", "unknown"));
     }
-    let path_and_query = aws::invoke_path(&gateway.config.aws, function);
+    let path_and_query = aws::invoke_path(&gateway.in_force().node.aws, function);
     let mut headers = HeaderMap::new();
     let kind = if call.is_async { "Event" } else { "RequestResponse" };
     headers.insert("x-amz-invocation-type", HeaderValue::from_static(kind));

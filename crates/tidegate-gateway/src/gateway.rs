@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use tidegate_auth::{ApiKey, Credential, TokenKeys, Verifier};
+use tidegate_auth::TokenKeys;
 use tidegate_core::app::{App, Mount};
 use tidegate_core::compile::{self, Cache};
 use tidegate_core::definition::Live;
@@ -17,11 +17,9 @@ use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::function::FunctionRunner;
 use tidegate_core::id::{ConnectionId, RequestId};
 use tidegate_core::journal::Facts;
-use tidegate_core::log::{LogSink, StageLogs};
-use tidegate_core::network::Network;
+use tidegate_core::log::LogSink;
 use tidegate_core::notice::{Notice, NoticeSink, Place};
 use tidegate_core::port::{DefinitionSink, RecordKind, RecordStore, StoreError};
-use tidegate_core::settings::Settings;
 use tidegate_core::snapshot::{Snapshot, Stage};
 use tidegate_ws::CloseCode;
 use tokio_util::sync::CancellationToken;
@@ -43,7 +41,7 @@ use crate::edge::client_reference::ClientReferences;
 use crate::edge::probe::Probes;
 use crate::edge::remark::Remarks;
 use crate::groups::Groups;
-use crate::integration::aws::AwsConfig;
+use crate::in_force::{InForce, NodeSettings};
 use crate::integration::http::Backends;
 use crate::lateness::{LastOverload, Lateness};
 use crate::push::idempotency::Idempotency;
@@ -53,7 +51,7 @@ use crate::throttle::{AccountLimits, Throttles};
 use crate::timer_wheel::{Kind, TICK, TimerWheel};
 use crate::tokens::Tokens;
 
-/// Time that the close of each connection adds to a drain until [`GatewayConfig::drain_spread`] is reached: a node with few
+/// Time that the close of each connection adds to a drain until [`NodeSettings::drain_spread`] is reached: a node with few
 /// of them has no wave to spread.
 const DRAIN_STEP: Duration = Duration::from_millis(5);
 
@@ -69,50 +67,26 @@ pub struct GatewayConfig {
     pub region: String,
     /// Account id in resource names.
     pub account_id: String,
-    /// Who may call the management API.
-    pub credentials: Vec<Credential>,
-    /// Bearer keys that may do everything, as hashes.
-    pub api_keys: Vec<ApiKey>,
-    /// Peers whose forwarded headers are believed.
-    pub trusted_proxies: Vec<Network>,
-    /// Settings of an API, by its id.
-    pub settings: SettingsOf,
+    /// What may change while the node runs.
+    pub node_settings: NodeSettings,
     /// TLS towards backends.
     pub backend_tls: rustls::ClientConfig,
-    /// Shows callers with a wrong signature what should have been signed.
-    pub explain_mismatch: bool,
-    /// Clock difference that signatures may have.
-    pub clock_skew: Duration,
-    /// Hosts that a proxy may name in `X-Forwarded-Host` for signatures.
-    pub signature_hosts: Vec<String>,
-    /// Connections this node may hold.
-    pub max_connections: usize,
     /// Where tokens, bans, attempts and undelivered events are kept.
     pub records: Arc<dyn RecordStore>,
     /// Keys under which tokens and sessions are hashed.
     pub token_keys: TokenKeys,
     /// Reads the files that policies name.
     pub read_file: ReadFile,
-    /// Clients whose refusals name the diagnosis.
-    pub debug_clients: Vec<Network>,
-    /// The probe endpoint answers.
-    pub probe: bool,
     /// Takes the lines of access and execution logs.
     pub logs: Arc<dyn LogSink>,
     /// Functions that run on this machine.
     pub functions: Option<Arc<dyn FunctionRunner>>,
-    /// How functions elsewhere, and other services, are reached.
-    pub aws: AwsConfig,
     /// API keys of clients, and what they are good for.
     pub usage_plans: UsagePlans,
     /// The present time, for signatures of handshakes.
     pub signature_clock: SignatureClock,
     /// Applications in the process.
     pub mounts: Vec<Mount>,
-    /// Names of query parameters whose values facts may hold, beside `channel` and `v`.
-    pub shown_query_values: Arc<[Box<str>]>,
-    /// Longest time over which the closes of a drain are spread, so that clients do not all come back at once.
-    pub drain_spread: Duration,
 }
 
 /// Reads a whole file. The data plane opens none itself.
@@ -134,21 +108,6 @@ impl std::fmt::Debug for ReadFile {
     }
 }
 
-/// Settings by API id: those of all APIs, or of one where the configuration names it.
-#[derive(Debug, Default, Clone)]
-pub struct SettingsOf {
-    /// For every API that is not named.
-    pub all: Arc<Settings>,
-    /// By API id.
-    pub by_api: std::collections::HashMap<String, Arc<Settings>>,
-}
-
-impl SettingsOf {
-    fn get(&self, api_id: &str) -> Arc<Settings> {
-        Arc::clone(self.by_api.get(api_id).unwrap_or(&self.all))
-    }
-}
-
 /// The data plane.
 #[derive(Debug)]
 pub struct Gateway {
@@ -158,7 +117,8 @@ pub struct Gateway {
     pub(crate) backends: Backends,
     pub(crate) throttles: Throttles,
     pub(crate) account: AccountLimits,
-    pub(crate) verifier: Verifier,
+    /// See [`Self::in_force`].
+    pub(crate) in_force: ArcSwap<InForce>,
     /// Whoever holds one may ask an authorizer.
     pub(crate) authorizer_turns: tokio::sync::Semaphore,
     pub(crate) api_keys: ApiKeys,
@@ -196,8 +156,6 @@ pub struct Gateway {
     /// Milliseconds since 1970 of the last look for channels of nearly the same name.
     pub(crate) similar_looked_at: AtomicU64,
     last_overload: LastOverload,
-    /// Where refusals of no stage are logged.
-    pub(crate) unmatched: Option<Arc<StageLogs>>,
 }
 
 impl Gateway {
@@ -211,17 +169,14 @@ impl Gateway {
     ) -> Result<Arc<Self>, getrandom::Error> {
         let mut seed = [0; 8];
         getrandom::fill(&mut seed)?;
-        let mut verifier = Verifier::new(config.region.clone(), "execute-api");
-        verifier.clock_skew = config.clock_skew;
-        verifier.explain_mismatch = config.explain_mismatch;
-        verifier.allowed_hosts.clone_from(&config.signature_hosts);
-        let idle = Duration::from_millis(config.settings.all.integration.pool_idle_ms);
+        let in_force = InForce::new(std::mem::take(&mut config.node_settings), &config.region);
+        let all = Arc::clone(&in_force.node.settings.all);
+        let idle = Duration::from_millis(all.integration.pool_idle_ms);
         let records = Arc::clone(&config.records);
         let mounts = std::mem::take(&mut config.mounts);
         let api_keys = ApiKeys::new(std::mem::take(&mut config.usage_plans), Arc::clone(&records));
-        let unmatched = config.settings.all.logs.unmatched.as_deref().map(StageLogs::of_unmatched);
         let gateway = Arc::new_cyclic(|this| Self {
-            unmatched,
+            in_force: ArcSwap::from_pointee(in_force),
             apps: Apps::new(mounts),
             captures: Captures::default(),
             groups: Groups::new(),
@@ -243,8 +198,7 @@ impl Gateway {
             wheel: TimerWheel::new(now_millis()),
             backends: Backends::new(config.backend_tls.clone(), idle),
             throttles: Throttles::default(),
-            account: AccountLimits::new(&config.settings.all.limits, now_millis()),
-            verifier,
+            account: AccountLimits::new(&all.limits, now_millis()),
             authorizer_turns: tokio::sync::Semaphore::new(authorizer::AT_A_TIME),
             api_keys,
             handshake_over: tokio::sync::Notify::new(),
@@ -276,7 +230,7 @@ impl Gateway {
 
     /// How many times faster fixed times pass, for tests; 1 otherwise.
     pub fn time_scale(&self) -> u64 {
-        u64::from(self.config.settings.all.data_plane.time_scale.max(1))
+        u64::from(self.in_force().node.settings.all.data_plane.time_scale.max(1))
     }
 
     /// Pending and open connections.
@@ -357,12 +311,12 @@ impl Gateway {
         self.is_restarting.store(true, Ordering::Relaxed);
     }
 
-    /// Refuses new connections with 503, closes all others over [`GatewayConfig::drain_spread`], stops listening, and waits
+    /// Refuses new connections with 503, closes all others over [`NodeSettings::drain_spread`], stops listening, and waits
     /// until the last events are delivered or `deadline` has passed. Returns how many were still unfinished.
     pub async fn drain(&self, deadline: Duration) -> usize {
         self.is_draining.store(true, Ordering::Relaxed);
         let drain = async {
-            self.close_over(self.config.drain_spread.min(deadline / 2)).await;
+            self.close_over(self.in_force().node.drain_spread.min(deadline / 2)).await;
             // From here on nobody is told 503 any more, and those who come back go to another node.
             self.stop_accepting.cancel();
             // Handshakes that were under way may still open, so look again until nobody is left.
@@ -448,7 +402,7 @@ impl Gateway {
 
     /// Is the client one that is told why it is refused?
     pub(crate) fn is_debugged(&self, client: IpAddr) -> bool {
-        self.config.debug_clients.iter().any(|network| network.contains(client))
+        self.in_force().node.debug_clients.iter().any(|network| network.contains(client))
     }
 
     /// What `gather` gives, if somebody keeps it.
@@ -495,7 +449,7 @@ impl Gateway {
     }
 
     pub(crate) fn is_trusted(&self, peer: IpAddr) -> bool {
-        self.config.trusted_proxies.iter().any(|network| network.contains(peer))
+        self.in_force().node.trusted_proxies.iter().any(|network| network.contains(peer))
     }
 
     /// Looks at a connection's limits, and puts it back where the next of them falls.
@@ -628,13 +582,16 @@ impl DefinitionSink for Gateway {
     fn publish(&self, mut live: Live) {
         // An API of this id that somebody has defined is hidden: control plane ids are never so short.
         live.apis.extend(self.apps.apis());
+        let in_force = self.in_force();
         let settings =
-            |api_id: &str| self.apps.settings(api_id).unwrap_or_else(|| self.config.settings.get(api_id));
+            |api_id: &str| self.apps.settings(api_id).unwrap_or_else(|| in_force.node.settings.get(api_id));
         let snapshot = Arc::new(compile::compile(&live, &settings, &mut self.compiled.lock()));
         self.jwt.update(&snapshot);
         self.issuers.update(&snapshot);
         let before = self.snapshot.swap(Arc::clone(&snapshot));
-        let changed = changed_policies(&before, &snapshot);
+        let mut changed = changed_policies(&before, &snapshot);
+        // There the application gives channels, and no rule of a policy would know them.
+        changed.retain(|(api_id, _)| self.apps.settings(api_id).is_none());
         if let Some(this) = self.this.upgrade().filter(|_| !changed.is_empty()) {
             this.policies_changed(changed);
         }

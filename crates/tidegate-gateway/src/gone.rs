@@ -103,7 +103,7 @@ impl Gateway {
                 };
             }
         }
-        let memory = self.config.settings.all.management.gone_memory.saturating_mul(1000);
+        let memory = self.in_force().node.settings.all.management.gone_memory.saturating_mul(1000);
         if let Some(gone) = self.registry.gone(id) {
             let age = now.saturating_sub(gone.at);
             let diagnosis = match () {
@@ -123,7 +123,7 @@ impl Gateway {
                 ..WhyGone::new(diagnosis, if gone.code == 0 { "refused" } else { "closed" })
             };
         }
-        let longest = self.config.settings.all.data_plane.age().unwrap_or_default();
+        let longest = self.in_force().node.settings.all.data_plane.age().unwrap_or_default();
         let longest = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
         let (diagnosis, state) = match self.registry.origin(id) {
             Origin::Elsewhere => return WhyGone::new(Diagnosis::GONE_UNKNOWN_ID, "unknown"),

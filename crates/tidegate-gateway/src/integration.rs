@@ -13,7 +13,7 @@ use tidegate_core::context::{Authorized, ConnectionFacts, Event, EventKind, Sess
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::ErrorCode;
 use tidegate_core::id::RequestId;
-use tidegate_core::journal::{Facts, Kind};
+use tidegate_core::journal::{FactValue, Facts, Kind};
 use tidegate_core::lambda_event::Spelling;
 use tidegate_core::mapping::Inputs;
 use tidegate_core::notice::{Notice, Place};
@@ -143,7 +143,7 @@ impl Failure {
     }
 
     /// With one more fact.
-    pub(crate) fn with(mut self, name: &'static str, value: impl Into<serde_json::Value>) -> Self {
+    pub(crate) fn with(mut self, name: &'static str, value: impl FactValue) -> Self {
         self.facts.add(name, value);
         self
     }
@@ -343,9 +343,7 @@ fn facts_of(call: &Call<'_>, result: &Result<Answer, Failure>, trace: Option<&Tr
         }
         Err(failure) => (failure.facts.clone(), Some(failure.diagnosis)),
     };
-    for (name, value) in told.iter().filter(|(name, _)| facts.get(name).is_none()).collect::<Vec<_>>() {
-        facts.add(name, value.clone());
-    }
+    facts.extend_with_new(&told);
     facts.add_some("causeId", cause.map(Diagnosis::as_str));
     facts
 }

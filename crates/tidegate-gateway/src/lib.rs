@@ -24,6 +24,7 @@ mod functions;
 mod gateway;
 mod gone;
 mod groups;
+mod in_force;
 mod integration;
 mod lateness;
 mod logs;
@@ -45,7 +46,8 @@ pub use capture::{CaptureError, CaptureOrder, CaptureState, Captured, MAX_BYTES,
 pub use clean_up::{CleanUp, CleanedUp};
 pub use connection::recent::RecentMessage;
 pub use edge::probe::ProbeTicket;
-pub use gateway::{Gateway, GatewayConfig, ReadFile, SettingsOf};
+pub use gateway::{Gateway, GatewayConfig, ReadFile};
+pub use in_force::{Changes, MountChange, NodeSettings, SettingsOf};
 pub use integration::aws::{AwsConfig, AwsCredentials};
 pub use integration::http::key_set::{FetchedKeySet, fetch_key_set};
 pub use integration::http::probe::{BackendAnswer, BackendFailure, BackendProbe, reserved_connection_id};

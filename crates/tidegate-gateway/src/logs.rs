@@ -142,13 +142,14 @@ pub(crate) fn of_handshake<B>(address: &Address, request: &Request<B>) -> Log {
 
 /// The log of a request whose address leads nowhere: the operator's, where there is one.
 pub(crate) fn of_nowhere<B>(gateway: &Gateway, host: &str, request: &Request<B>) -> Log {
-    let logs = gateway.unmatched.as_ref()?;
+    let in_force = gateway.in_force();
+    let logs = in_force.unmatched.as_ref()?;
     let asked = Asked { domain_name: Some(host.into()), user_agent: user_agent(request), ..Asked::default() };
     Some(nowhere(gateway, logs, asked))
 }
 
 fn nowhere(gateway: &Gateway, logs: &Arc<StageLogs>, asked: Asked) -> Arc<EventLog> {
-    let settings = Arc::clone(&gateway.config.settings.all);
+    let settings = Arc::clone(&gateway.in_force().node.settings.all);
     EventLog::of(Arc::clone(logs), settings, Arc::default(), Arc::default(), asked)
 }
 
@@ -387,7 +388,7 @@ pub(crate) fn unrouted(
         connection: Arc::clone(&handle.facts),
         request_id,
         // A throttle is that of a route, which was chosen then.
-        route_key: failure.facts.get("routeKey").and_then(|key| key.as_str()).unwrap_or_default().into(),
+        route_key: failure.facts.text("routeKey").unwrap_or_default().into(),
         request_time: now_millis(),
         kind: EventKind::Message { message_id: request_id },
         session: handle.session_facts(),
@@ -561,7 +562,8 @@ pub(crate) fn handshake_refused(
     (reply, status): (Option<&Reply>, u16),
 ) {
     let of_operator = || {
-        let logs = gateway.unmatched.as_ref().filter(|_| attempt.place.api_id.is_empty())?;
+        let in_force = gateway.in_force();
+        let logs = in_force.unmatched.as_ref().filter(|_| attempt.place.api_id.is_empty())?;
         Some(nowhere(gateway, logs, Asked::default()))
     };
     let Some(log) = attempt.log.clone().or_else(of_operator) else { return };
@@ -694,7 +696,8 @@ pub(crate) fn management_nowhere(
     diagnosis: Diagnosis,
     reply: &Reply,
 ) {
-    let Some(logs) = &gateway.unmatched else { return };
+    let in_force = gateway.in_force();
+    let Some(logs) = &in_force.unmatched else { return };
     let asked = Asked {
         address: Some(address),
         route_key: Some(route_key_of(method, &Endpoint::Connection(String::new()))),

@@ -47,8 +47,8 @@ pub struct FetchError {
 
 impl From<Failure> for FetchError {
     fn from(failure: Failure) -> Self {
-        let class = failure.facts.get("errorClass").and_then(|class| class.as_str()).unwrap_or("failed");
-        Self { class: class.to_owned(), detail: failure.detail.into_owned(), diagnosis: failure.diagnosis }
+        let class = failure.facts.text("errorClass").unwrap_or_else(|| "failed".into());
+        Self { class, detail: failure.detail.into_owned(), diagnosis: failure.diagnosis }
     }
 }
 
@@ -61,7 +61,7 @@ impl Gateway {
     pub async fn fetch(&self, fetch: Fetch<'_>) -> Result<(u16, Bytes), FetchError> {
         let host = fetch.url.parse::<http::Uri>().ok();
         let host = host.as_ref().and_then(http::Uri::host).unwrap_or_default();
-        check_host(&self.config.settings.all.integration.allowed_hosts, host)?;
+        check_host(&self.in_force().node.settings.all.integration.allowed_hosts, host)?;
         let timeout = fetch.timeout;
         let sent = self.backends.request(
             fetch.method,

@@ -24,7 +24,7 @@ use tidegate_core::app;
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::ErrorCode;
 use tidegate_core::id::ConnectionId;
-use tidegate_core::journal::Facts;
+use tidegate_core::journal::{FactValue, Facts};
 use tidegate_core::notice::{Notice, Place};
 use tidegate_core::snapshot::Stage;
 
@@ -71,7 +71,7 @@ impl Refusal {
     }
 
     /// With one more fact.
-    fn with(mut self, name: &'static str, value: impl Into<serde_json::Value>) -> Self {
+    fn with(mut self, name: &'static str, value: impl FactValue) -> Self {
         self.facts.add(name, value);
         self
     }
@@ -210,9 +210,7 @@ async fn describe(
         facts.add_some("size", size);
         facts.add_some("isJson", is_json);
         facts.add("result", refusal.reply.status().as_u16());
-        for (name, value) in own.iter() {
-            facts.add(name, value.clone());
-        }
+        facts.extend(own);
         facts
     });
     if !is_known {
@@ -230,7 +228,7 @@ pub(crate) async fn by_connection_id(
     address: IpAddr,
     request: Request<Incoming>,
 ) -> Result<Reply, Box<Request<Incoming>>> {
-    let id = gateway.config.settings.all.management.resolve_by_connection_id.then(|| {
+    let id = gateway.in_force().node.settings.all.management.resolve_by_connection_id.then(|| {
         let id = request.uri().path().rsplit('/').next().unwrap_or_default();
         percent_encoding::percent_decode_str(id).decode_utf8_lossy().into_owned()
     });
@@ -413,7 +411,8 @@ fn authorize(
     about: &mut About,
 ) -> Result<(), Refusal> {
     if let Some(key) = bearer_token(&head.headers) {
-        let Some(key_idx) = gateway.config.api_keys.iter().position(|known| known.verify(key)) else {
+        let Some(key_idx) = gateway.in_force().node.api_keys.iter().position(|known| known.verify(key))
+        else {
             return Err(Refusal::new(ErrorCode::Forbidden, Diagnosis::MANAGEMENT_UNKNOWN_KEY));
         };
         // Bearer keys have no names; their place in the configuration tells them apart.
@@ -429,13 +428,14 @@ fn authorize(
         query: head.uri.query(),
         headers: &head.headers,
     };
-    let credentials = &gateway.config.credentials;
+    let in_force = gateway.in_force();
+    let credentials = &in_force.node.credentials;
     let keys = |access_key_id: &str| {
         let known = credentials.iter().find(|known| known.access_key_id == access_key_id)?;
         Some(CredentialKeys::permanent(known.secret.clone()))
     };
     let verified =
-        gateway.verifier.verify(&parts, Some(body), &keys, SystemTime::now()).map_err(|error| {
+        in_force.verifier.verify(&parts, Some(body), &keys, SystemTime::now()).map_err(|error| {
             let code = ErrorCode::MissingAuthentication;
             let mut reply = aws_error(code, Some(&error.message()));
             reply.headers_mut().insert("x-amzn-errortype", HeaderValue::from_static(error.error_type()));

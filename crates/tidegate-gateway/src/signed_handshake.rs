@@ -46,7 +46,8 @@ pub(crate) fn verify(
     uri: &Uri,
     headers: &HeaderMap,
 ) -> Result<Caller, Refusal> {
-    let credentials = &gateway.config.credentials;
+    let in_force = gateway.in_force();
+    let credentials = &in_force.node.credentials;
     let keys = |access_key_id: &str| {
         let known = credentials.iter().find(|known| known.access_key_id == access_key_id)?;
         Some(CredentialKeys::permanent(known.secret.clone()))
@@ -55,7 +56,7 @@ pub(crate) fn verify(
     let query = uri.query().unwrap_or_default();
     let verify = |query: &str| {
         let parts = RequestParts { method: "GET", path: uri.path(), query: Some(query), headers };
-        gateway.verifier.verify(&parts, None, &keys, now)
+        in_force.verifier.verify(&parts, None, &keys, now)
     };
     let verified = verify(query).or_else(|error| {
         // Clients add their reference to an address that somebody else has signed.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use tidegate_core::settings::Limits;
@@ -35,28 +36,54 @@ impl Throttles {
 /// What all APIs share, as the quotas of an account do. Without a limit, asking costs nothing.
 #[derive(Debug)]
 pub(crate) struct AccountLimits {
-    requests: Option<Shared>,
-    connects: Option<Shared>,
+    requests: Shared,
+    connects: Shared,
 }
 
 #[derive(Debug)]
 struct Shared {
-    throttle: Throttle,
-    bucket: Mutex<Bucket>,
+    /// Spares the lock where there is no limit.
+    is_limited: AtomicBool,
+    bucket: Mutex<Option<(Throttle, Bucket)>>,
 }
 
 impl Shared {
+    /// A full bucket, or no limit.
+    fn new(throttle: Option<Throttle>, now: u64) -> Self {
+        let bucket = throttle.map(|throttle| (throttle, Bucket::full(throttle, now)));
+        Self { is_limited: AtomicBool::new(bucket.is_some()), bucket: Mutex::new(bucket) }
+    }
+
     fn admit(&self, now: u64) -> Result<(), Throttle> {
-        if self.bucket.lock().take(self.throttle, now) { Ok(()) } else { Err(self.throttle) }
+        if !self.is_limited.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        match &mut *self.bucket.lock() {
+            None => Ok(()),
+            Some((throttle, bucket)) => bucket.take(*throttle, now).then_some(()).ok_or(*throttle),
+        }
+    }
+
+    /// A limit that stays keeps its bucket: nobody gets a full one by changing something else.
+    fn change(&self, throttle: Option<Throttle>, now: u64) {
+        let mut bucket = self.bucket.lock();
+        if bucket.as_ref().map(|(throttle, _)| *throttle) != throttle {
+            *bucket = throttle.map(|throttle| (throttle, Bucket::full(throttle, now)));
+            self.is_limited.store(bucket.is_some(), Ordering::Relaxed);
+        }
     }
 }
 
 impl AccountLimits {
     /// Full buckets. `now` is in milliseconds.
     pub(crate) fn new(limits: &Limits, now: u64) -> Self {
-        let shared =
-            |throttle: Throttle| Shared { throttle, bucket: Mutex::new(Bucket::full(throttle, now)) };
-        Self { requests: limits.requests().map(shared), connects: limits.connects().map(shared) }
+        Self { requests: Shared::new(limits.requests(), now), connects: Shared::new(limits.connects(), now) }
+    }
+
+    /// Other limits from now on; `now` is in milliseconds.
+    pub(crate) fn change(&self, limits: &Limits, now: u64) {
+        self.requests.change(limits.requests(), now);
+        self.connects.change(limits.connects(), now);
     }
 
     /// Takes a token for a message or a management call.
@@ -64,7 +91,7 @@ impl AccountLimits {
     /// # Errors
     /// The limit that is reached.
     pub(crate) fn admit_request(&self, now: u64) -> Result<(), Throttle> {
-        self.requests.as_ref().map_or(Ok(()), |shared| shared.admit(now))
+        self.requests.admit(now)
     }
 
     /// Takes what a handshake needs: it is a request, too.
@@ -72,7 +99,7 @@ impl AccountLimits {
     /// # Errors
     /// The limit that is reached.
     pub(crate) fn admit_connect(&self, now: u64) -> Result<(), Throttle> {
-        self.connects.as_ref().map_or(Ok(()), |shared| shared.admit(now))?;
+        self.connects.admit(now)?;
         self.admit_request(now)
     }
 }
@@ -92,5 +119,12 @@ mod tests {
         assert_eq!(account.admit_connect(2000), Ok(()));
         let without = AccountLimits::new(&Limits::default(), 0);
         assert!((0..10_000).all(|_| without.admit_connect(0).is_ok()));
+        // A limit that did not change does not begin anew; one that did holds from the next event on.
+        account.change(&limits, 2000);
+        assert_eq!(account.admit_connect(2000), Err(Throttle { rate: 1.0, burst: 1.0 }));
+        account.change(&Limits { connects_per_second: 2, ..limits }, 2000);
+        assert_eq!([account.admit_connect(2000), account.admit_connect(2000)], [Ok(()), Ok(())]);
+        without.change(&Limits { requests_per_second: 1, ..Limits::default() }, 0);
+        assert_eq!([without.admit_request(0).is_ok(), without.admit_request(0).is_ok()], [true, false]);
     }
 }

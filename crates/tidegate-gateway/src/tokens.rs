@@ -15,7 +15,7 @@ use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::error::ErrorCode;
 use tidegate_core::id::ConnectionId;
 use tidegate_core::identity::{AuthKind, Identity};
-use tidegate_core::journal::Facts;
+use tidegate_core::journal::{FactValue, Facts};
 use tidegate_core::notice::{Notice, Place};
 use tidegate_core::origin::OriginList;
 use tidegate_core::port::{Record, RecordChange, RecordKind, RecordStore};
@@ -109,7 +109,7 @@ impl TokenRefusal {
         Self::new(ErrorCode::IdentityRejected, diagnosis, detail)
     }
 
-    fn with(mut self, name: &'static str, value: impl Into<Value>) -> Self {
+    fn with(mut self, name: &'static str, value: impl FactValue) -> Self {
         self.facts.add(name, value);
         self
     }

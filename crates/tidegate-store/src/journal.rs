@@ -5,7 +5,6 @@
 //! connections and requests begin with their time, so that the indexes over them grow at their right edge and an entry
 //! costs a few microseconds however many there are.
 
-mod packed;
 mod query;
 mod retention;
 mod schema;

@@ -26,6 +26,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::apps::Counted;
+use crate::certificates::Certificates;
 use crate::demo::{self, Demo};
 use crate::invoke_api::{self, InvokeApi};
 use crate::log_targets::LogTargets;
@@ -77,6 +78,7 @@ pub(crate) struct Observed {
     pub(crate) journal: Option<Arc<Journal>>,
     pub(crate) logs: Arc<LogTargets>,
     pub(crate) apps: Counted,
+    pub(crate) certificates: Option<Arc<Certificates>>,
 }
 
 impl Admin {
@@ -202,6 +204,11 @@ impl Admin {
                 // Nobody should have to be told that payloads are being kept.
                 if self.gateway.capture().is_some_and(|capture| capture.is_active) {
                     body["capture"] = "active".into();
+                }
+                // It serves, and will not any more when the old certificate ends.
+                let certificates = self.observed.certificates.as_ref();
+                if certificates.is_some_and(|certificates| certificates.problem().is_some()) {
+                    body["certificate"] = "not renewed".into();
                 }
                 json_reply(StatusCode::OK, &body)
             }

@@ -4,14 +4,13 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::Context as _;
+use arc_swap::ArcSwap;
 use serde_json::{Map, Value};
-use tidegate_admin::{AdminApi, Callers, Parts, Surroundings};
-use tidegate_auth::{CredentialKeys, RequestParts, Verifier};
-use tidegate_control::limits::Quotas;
-use tidegate_control::{AuthFailure, Authenticate, Because, ControlPlane, ControlSettings, RestApi};
+use tidegate_admin::{AdminApi, Configured, Parts};
+use tidegate_control::{ControlPlane, RestApi};
 use tidegate_core::definition::Live;
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::function::FunctionRunner;
@@ -22,23 +21,28 @@ use tidegate_core::port::DefinitionSink;
 use tidegate_core::settings::Profile;
 use tidegate_doctor::explain::TIME_SCALE;
 use tidegate_doctor::journal::{ClientAddress, Journal, JournalConfig, NoJournal};
-use tidegate_gateway::{Gateway, GatewayConfig, ReadFile, SettingsOf, SignatureClock, edge};
+use tidegate_gateway::{Gateway, GatewayConfig, ReadFile, SignatureClock, edge};
 use tidegate_lambda::Runner;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::access;
 use crate::admin::{self, Admin, Observed};
 use crate::apps::Apps;
+use crate::certificates::{Certificates, Source};
 use crate::certs;
 use crate::config::Config;
 use crate::demo::Demo;
 use crate::functions::Functions;
-use crate::invoke_api::InvokeApi;
+use crate::invoke_api::{InvokeApi, InvokeCallers};
 use crate::log_targets::LogTargets;
 use crate::metrics::Metrics;
 use crate::observe::Observer;
+use crate::reload::{self, Reloader, Reread, node_settings};
 use crate::stores::{OpenJournal, Stores};
+use crate::surroundings::{Addresses, control_settings, surroundings};
 
 /// Connections that the kernel holds for a listener that is busy.
 const BACKLOG: u32 = 4096;
@@ -52,9 +56,6 @@ const JOURNAL_END: Duration = Duration::from_secs(5);
 /// How long it waits for an application to put its things in order.
 const APP_END: Duration = Duration::from_secs(2);
 
-/// Access key ids that an entry about an unknown one names.
-const MAX_SHOWN_KEYS: usize = 10;
-
 /// A running node.
 pub(crate) struct App {
     pub(crate) control: ControlPlane,
@@ -62,34 +63,16 @@ pub(crate) struct App {
     admin: Arc<Admin>,
     addresses: Addresses,
     tasks: JoinSet<()>,
-    shutdown_timeout: Duration,
+    reloader: Reloader,
     journal: Option<Arc<Journal>>,
     logs: Arc<LogTargets>,
     functions: Option<Arc<Runner>>,
 }
 
-#[derive(Debug, Clone)]
-struct Addresses {
-    public: SocketAddr,
-    admin: SocketAddr,
-    tls: Option<SocketAddr>,
-    proxy: Option<SocketAddr>,
-}
-
-/// What clients connect to: with TLS where a listener or a proxy in front has it.
-fn public_base(config: &Config, addresses: &Addresses) -> String {
-    match (&config.public_hostname, addresses.tls) {
-        (Some(host), None) if config.trusted_proxies.is_empty() => format!("ws://{host}"),
-        (Some(host), _) => format!("wss://{host}"),
-        (None, Some(address)) => format!("wss://{address}"),
-        (None, None) => format!("ws://{}", addresses.public),
-    }
-}
-
 impl App {
     /// Binds everything and serves. Nothing is bound before the configuration, the certificates and the store
     /// are known to be good.
-    pub(crate) async fn start(config: Config, stores: Stores) -> anyhow::Result<Self> {
+    pub(crate) async fn start(config: Config, stores: Stores, reread: Reread) -> anyhow::Result<Self> {
         let Stores { definitions: store, records, token_keys, journal } = stores;
         // The first provider wins; a second start in one process finds it there.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -104,17 +87,8 @@ impl App {
         }
 
         let backend_tls = certs::client_config(config.backend_ca.as_deref())?;
-        let acceptor = match &config.tls {
-            None => None,
-            Some(tls) if tls.local_ca => {
-                let made = certs::make(&config.data_dir, &config.region, &tls.names)?;
-                Some(certs::acceptor(&made.certificate, &made.key)?)
-            }
-            Some(tls) => match (&tls.certificate, &tls.key) {
-                (Some(certificate), Some(key)) => Some(certs::acceptor(certificate, key)?),
-                _ => None,
-            },
-        };
+        let certificates = Source::of(&config).map(Source::load).transpose()?.map(Certificates::new);
+        let acceptor = certificates.as_ref().map(Certificates::acceptor);
         let public = bind(config.listen).await?;
         let admin_listener = bind(config.admin).await?;
         let tls_listener = match config.tls.as_ref().and_then(|tls| tls.listen) {
@@ -133,7 +107,7 @@ impl App {
             proxy: proxy_listener.as_ref().map(local).transpose()?,
         };
 
-        let functions = Functions::open(&config, acceptor.as_ref())?;
+        let functions = Functions::open(&config)?;
         let apps = Apps::open(&config).await?;
         let outside = apps.outside();
         let mounted = apps.mounts.iter().map(|mount| (mount.api_id.clone(), mount.stage.clone()));
@@ -141,92 +115,77 @@ impl App {
         let logs = LogTargets::start(&config.logs, &config.data_dir, config.is_dev);
         let logs = Arc::new(logs.context("start the thread that writes logs")?);
         let is_loopback = addresses.public.ip().is_loopback();
+        let of_functions = functions.as_ref().map(|functions| functions.credential.clone());
         let gateway_config = GatewayConfig {
             node: 0,
             region: config.region.clone(),
             account_id: config.account_id.clone(),
-            credentials: config
-                .credentials
-                .iter()
-                .cloned()
-                .chain(functions.as_ref().map(|functions| functions.credential.clone()))
-                .collect(),
-            api_keys: config.api_keys.clone(),
-            trusted_proxies: config.trusted_proxies.clone(),
-            settings: SettingsOf {
-                all: Arc::clone(&config.settings),
-                by_api: config.settings_by_api.clone(),
-            },
+            node_settings: node_settings(&config, is_loopback, of_functions.as_ref()),
             backend_tls,
-            explain_mismatch: config.sigv4.explain_mismatch.unwrap_or(is_loopback),
-            clock_skew: Duration::from_secs(config.sigv4.clock_skew),
-            signature_hosts: config.sigv4.allowed_hosts.clone(),
-            max_connections: config.max_connections,
             records: Arc::clone(&records),
             token_keys,
             read_file: ReadFile(Arc::new(|path| std::fs::read(path))),
-            debug_clients: config.debug_clients.clone(),
-            probe: config.probe,
             logs: Arc::clone(&logs) as Arc<dyn LogSink>,
             functions: functions
                 .as_ref()
                 .map(|functions| Arc::clone(&functions.runner) as Arc<dyn FunctionRunner>),
-            aws: config.lambda.aws.clone(),
             usage_plans: config.usage_plans.clone(),
             signature_clock: SignatureClock::default(),
             mounts: apps.mounts,
-            drain_spread: config.drain_spread,
-            shown_query_values: config.journal.query_values.iter().map(|name| name.as_str().into()).collect(),
         };
         let Kept { journal, store: journal_store } = keep(journal, &config);
         let observer = Arc::new(Observer::new(Arc::clone(&metrics), journal.clone()));
         let gateway = Gateway::new(gateway_config, observer).context("start the data plane")?;
         Apps::connect(&outside, &gateway);
         gateway.restore().await.context("read tokens and bans")?;
-        let settings = ControlSettings {
-            region: config.region.clone(),
-            account_id: config.account_id.clone(),
-            public_base: public_base(&config, &addresses),
-            public_hostname: config
-                .public_hostname
-                .clone()
-                .unwrap_or_else(|| addresses.public.ip().to_string()),
-            max_timeout_ms: config.settings.integration.max_timeout_ms,
-            allow_integration_hosts: config.settings.integration.allowed_hosts.clone(),
-            allow_jwt_authorizer: config.settings.control_plane.allow_jwt_authorizer,
-            quotas: match config.settings.limits.profile {
-                Profile::Tidegate => Quotas::TIDEGATE,
-                Profile::Aws => Quotas::AWS,
-            },
-            ..ControlSettings::default()
-        };
+        let settings = control_settings(&config, &addresses);
         let sink = Arc::new(Published { gateway: Arc::clone(&gateway), metrics: Arc::clone(&metrics) });
         let clock: tidegate_control::Clock = Arc::new(jiff::Timestamp::now);
         let control =
             ControlPlane::load(store, sink, settings, clock).await.context("load the definitions")?;
 
-        let rest = RestApi::new(control.clone(), authenticate(&config, is_loopback));
+        let configured = Arc::new(ArcSwap::from_pointee(Configured {
+            settings: crate::config::as_json(&config.shown),
+            callers: access::callers(&config, is_loopback),
+            surroundings: surroundings(&config, &addresses, certificates.as_deref()),
+        }));
+        let callers = Arc::new(ArcSwap::from_pointee(InvokeCallers::new(&config, is_loopback)));
+        let invoke = functions.as_ref().map(|functions| {
+            InvokeApi::new(Arc::clone(&functions.runner), Arc::clone(&callers), config.account_id.clone())
+        });
+        let (doctor_interval, interval) = watch::channel(config.doctor_interval);
+        let parts = reload::Parts {
+            gateway: Arc::clone(&gateway),
+            control: control.clone(),
+            configured: Arc::clone(&configured),
+            invoke: functions.as_ref().map(|_| callers),
+            certificates: certificates.clone(),
+            addresses: addresses.clone(),
+            of_functions,
+            apps: apps.counted.clone(),
+            journal: journal.clone(),
+            doctor_interval,
+        };
+        let takes_signals = !config.is_dev;
+        let reloader = Reloader::new(reread, parts, config.clone());
+        let rest = RestApi::new(control.clone(), access::authenticate(Arc::clone(&configured)));
         let api = AdminApi::new(Parts {
             gateway: Arc::clone(&gateway),
             control: control.clone(),
             records,
             journal: Arc::clone(&journal_store),
-            settings: crate::config::as_json(&config.shown),
-            callers: Callers {
-                keys: config.admin_keys.clone(),
-                credentials: config.credentials.clone(),
-                verifier: control_verifier(&config, is_loopback),
-            },
             version: env!("CARGO_PKG_VERSION"),
-            surroundings: surroundings(&config, &addresses),
+            configured,
+            reload: Arc::new(reloader.clone()),
         });
-        let watching =
-            config.doctor_interval.map(|interval| watch(api.clone(), interval, Arc::clone(&metrics)));
-        let observed =
-            Observed { metrics, journal: journal.clone(), logs: Arc::clone(&logs), apps: apps.counted };
-        let invoke = functions.as_ref().map(|functions| {
-            InvokeApi::new(Arc::clone(&functions.runner), &config, control_verifier(&config, is_loopback))
-        });
+        let watching = repeat_checks(api.clone(), interval, Arc::clone(&metrics));
+        let observed = Observed {
+            metrics,
+            journal: journal.clone(),
+            logs: Arc::clone(&logs),
+            apps: apps.counted,
+            certificates: certificates.clone(),
+        };
         let admin = Arc::new(Admin::new(
             rest,
             api,
@@ -246,8 +205,12 @@ impl App {
             tasks.spawn(app.run());
         }
         tasks.spawn(Arc::clone(&gateway).run_session_layer());
-        if let Some(watching) = watching {
-            tasks.spawn(watching);
+        tasks.spawn(watching);
+        tasks.spawn(reloader.clone().watch_certificate());
+        // Whoever closes the terminal of `dev` means its end.
+        if takes_signals {
+            let hangup = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
+            tasks.spawn(reloader.clone().run_signals(hangup));
         }
         let n_left_over = gateway.deliver_left_over().await.context("read the events that were left over")?;
         if n_left_over > 0 {
@@ -256,7 +219,8 @@ impl App {
                 "sending disconnect events of connections that ended with the process before"
             );
         }
-        match functions.as_ref().and_then(|functions| functions.tls.clone()) {
+        match acceptor.clone().filter(|_| functions.is_some()) {
+            // Functions make `https://` addresses of what events say.
             Some(tls) => tasks.spawn(edge::listener::serve_either(Arc::clone(&gateway), public, tls)),
             None => tasks.spawn(edge::listener::serve(Arc::clone(&gateway), public, None)),
         };
@@ -272,9 +236,8 @@ impl App {
             tracing::info!("{unusual}");
         }
         tracing::info!(public = %addresses.public, admin = %addresses.admin, "ready");
-        let shutdown_timeout = config.shutdown_timeout;
         let functions = functions.map(|functions| functions.runner);
-        Ok(Self { control, gateway, admin, addresses, tasks, shutdown_timeout, journal, logs, functions })
+        Ok(Self { control, gateway, admin, addresses, tasks, reloader, journal, logs, functions })
     }
 
     pub(crate) fn public_address(&self) -> SocketAddr {
@@ -355,10 +318,11 @@ impl App {
             _ = restart.recv() => self.gateway.note_restart(),
         }
         let n_connections = self.gateway.n_connections();
-        tracing::info!(n_connections, timeout_s = self.shutdown_timeout.as_secs(), "stopping");
+        let shutdown_timeout = self.reloader.in_force().shutdown_timeout;
+        tracing::info!(n_connections, timeout_s = shutdown_timeout.as_secs(), "stopping");
         control_notice(&self.gateway, "drain", Facts::none().with("connections", n_connections));
         let n_unfinished = tokio::select! {
-            n_unfinished = self.gateway.drain(self.shutdown_timeout) => n_unfinished,
+            n_unfinished = self.gateway.drain(shutdown_timeout) => n_unfinished,
             _ = terminate.recv() => return Ok(self.end_at_once().await),
             _ = interrupt.recv() => return Ok(self.end_at_once().await),
             _ = restart.recv() => return Ok(self.end_at_once().await),
@@ -423,8 +387,6 @@ fn keep(opened: Result<OpenJournal, NoJournal>, config: &Config) -> Kept {
         }
     };
     let settings = &config.journal;
-    let longest = config.settings_by_api.values().chain([&config.settings]);
-    let longest = longest.map(|settings| settings.data_plane.max_duration).max().unwrap_or(0);
     let journal_config = JournalConfig {
         node: 0,
         client_address: ClientAddress::find(&settings.client_address).unwrap_or_default(),
@@ -434,7 +396,7 @@ fn keep(opened: Result<OpenJournal, NoJournal>, config: &Config) -> Kept {
         max_entries: settings.max_entries,
         sample_handshakes: settings.sample_handshakes,
         sample_posts: settings.sample_posts,
-        longest_connection: Duration::from_secs(longest),
+        longest_connection: config.longest_connection(),
     };
     let journal = Arc::new(Journal::new(Arc::new(store), journal_config, now_micros));
     Kept { store: Arc::clone(&journal) as Arc<dyn JournalStore>, journal: Some(journal) }
@@ -517,52 +479,33 @@ fn note_start(gateway: &Gateway, config: &Config, addresses: &Addresses) {
 }
 
 /// Repeats the cheap checks of all APIs, and counts what they find.
-async fn watch(api: AdminApi, interval: Duration, metrics: Arc<Metrics>) {
-    let mut pause = interval.min(FIRST_LOOK);
+async fn repeat_checks(
+    api: AdminApi,
+    mut interval: watch::Receiver<Option<Duration>>,
+    metrics: Arc<Metrics>,
+) {
+    let mut is_first = true;
     loop {
-        tokio::time::sleep(pause).await;
-        api.watch().await;
-        metrics.set_problems(&api.watched_counts());
-        pause = interval;
-    }
-}
-
-/// What `doctor` may know of the node beside its definitions.
-fn surroundings(config: &Config, addresses: &Addresses) -> Surroundings {
-    let local_ca = config.tls.as_ref().is_some_and(|tls| tls.local_ca);
-    let folder = config.data_dir.join("certs");
-    let file = match &config.tls {
-        Some(tls) if tls.local_ca => Some(folder.join("tidegate.pem")),
-        Some(tls) => tls.certificate.clone(),
-        None => None,
-    };
-    let chain = file.and_then(|file| certs::read_chain(&file).ok()).unwrap_or_default();
-    let own = [Some(addresses.public), addresses.tls, addresses.proxy];
-    let has_own_tls = addresses.tls.is_some();
-    // On loopback, or with a trusted proxy, somebody else may end TLS.
-    let may_be_elsewhere = addresses.public.ip().is_loopback() || !config.trusted_proxies.is_empty();
-    Surroundings {
-        has_tls: match has_own_tls {
-            true => Some(true),
-            false if may_be_elsewhere => None,
-            false => Some(false),
-        },
-        has_own_tls,
-        certificates: chain
-            .first()
-            .and_then(|der| tidegate_doctor::inspect::certificate::read(der))
-            .into_iter()
-            .collect(),
-        addresses: own
-            .into_iter()
-            .flatten()
-            .map(|address| address.ip())
-            .filter(|ip| !ip.is_unspecified())
-            .collect(),
-        ca: local_ca.then(|| folder.join("ca.pem").display().to_string()),
-        proxy: addresses.proxy.map(|address| address.to_string()),
-        admin: format!("http://{}", addresses.admin),
-        log: Some(crate::observe::recent_log()),
+        let pause = *interval.borrow_and_update();
+        let pause = pause.map(|pause| if is_first { pause.min(FIRST_LOOK) } else { pause });
+        let is_time = match pause {
+            None => interval.changed().await.map(|()| false),
+            Some(pause) => match tokio::time::timeout(pause, interval.changed()).await {
+                Err(_) => Ok(true),
+                Ok(changed) => changed.map(|()| false),
+            },
+        };
+        match is_time {
+            Ok(true) => {
+                api.watch().await;
+                metrics.set_problems(&api.watched_counts());
+                is_first = false;
+            }
+            // Another pause begins.
+            Ok(false) => {}
+            // Nobody is left who could change it; the process ends.
+            Err(_) => return,
+        }
     }
 }
 
@@ -578,93 +521,4 @@ async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
         socket.listen(BACKLOG)
     };
     bind().with_context(|| format!("listen on {address}"))
-}
-
-/// Verifies signatures on the admin listener.
-fn control_verifier(config: &Config, is_loopback: bool) -> Verifier {
-    let mut verifier = Verifier::new(config.region.clone(), "apigateway");
-    verifier.clock_skew = Duration::from_secs(config.sigv4.clock_skew);
-    verifier.explain_mismatch = config.sigv4.explain_mismatch.unwrap_or(is_loopback);
-    verifier.allowed_hosts.clone_from(&config.sigv4.allowed_hosts);
-    verifier
-}
-
-/// Signatures of control-plane callers.
-fn authenticate(config: &Config, is_loopback: bool) -> Authenticate {
-    let verifier = control_verifier(config, is_loopback);
-    let credentials = config.credentials.clone();
-    Arc::new(move |head: &http::request::Parts, body: &[u8]| {
-        let parts = RequestParts {
-            method: head.method.as_str(),
-            path: head.uri.path(),
-            query: head.uri.query(),
-            headers: &head.headers,
-        };
-        let keys = |id: &str| {
-            let known = credentials.iter().find(|known| known.access_key_id == id)?;
-            Some(CredentialKeys::permanent(known.secret.clone()))
-        };
-        let failure = |error_type: &str, message: String, because: Option<Because>| AuthFailure {
-            status: http::StatusCode::FORBIDDEN,
-            error_type: error_type.to_owned(),
-            message,
-            because: because.map(Box::new),
-        };
-        let verified = verifier.verify(&parts, Some(body), &keys, SystemTime::now()).map_err(|error| {
-            let because = not_let_in(error.diagnosis(), head, &verifier.region, &credentials);
-            failure(error.error_type(), error.message(), because)
-        })?;
-        let action = format!("apigateway:{}", head.method);
-        let resource = format!("arn:aws:apigateway:{}::{}", verifier.region, head.uri.path());
-        let caller = credentials.iter().find(|known| known.access_key_id == verified.access_key_id);
-        match caller.is_some_and(|caller| caller.allows(&action, &resource)) {
-            true => Ok(()),
-            false => {
-                let user = verified.access_key_id;
-                let facts = Facts::none()
-                    .with("caller", user.as_str())
-                    .with("action", action.as_str())
-                    .with("resource", resource.as_str());
-                let because = Because { diagnosis: Diagnosis::PROVISION_DENIED, facts };
-                Err(failure(
-                    "AccessDeniedException",
-                    format!("User: {user} is not authorized to perform: {action} on resource: {resource}"),
-                    Some(because),
-                ))
-            }
-        }
-    })
-}
-
-/// Why a caller of the control plane was not let in. What the signature proves has its id there; three causes are
-/// mistakes of tools, and have ids of their own.
-fn not_let_in(
-    diagnosis: &str,
-    head: &http::request::Parts,
-    region: &str,
-    credentials: &[tidegate_auth::Credential],
-) -> Option<Because> {
-    let scope = admin::credential_scope(head);
-    let part = |idx: usize| {
-        let part = scope.as_ref()?.split('/').nth(idx)?;
-        let is_plain = part.len() <= 128 && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-        is_plain.then(|| part.to_owned())
-    };
-    let mut facts = Facts::none();
-    facts.add_some("caller", part(0));
-    let diagnosis = match diagnosis {
-        "management.unsigned" => Diagnosis::PROVISION_NO_CREDENTIALS,
-        "management.wrong-region" => {
-            facts.add_some("region", part(2));
-            facts.add("expected", region);
-            Diagnosis::PROVISION_WRONG_REGION
-        }
-        "management.unknown-key" => {
-            let known = credentials.iter().take(MAX_SHOWN_KEYS).map(|known| known.access_key_id.as_str());
-            facts.add("expected", known.collect::<Vec<_>>());
-            Diagnosis::COMMAND_WRONG_PROFILE
-        }
-        other => Diagnosis::find(other)?,
-    };
-    Some(Because { diagnosis, facts })
 }

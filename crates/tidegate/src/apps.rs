@@ -22,11 +22,14 @@ use tidegate_chat::settings::live::LiveSettings;
 use tidegate_chat::store;
 use tidegate_core::app::Mount;
 use tidegate_core::id::ConnectionId;
+use tidegate_core::policy::Jwt;
 use tidegate_core::port::BoxFuture;
 use tidegate_core::snapshot::FunctionName;
-use tidegate_gateway::{Fetch, FetchError, Gateway};
+use tidegate_gateway::{Fetch, FetchError, Gateway, MountChange};
 use tidegate_store::sql::{Database, PostgresDatabase, PostgresOptions, SqliteDatabase, SqliteFile};
 
+use crate::certs;
+use crate::config::changes::Outcome;
 use crate::config::{self, Config};
 use crate::demo;
 
@@ -50,7 +53,7 @@ pub(crate) struct Apps {
 }
 
 /// The applications whose numbers are on the page of metrics.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Counted {
     pub(crate) chat: Option<Arc<Chat>>,
     pub(crate) alerts: Option<Arc<Alerts>>,
@@ -79,9 +82,7 @@ impl Apps {
                 Arc::new(Chat::with_extensions(settings, database, Arc::new(Extensions::default()), ports));
             let entered = app.enter_users(chat.users.clone()).await;
             entered.context("enter the users of chat.users_file")?;
-            let door =
-                Door { jwt: jwt.clone(), attempts: chat.attempts.clone(), admission: chat.admission.clone() };
-            mounts.push(tidegate_chat::mount::mount(&app, door));
+            mounts.push(tidegate_chat::mount::mount(&app, door(chat, jwt)));
             counted.chat = Some(app);
         }
         if let Some(config::Alerts { settings, database }) = &config.apps.alerts {
@@ -111,6 +112,47 @@ impl Apps {
     }
 }
 
+/// What of the applications' stages a new configuration changes; replaces the settings of the chat.
+///
+/// # Errors
+/// Settings that cannot be in force, with their paths: nothing has changed then.
+pub(crate) fn changed_mounts(
+    config: &Config,
+    apps: &Counted,
+    outcome: &Outcome,
+) -> Result<Vec<MountChange>, Vec<(String, String)>> {
+    let mut mounts = Vec::new();
+    let Some(jwt) = &config.apps.jwt else { return Ok(mounts) };
+    let reads_files = outcome.has_changed(&["jwt"]);
+    if let (Some(app), Some(chat)) = (&apps.chat, &config.apps.chat)
+        && outcome.has_changed(&["jwt", "chat"])
+    {
+        app.settings().replace(chat.settings.clone()).map_err(|problems| {
+            problems
+                .into_iter()
+                .map(|problem| (problem.path, problem.message.into_owned()))
+                .collect::<Vec<_>>()
+        })?;
+        let Mount { api_id, policy, settings, .. } = tidegate_chat::mount::mount(app, door(chat, jwt));
+        mounts.push(MountChange { api_id, policy, settings, reads_files });
+    }
+    if let (Some(app), Some(config::Alerts { settings, .. })) = (&apps.alerts, &config.apps.alerts)
+        && outcome.has_changed(&["jwt", "apps.alerts"])
+    {
+        app.change(settings.clone());
+        let policy = tidegate_alerts::mount::policy(settings, jwt.clone());
+        let stage = Arc::new(tidegate_alerts::mount::stage_settings(settings));
+        let api_id = tidegate_alerts::mount::API_ID.to_owned();
+        mounts.push(MountChange { api_id, policy, settings: stage, reads_files });
+    }
+    Ok(mounts)
+}
+
+/// What is demanded of those who come to the chat.
+fn door(chat: &config::apps::Chat, jwt: &Jwt) -> Door {
+    Door { jwt: jwt.clone(), attempts: chat.attempts.clone(), admission: chat.admission.clone() }
+}
+
 /// The database of an application: a server where one is configured, otherwise a file.
 async fn own_database(
     file: PathBuf,
@@ -124,7 +166,8 @@ async fn own_database(
 }
 
 fn postgres(url: &str) -> PostgresOptions {
-    PostgresOptions { url: url.to_owned(), tls: None, connections: POSTGRES_CONNECTIONS }
+    let system_roots = certs::system_roots();
+    PostgresOptions { url: url.to_owned(), system_roots, connections: POSTGRES_CONNECTIONS }
 }
 
 /// Where users are looked up. A file has to be there at the start; servers may come later, and nobody who would be looked up

@@ -8,6 +8,7 @@ pub(crate) mod doctor;
 pub(crate) mod explain;
 pub(crate) mod import;
 pub(crate) mod node;
+pub(crate) mod reload;
 pub(crate) mod route;
 
 /// The command did not do what was asked.
@@ -22,7 +23,7 @@ pub(crate) const EXIT_NOT_FOUND: u8 = 3;
 /// No credential, a wrong one, or one that may not do it; for `permissions check`: denied.
 pub(crate) const EXIT_REFUSED: u8 = 4;
 
-/// `plan`: there is something to do.
+/// `plan`, `reload --dry-run`: there is something to do.
 pub(crate) const EXIT_CHANGES: u8 = 5;
 
 /// WebSockets for plain HTTP backends, compatible with Amazon API Gateway.
@@ -33,8 +34,7 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
-const EXIT_CODES: &str =
-    "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 refused, 5 `plan` has something to do.";
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 refused, 5 `plan` or `reload --dry-run` has something to do.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -90,6 +90,8 @@ pub(crate) enum Command {
     Cleanup(node::CleanupArgs),
     /// Say where a message goes
     Route(route::RouteArgs),
+    /// Take over what is written in the configuration now, without dropping connections
+    Reload(reload::ReloadArgs),
     /// Say how the node is
     Status(node::StatusArgs),
     /// Say why something failed, from an id, a code, a status, a diagnosis id or an error text
@@ -186,7 +188,7 @@ impl ExampleApp {
     }
 }
 
-#[derive(Debug, Args, Default)]
+#[derive(Debug, Clone, Args, Default)]
 pub(crate) struct ConfigArgs {
     /// Configuration file
     #[arg(long, value_name = "FILE")]

@@ -25,6 +25,7 @@ mod node;
 mod permissions;
 mod publish;
 mod records;
+mod reload;
 mod report;
 mod route;
 mod serve;
@@ -68,6 +69,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Cleanup(args) => ask(records::cleanup(args)),
         Command::Doctor(args) => runtime()?.block_on(doctor::run(*args)),
         Command::Route(args) => ask(route::run(args)),
+        Command::Reload(args) => ask(reload::run(args)),
         Command::Status(args) => ask(apis::status(args)),
         Command::Explain(args) => ask(explain::run(*args)),
         Command::Capture(args) => ask(capture::run(args)),

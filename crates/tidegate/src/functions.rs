@@ -8,9 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tidegate_auth::{Credential, Secret};
 use tidegate_lambda::{Log, Runner, RunnerSettings};
-use tokio_rustls::TlsAcceptor;
 
-use crate::certs;
 use crate::config::Config;
 
 /// Variables of the gateway's own environment that functions get: where programs are and how people write. None of them
@@ -47,31 +45,17 @@ pub(crate) struct Functions {
     pub(crate) runner: Arc<Runner>,
     /// Their key: it may call `@connections` of every API, and lives as long as the process.
     pub(crate) credential: Credential,
-    /// For the public listener: functions make `https://` addresses of what events say.
-    pub(crate) tls: Option<TlsAcceptor>,
 }
 
 impl Functions {
-    /// Makes ready what is configured; nothing is started yet. `acceptor` is that of `[tls]`.
-    pub(crate) fn open(config: &Config, acceptor: Option<&TlsAcceptor>) -> anyhow::Result<Option<Self>> {
+    /// Makes ready what is configured; nothing is started yet. The certificate of the listeners has been made.
+    pub(crate) fn open(config: &Config) -> anyhow::Result<Option<Self>> {
         if config.lambda.functions.is_empty() {
             return Ok(None);
         }
-        let (tls, ca) = match (&config.tls, acceptor) {
-            (None, _) | (_, None) => {
-                let mut names = Vec::from_iter(config.public_hostname.clone());
-                let address = config.listen.ip();
-                if !address.is_unspecified() {
-                    names.push(address.to_string());
-                }
-                let made = certs::make(&config.data_dir, &config.region, &names)?;
-                (Some(certs::acceptor(&made.certificate, &made.key)?), Some(made.ca))
-            }
-            (Some(tls), Some(acceptor)) => {
-                let ca = tls.local_ca.then(|| config.data_dir.join("certs").join("ca.pem"));
-                (Some(acceptor.clone()), ca)
-            }
-        };
+        // Without `[tls]` their certificate is one of the local CA, too.
+        let is_local = config.tls.as_ref().is_none_or(|tls| tls.local_ca);
+        let ca = is_local.then(|| config.data_dir.join("certs").join("ca.pem"));
         let credential = credential()?;
         let mut environment: Vec<(OsString, OsString)> = PASSED_ON
             .iter()
@@ -97,7 +81,7 @@ impl Functions {
             false => Arc::new(|name, line| tracing::info!(target: "tidegate::function", "[{name}] {line}")),
         };
         let runner = Arc::new(Runner::new(config.lambda.functions.clone(), common, log));
-        Ok(Some(Self { runner, credential, tls }))
+        Ok(Some(Self { runner, credential }))
     }
 }
 

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use arc_swap::ArcSwap;
 use base64::Engine as _;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response};
@@ -17,6 +18,7 @@ use tidegate_core::journal::Facts;
 use tidegate_core::snapshot::FunctionName;
 use tidegate_lambda::Runner;
 
+use crate::access::control_verifier;
 use crate::config::Config;
 
 /// Largest event, in bytes. Source: Lambda quotas, synchronous payload.
@@ -31,9 +33,24 @@ const LIMIT: Duration = Duration::from_secs(1000);
 /// Answers calls of functions.
 pub(crate) struct InvokeApi {
     runner: Arc<Runner>,
+    callers: Arc<ArcSwap<InvokeCallers>>,
+    account_id: String,
+}
+
+/// Who may call functions; replaced by a reload.
+#[derive(Debug)]
+pub(crate) struct InvokeCallers {
     verifier: Verifier,
     credentials: Vec<Credential>,
-    account_id: String,
+}
+
+impl InvokeCallers {
+    /// Those of the control plane.
+    pub(crate) fn new(config: &Config, is_loopback: bool) -> Self {
+        let mut verifier = control_verifier(config, is_loopback);
+        verifier.service = "lambda".to_owned();
+        Self { verifier, credentials: config.credentials.clone() }
+    }
 }
 
 /// A refusal: status, name and text.
@@ -53,15 +70,8 @@ impl Refusal {
 }
 
 impl InvokeApi {
-    /// `verifier` is that of the control plane.
-    pub(crate) fn new(runner: Arc<Runner>, config: &Config, mut verifier: Verifier) -> Self {
-        verifier.service = "lambda".to_owned();
-        Self {
-            runner,
-            verifier,
-            credentials: config.credentials.clone(),
-            account_id: config.account_id.clone(),
-        }
+    pub(crate) fn new(runner: Arc<Runner>, callers: Arc<ArcSwap<InvokeCallers>>, account_id: String) -> Self {
+        Self { runner, callers, account_id }
     }
 
     /// Whether a request is for it.
@@ -114,9 +124,10 @@ impl InvokeApi {
         let named = percent_encoding::percent_decode_str(named).decode_utf8_lossy().into_owned();
         let function = FunctionName::parse(&named)
             .map_err(|error| Refusal(400, "InvalidParameterValueException", error.to_string()))?;
-        let region = &self.verifier.region;
+        let callers = self.callers.load_full();
+        let region = &callers.verifier.region;
         let arn = format!("arn:aws:lambda:{region}:{}:function:{}", self.account_id, function.name);
-        self.check_caller(&head, &body, &arn)?;
+        callers.check(&head, &body, &arn)?;
         if !self.runner.has(&function.name) {
             return Err(Refusal(404, "ResourceNotFoundException", format!("Function not found: {arn}")));
         }
@@ -165,9 +176,11 @@ impl InvokeApi {
             }
         })
     }
+}
 
+impl InvokeCallers {
     /// Signed with service `lambda` by somebody who may call this function.
-    fn check_caller(&self, head: &http::request::Parts, body: &[u8], arn: &str) -> Result<(), Refusal> {
+    fn check(&self, head: &http::request::Parts, body: &[u8], arn: &str) -> Result<(), Refusal> {
         let parts = RequestParts {
             method: head.method.as_str(),
             path: head.uri.path(),

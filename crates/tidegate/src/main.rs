@@ -8,10 +8,12 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+mod access;
 mod admin;
 mod admin_client;
 mod app;
 mod apps;
+mod certificates;
 mod certs;
 mod cli;
 mod command;
@@ -23,7 +25,9 @@ mod log_targets;
 mod metrics;
 mod observe;
 mod output;
+mod reload;
 mod stores;
+mod surroundings;
 
 /// Small allocations dominate: an allocator that gives them back and packs them densely.
 #[global_allocator]

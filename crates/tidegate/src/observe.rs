@@ -305,7 +305,7 @@ fn log(notice: &Notice) {
             line!(Level::Debug, place, channel, change, by, "channel membership changed");
         }
         Notice::Controlled { what: "capture", actor, facts, .. } => {
-            let route = facts.get("object").and_then(|route| route.as_str()).unwrap_or_default();
+            let route = facts.text("object").unwrap_or_default();
             let diag = Diagnosis::LOG_PAYLOADS_CAPTURED.as_str();
             tracing::warn!(actor, route, diag, "payloads of a route are being captured");
         }

@@ -22,7 +22,7 @@ const PROBLEM: Shape = Shape::Record(&[
     optional("id", TEXT, "Diagnosis id."),
 ]);
 
-const PROBLEMS: Shape = Shape::List { of: &PROBLEM, max: usize::MAX };
+pub(super) const PROBLEMS: Shape = Shape::List { of: &PROBLEM, max: usize::MAX };
 
 const STAGE: Shape = Shape::Record(&[
     required("name", TEXT, "Its name."),
@@ -215,7 +215,7 @@ fn policy(inner: &Inner, call: &Call) -> Answer {
     }
 }
 
-fn warnings(warnings: &[Problem]) -> Value {
+pub(super) fn warnings(warnings: &[Problem]) -> Value {
     let shown = warnings.iter().map(|warning| {
         let mut shown = json!({ "path": warning.path, "message": warning.message });
         if let Some(id) = &warning.diagnosis {

@@ -13,7 +13,9 @@ use tidegate_doctor::inspect::checklist::Known;
 use tidegate_doctor::inspect::definitions::ApiView;
 use tidegate_doctor::inspect::domain::DomainView;
 use tidegate_doctor::inspect::key_set::KeySetView;
-use tidegate_doctor::inspect::{certificate, definitions, domain, facts, key_set, route_test, shown_url};
+use tidegate_doctor::inspect::{
+    certificate, definitions, domain, facts, key_set, route_test, shown_url,
+};
 use tidegate_doctor::report::{Finding, Probe, Report};
 
 use self::backends::Run;
@@ -143,12 +145,14 @@ async fn inspect_api(inner: &Inner, call: &Call) -> Answer {
     let (mut report, started) = begin(&format!("API {api_id} ({})", definition.api.name));
     let settings = inner.gateway.settings_of(api_id);
     let all = inner.control.live();
+    let (control, configured) = (inner.control.settings(), inner.configured());
+    let surroundings = &configured.surroundings;
     let view = ApiView {
         current: &definition,
         stages: &live.stages,
         domains: &all.domains,
         settings: &settings,
-        region: &inner.control.settings().region,
+        region: &control.region,
     };
     let (probes, findings) = definitions::check(&view);
     report.probes = probes;
@@ -171,20 +175,20 @@ async fn inspect_api(inner: &Inner, call: &Call) -> Answer {
         is_signature_accepted: None,
         is_permitted: None,
         domains,
-        has_tls: inner.surroundings.has_tls,
+        has_tls: surroundings.has_tls,
         own_tokens: has_own_tokens
             .then(|| !has(Diagnosis::AUTH_NOT_CONFIGURED) && !has(Diagnosis::CONFIG_INVALID_VALUE)),
     };
     report.finish(millis(started));
     let environment = tidegate_doctor::inspect::management::environment(
-        &inner.control.settings().region,
+        &control.region,
         Some(api_id),
-        inner.surroundings.ca.as_deref().unwrap_or("(a CA that signs this gateway's certificate)"),
-        inner.surroundings.proxy.as_deref(),
-        &inner.surroundings.admin,
+        surroundings.ca.as_deref().unwrap_or("(a CA that signs this gateway's certificate)"),
+        surroundings.proxy.as_deref(),
+        &surroundings.admin,
     );
     let stages: Vec<&str> = live.stages.iter().map(|stage| stage.stage.stage_name.as_str()).collect();
-    let region = &inner.control.settings().region;
+    let region = &control.region;
     Ok(Reply::json(json!({
         "report": report,
         "known": known,
@@ -245,7 +249,8 @@ async fn own_domains(inner: &Inner, api_id: &str, report: &mut Report) -> Vec<(S
             continue;
         }
         let addresses = resolve(name).await;
-        let finding = domain::check_addresses(name, &addresses, &inner.surroundings.addresses, None);
+        let own = &inner.configured().surroundings.addresses;
+        let finding = domain::check_addresses(name, &addresses, own, None);
         let is_ours = match &finding {
             None => Some(true),
             Some(finding) if finding.id == Diagnosis::DNS_NO_RECORD.as_str() => Some(false),
@@ -275,14 +280,16 @@ async fn inspect_domain(inner: &Inner, call: &Call) -> Answer {
     let name = call.path("domain");
     let (mut report, started) = begin(name);
     let live = inner.control.live();
+    let (control, configured) = (inner.control.settings(), inner.configured());
+    let surroundings = &configured.surroundings;
     let names: Vec<String> =
-        inner.surroundings.certificates.iter().flat_map(|certificate| certificate.names.clone()).collect();
+        surroundings.certificates.iter().flat_map(|certificate| certificate.names.clone()).collect();
     let view = DomainView {
         name,
         domains: &live.domains,
         apis: &live.apis,
-        region: &inner.control.settings().region,
-        certificate_names: inner.surroundings.has_own_tls.then_some(names.as_slice()),
+        region: &control.region,
+        certificate_names: surroundings.has_own_tls.then_some(names.as_slice()),
     };
     let findings = domain::check(&view);
     let mut add = |name: &str, findings: Vec<Finding>, measurements: Map<String, Value>| {
@@ -295,11 +302,11 @@ async fn inspect_domain(inner: &Inner, call: &Call) -> Answer {
     };
     add("definition", findings, Map::new());
     let now = jiff::Timestamp::now().as_second();
-    let dated = inner.surroundings.certificates.iter().flat_map(|known| certificate::check(known, None, now));
+    let dated = surroundings.certificates.iter().flat_map(|known| certificate::check(known, None, now));
     add("certificate", dated.collect(), facts([("certificateNames", json!(names))]));
     let addresses = resolve(name).await;
     let shown: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
-    let found = domain::check_addresses(name, &addresses, &inner.surroundings.addresses, None);
+    let found = domain::check_addresses(name, &addresses, &surroundings.addresses, None);
     add("dns", found.into_iter().collect(), facts([("addresses", json!(shown))]));
     report.finish(millis(started));
     Ok(Reply::json(json!({ "report": report })))

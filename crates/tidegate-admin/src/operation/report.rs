@@ -119,7 +119,7 @@ async fn report(inner: &Inner, call: &Call) -> Answer {
         "definitions": definitions,
         "certificates": certificates(inner),
         "log": log(inner, &subject, &entries),
-        "settings": inner.settings,
+        "settings": inner.configured().settings,
     });
     if let Some(problem) = problem {
         body["journalProblem"] = problem.into();
@@ -154,7 +154,8 @@ async fn entries(inner: &Inner, subject: &str) -> Result<Vec<Entry>, tidegate_co
 
 /// Lines that name the subject, or an id of its entries.
 fn log(inner: &Inner, subject: &str, entries: &[Entry]) -> Vec<String> {
-    let Some(log) = &inner.surroundings.log else { return Vec::new() };
+    let configured = inner.configured();
+    let Some(log) = &configured.surroundings.log else { return Vec::new() };
     let ids = entries.iter().flat_map(|entry| [entry.connection_id.as_deref(), entry.request_id.as_deref()]);
     let mut names: BTreeSet<&str> = ids.flatten().collect();
     names.insert(subject);
@@ -179,7 +180,7 @@ fn certificates(inner: &Inner) -> Vec<Value> {
             "notAfter": time(known.not_after),
         })
     };
-    inner.surroundings.certificates.iter().map(shown).collect()
+    inner.configured().surroundings.certificates.iter().map(shown).collect()
 }
 
 fn connections(inner: &Inner, is_subject: &impl Fn(Option<&str>) -> bool) -> Vec<Value> {

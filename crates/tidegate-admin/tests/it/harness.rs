@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request};
 use http_body_util::Full;
 use serde_json::{Value, json};
-use tidegate_admin::{AdminApi, Callers, Parts, Surroundings};
+use tidegate_admin::{AdminApi, Callers, Configured, Parts, Reload, Surroundings};
 use tidegate_auth::{AdminKey, AdminKeys, ApiKey, Credential, Role, Secret, Verifier};
 use tidegate_control::{ControlPlane, ControlSettings};
 use tidegate_core::journal::JournalStore;
@@ -17,13 +18,14 @@ use tidegate_core::notice::NoticeSink;
 use tidegate_core::port::{DefinitionSink, RecordStore};
 use tidegate_core::settings::Settings;
 use tidegate_doctor::journal::{Journal, JournalConfig};
-use tidegate_gateway::{Gateway, GatewayConfig, ReadFile, SettingsOf, edge};
+use tidegate_gateway::{Gateway, GatewayConfig, NodeSettings, ReadFile, SettingsOf, edge};
 use tidegate_store::{SqliteJournal, SqliteStore};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use crate::client::{Client, DEADLINE};
 use crate::records::Records;
+use crate::reload::FakeReload;
 use crate::schema::assert_fits;
 
 pub(crate) const API: &str = "tide000001";
@@ -42,6 +44,7 @@ pub(crate) struct Node {
     pub(crate) control: ControlPlane,
     pub(crate) records: Arc<Records>,
     pub(crate) journal: Arc<Journal>,
+    pub(crate) reload: Arc<FakeReload>,
     pub(crate) public: SocketAddr,
     document: Value,
     tasks: Vec<JoinHandle<()>>,
@@ -101,6 +104,7 @@ impl Node {
 
     pub(crate) async fn start_with(settings: Settings) -> Self {
         let records = Arc::new(Records::new());
+        let reload = Arc::new(FakeReload::default());
         let journal = Arc::new(Journal::new(
             Arc::new(SqliteJournal::open_in_memory().unwrap()),
             JournalConfig::default(),
@@ -111,32 +115,26 @@ impl Node {
             node: 0,
             region: "us-east-1".to_owned(),
             account_id: "123456789012".to_owned(),
-            credentials: Vec::new(),
-            api_keys: Vec::new(),
-            trusted_proxies: Vec::new(),
-            settings: SettingsOf { all: Arc::new(settings), by_api: HashMap::new() },
+            node_settings: NodeSettings {
+                clock_skew: Duration::from_secs(300),
+                max_connections: 10_000,
+                probe: true,
+                settings: SettingsOf { all: Arc::new(settings), by_api: HashMap::new() },
+                ..NodeSettings::default()
+            },
             backend_tls: rustls::ClientConfig::builder_with_provider(provider)
                 .with_safe_default_protocol_versions()
                 .unwrap()
                 .with_root_certificates(rustls::RootCertStore::empty())
                 .with_no_client_auth(),
-            explain_mismatch: false,
-            clock_skew: Duration::from_secs(300),
-            signature_hosts: Vec::new(),
-            max_connections: 10_000,
             records: Arc::clone(&records) as Arc<dyn RecordStore>,
             token_keys: tidegate_auth::TokenKeys::new(&[[7; 32]]).unwrap(),
             read_file: ReadFile(Arc::new(|path| std::fs::read(path))),
-            debug_clients: Vec::new(),
-            probe: true,
             logs: Arc::new(tidegate_core::log::NoLogs),
             functions: None,
-            aws: tidegate_gateway::AwsConfig::default(),
             usage_plans: tidegate_gateway::UsagePlans::default(),
             signature_clock: tidegate_gateway::SignatureClock::default(),
             mounts: Vec::new(),
-            drain_spread: Duration::ZERO,
-            shown_query_values: Arc::default(),
         };
         let gateway = Gateway::new(config, Arc::clone(&journal) as Arc<dyn NoticeSink>).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -170,21 +168,24 @@ impl Node {
             control: control.clone(),
             records: Arc::clone(&records) as Arc<dyn RecordStore>,
             journal: Arc::clone(&journal) as Arc<dyn JournalStore>,
-            settings: json!({ "listen": { "value": "127.0.0.1:0", "origin": "flag" } }),
-            callers: Callers {
-                keys: AdminKeys::new(Role::ALL.map(key).to_vec()).unwrap(),
-                credentials: vec![
-                    credential("AKIDROOT", &[]),
-                    credential("AKIDOPERATE", &["tidegate:Operate *"]),
-                    credential("AKIDPUSH", &["arn:*"]),
-                ],
-                verifier: Verifier::new("us-east-1", "apigateway"),
-            },
+            configured: Arc::new(ArcSwap::from_pointee(Configured {
+                settings: json!({ "listen": { "value": "127.0.0.1:0", "origin": "flag" } }),
+                callers: Callers {
+                    keys: AdminKeys::new(Role::ALL.map(key).to_vec()).unwrap(),
+                    credentials: vec![
+                        credential("AKIDROOT", &[]),
+                        credential("AKIDOPERATE", &["tidegate:Operate *"]),
+                        credential("AKIDPUSH", &["arn:*"]),
+                    ],
+                    verifier: Verifier::new("us-east-1", "apigateway"),
+                },
+                surroundings: Surroundings::default(),
+            })),
+            reload: Arc::clone(&reload) as Arc<dyn Reload>,
             version: "1.2.3",
-            surroundings: Surroundings::default(),
         });
         let document = AdminApi::document("1.2.3");
-        let node = Self { api, gateway, control, records, journal, public, document, tasks };
+        let node = Self { api, gateway, control, records, journal, reload, public, document, tasks };
         node.create_api().await;
         let path = format!("/api/apis/{API}/stages/{STAGE}/policy");
         node.put(&path, policy()).await.ok();

@@ -22,6 +22,7 @@ mod journal;
 mod probe_tickets;
 mod publish;
 mod refusals;
+mod reload;
 mod roles;
 mod sessions;
 mod tokens;

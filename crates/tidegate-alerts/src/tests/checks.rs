@@ -67,9 +67,9 @@ async fn a_service_says_who_exists() {
         let refusal = connect("a/b", "authority").await.err().unwrap();
         assert_eq!((refusal.status, &*refusal.message), (403, "Authority not found"));
         assert_eq!(refusal.diagnosis, Diagnosis::USER_NOT_FOUND);
-        assert_eq!(refusal.facts.get("check"), Some(&json!("http")));
-        assert_eq!(refusal.facts.get("result"), Some(&json!("absent")));
-        assert_eq!(refusal.facts.get("user"), Some(&json!("a/b")));
+        assert_eq!(refusal.facts.get("check"), Some(json!("http")));
+        assert_eq!(refusal.facts.get("result"), Some(json!("absent")));
+        assert_eq!(refusal.facts.get("user"), Some(json!("a/b")));
         assert_eq!(service.asked.lock().len(), asked);
     }
     // Everything else fails closed, and says neither path nor key.
@@ -79,8 +79,8 @@ async fn a_service_says_who_exists() {
         let refusal = connect("x", "authority").await.err().unwrap();
         assert_eq!((refusal.status, &*refusal.message), (503, "User verification failed"));
         assert_eq!((refusal.diagnosis, refusal.retry_after), (Diagnosis::USER_CHECK_FAILED, Some(5)));
-        assert_eq!(refusal.facts.get("errorClass"), Some(&json!(class)));
-        assert_eq!(refusal.facts.get("target"), Some(&json!("http://users.internal:8080")));
+        assert_eq!(refusal.facts.get("errorClass"), Some(json!(class)));
+        assert_eq!(refusal.facts.get("target"), Some(json!("http://users.internal:8080")));
         assert!(refusal.facts.get("elapsedMs").is_some());
         assert!(!format!("{refusal:?}").contains("k3y"));
     }
@@ -114,7 +114,7 @@ async fn a_service_that_does_not_answer_lets_nobody_in() {
     let refusal = node.connect(identity("1", &["authority"]), "").await.err().unwrap();
     assert_eq!(begun.elapsed().as_secs(), 2);
     assert_eq!((refusal.diagnosis, refusal.close_code), (Diagnosis::USER_CHECK_FAILED, Some(1011)));
-    assert_eq!(refusal.facts.get("errorClass"), Some(&json!("timeout")));
+    assert_eq!(refusal.facts.get("errorClass"), Some(json!("timeout")));
 }
 
 #[tokio::test]
@@ -188,7 +188,7 @@ async fn a_query_says_who_exists_and_is_active() {
     rows.fails.store(1, Ordering::Relaxed);
     let refusal = connect().await.err().unwrap();
     assert_eq!(refusal.diagnosis, Diagnosis::USER_CHECK_FAILED);
-    assert_eq!(refusal.facts.get("errorClass"), Some(&json!("database")));
+    assert_eq!(refusal.facts.get("errorClass"), Some(json!("database")));
     rows.fails.store(0, Ordering::Relaxed);
     *rows.rows.lock() = vec![SqlRow(vec![SqlValue::Int(1)])];
     assert!(connect().await.is_ok());

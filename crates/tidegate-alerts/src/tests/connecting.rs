@@ -1,12 +1,13 @@
 //! Who gets in, into which channels, and how the others are told.
 
 use serde_json::json;
+use tidegate_core::app::App as _;
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::identity::Identity;
 use tidegate_core::journal::Facts;
 
 use super::fake::{identity, node};
-use crate::settings::{RefusalForm, Settings};
+use crate::settings::{OnText, RefusalForm, Settings};
 
 fn closing() -> Settings {
     Settings { refusal: RefusalForm::Close, ..Settings::default() }
@@ -104,17 +105,17 @@ async fn roles_have_their_channels_and_others_none() {
         let refusal = node.connect(identity("3", &[role]), "").await.err().unwrap();
         assert_eq!((refusal.status, &*refusal.message), (403, "Access denied: Authority role required"));
         assert_eq!((refusal.diagnosis, refusal.close_code), (Diagnosis::ROLE_INSUFFICIENT, None));
-        assert_eq!(refusal.facts.get("role"), Some(&json!(role)));
-        assert_eq!(refusal.facts.get("allowedRoles"), Some(&json!(["admin", "authority"])));
-        assert_eq!(refusal.facts.get("differsByCase"), Some(&json!(by_case)));
+        assert_eq!(refusal.facts.get("role"), Some(json!(role)));
+        assert_eq!(refusal.facts.get("allowedRoles"), Some(json!(["admin", "authority"])));
+        assert_eq!(refusal.facts.get("differsByCase"), Some(json!(by_case)));
     }
     // `role.defaulted`: the same answer, and another reason in the journal.
     let defaulted = Identity { has_default_role: true, ..identity("3", &["tourist"]) };
     let refusal = node.connect(defaulted, "").await.err().unwrap();
     assert_eq!((refusal.status, &*refusal.message), (403, "Access denied: Authority role required"));
     assert_eq!(refusal.diagnosis, Diagnosis::ROLE_DEFAULTED);
-    assert_eq!(refusal.facts.get("role"), Some(&json!("tourist")));
-    assert_eq!(refusal.facts.get("isDefault"), Some(&json!(true)));
+    assert_eq!(refusal.facts.get("role"), Some(json!("tourist")));
+    assert_eq!(refusal.facts.get("isDefault"), Some(json!(true)));
     // A default role that may connect is a role like any other.
     let defaulted = Identity { has_default_role: true, ..identity("3", &["authority"]) };
     assert_eq!(node.connect(defaulted, "").await.unwrap().channels, ["authority"]);
@@ -150,7 +151,7 @@ async fn a_connection_may_ask_for_a_part_of_its_channels() {
         let refusal = connect(query).await.err().unwrap();
         assert_eq!((refusal.status, &*refusal.message), (403, "Access denied"), "{query}");
         assert_eq!(refusal.diagnosis, Diagnosis::CHANNEL_FORBIDDEN);
-        assert_eq!(refusal.facts.get("channel"), named.map(|name| json!(name)).as_ref());
+        assert_eq!(refusal.facts.get("channel"), named.map(|name| json!(name)));
     }
     let many = format!("channel={}", vec!["admin"; 65].join(","));
     assert!(node.connect(identity("7", &["admin"]), &many).await.is_err());
@@ -187,6 +188,21 @@ async fn ping_is_answered_at_once_and_nothing_else_is() {
     }
     assert!(node.say(&client, "ping", true).await.text.is_none());
     assert!(node.host.notices.lock().is_empty() && node.host.sent.lock().is_empty());
+}
+
+#[test]
+fn other_texts_are_taken_before_routes_unless_they_are_to_have_them() {
+    // S3-27
+    for (on_text, is_taken) in [(OnText::Ignore, true), (OnText::Route, false)] {
+        let app = node(Settings { on_text, ..Settings::default() }).app;
+        let pong = app.before_route("ping").expect("a heartbeat is the application's");
+        assert!(pong.text.as_deref() == Some(b"pong") && pong.is_urgent);
+        for text in ["Ping", "ping ", "", r#"{"action":"ping"}"#] {
+            let reply = app.before_route(text);
+            assert_eq!(reply.is_some(), is_taken, "{text}");
+            assert!(reply.is_none_or(|reply| reply.text.is_none() && reply.problem.is_none()), "{text}");
+        }
+    }
 }
 
 #[tokio::test]

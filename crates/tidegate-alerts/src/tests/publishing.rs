@@ -189,9 +189,9 @@ async fn a_channel_that_nobody_knows_is_told() {
         _ => None,
     });
     let facts = facts.unwrap();
-    assert_eq!(facts.get("channel"), Some(&json!("autority")));
-    assert_eq!(facts.get("members"), Some(&json!(0)));
-    assert_eq!(facts.get("similar"), Some(&json!(["authority"])));
+    assert_eq!(facts.get("channel"), Some(json!("autority")));
+    assert_eq!(facts.get("members"), Some(json!(0)));
+    assert_eq!(facts.get("similar"), Some(json!(["authority"])));
 }
 
 #[tokio::test]
@@ -329,4 +329,27 @@ async fn no_text_of_an_alert_is_told_to_operators() {
     for secret in ["Lovelace", "s3cr3t", "jwt.admin"] {
         assert!(!told.contains(secret), "{secret}");
     }
+}
+
+#[tokio::test]
+async fn settings_change_under_open_connections() {
+    let node = node(Settings::default());
+    let client = node.open("1", "authority").await;
+    let body = || json!({ "channel": "posts", "alert": { "type": "x" } });
+    let (status, _) = node.publish("jwt.tourist.9", body()).await;
+    assert_eq!(status, 403);
+    let mut settings =
+        Settings { history: 7, publish_rate: 1.0, mounts: vec!["/else".to_owned()], ..Settings::default() };
+    settings.publish_roles.push("tourist".to_owned());
+    settings.aliases.insert("posts".to_owned(), "authority".to_owned());
+    node.app.change(settings);
+    for _ in 0..3 {
+        // A rate of one call would refuse the second: it is one of those that need a restart.
+        let (status, answer) = node.publish("jwt.tourist.9", body()).await;
+        assert_eq!((status, &answer["connections"]), (200, &json!(1)), "{answer}");
+    }
+    assert_eq!(node.received(&client).len(), 3);
+    let rules = node.app.rules();
+    let Settings { mounts, history, .. } = &rules.settings;
+    assert_eq!((mounts, *history), (&Settings::default().mounts, 0));
 }

@@ -13,7 +13,7 @@ use crate::settings::{Settings, UserCheck, UserSource};
 use crate::user_check::Directory;
 
 fn options(url: &str) -> PostgresOptions {
-    PostgresOptions { url: url.to_owned(), tls: None, connections: 2 }
+    PostgresOptions::new(url, 2)
 }
 
 async fn run(database: &PostgresDatabase, statements: &[&str]) {

@@ -1,9 +1,10 @@
 //! The sessions in the database, for operators, other nodes and extensions. What is in memory decides; the table follows.
 //!
-//! Nothing is written where messages pass: once a second what has begun and ended is written together, and now and then who
-//! was heard of. A database that only one process can have open is emptied of sessions at the start. On a shared one each node
-//! moves a beat on, and takes out nodes whose beat has stood still for [`Timing::dead`] on its own clock, so that clocks need
-//! not agree. A node that was taken out by mistake finds itself missing, and writes all its sessions again.
+//! A session is written before its connection is answered, because the handler that writes it may refuse. Nothing is written
+//! where messages pass: once a second what has ended is removed together, and now and then it is written who was heard of.
+//! A database that only one process can have open is emptied of sessions at the start. On a shared one each node moves a
+//! beat on, and takes out nodes whose beat has stood still for [`Timing::dead`] on its own clock, so that clocks need not
+//! agree. A node that was taken out by mistake finds itself missing, and writes all its sessions again.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,23 +12,31 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tidegate_core::app::Refusal;
 use tidegate_core::diagnosis::Diagnosis;
+use tidegate_core::journal::Facts;
 use tidegate_core::port::StoreError;
 use tidegate_store::sql::{Outcome, SqlError, Tx};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::Chat;
+use super::admission::no_database;
 use crate::connections::{Changes, Session};
 use crate::error::ChatError;
 use crate::event::Ctx;
 use crate::extension::guarded;
-use crate::front::refusal_of;
+use crate::front::{Front, refusal_of};
+use crate::hook::ConnectRefusal;
 use crate::model::{Micros, User};
+use crate::settings::Settings;
 use crate::store::sessions::{self, SessionRow};
 
 /// Sessions of one transaction: others wait no longer for it than for a few messages.
 const AT_ONCE: usize = 100;
+
+/// How often a node is entered for one session: others may take it out for dead, but hardly again and again.
+const ENTRIES: u32 = 3;
 
 /// How often, and how long.
 #[derive(Debug, Clone, Copy)]
@@ -59,13 +68,20 @@ pub(super) struct SessionTable {
     /// Made anew by each process.
     pub(super) node: Uuid,
     pub(super) timing: Timing,
+    /// The node is entered by one at a time.
+    entering: tokio::sync::Mutex<()>,
     /// The last connections have ended: nothing is written any more.
     is_over: AtomicBool,
 }
 
 impl Default for SessionTable {
     fn default() -> Self {
-        Self { node: Uuid::now_v7(), timing: Timing::default(), is_over: AtomicBool::new(false) }
+        Self {
+            node: Uuid::now_v7(),
+            timing: Timing::default(),
+            entering: tokio::sync::Mutex::default(),
+            is_over: AtomicBool::new(false),
+        }
     }
 }
 
@@ -113,7 +129,7 @@ impl Chat {
         let Timing { flush, seen, beat, .. } = self.sessions.timing;
         let mut interval = tokio::time::interval(flush);
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let (mut is_entered, mut has_failed) = (false, false);
+        let mut has_failed = false;
         let (mut seen_at, mut beat_at) = (Instant::now(), Instant::now());
         let mut watched = HashMap::new();
         loop {
@@ -123,11 +139,13 @@ impl Chat {
             }
             let now = Instant::now();
             let kept = async {
-                if !is_entered {
-                    self.enter_node().await?;
-                    is_entered = true;
+                let mut generation = self.dispatcher.connections.generation();
+                if generation == 0 {
+                    generation = self.enter_node_after(generation).await?;
                 }
-                is_entered = self.write_changes().await?;
+                if !self.write_changes().await? {
+                    self.enter_node_after(generation).await?;
+                }
                 if now.duration_since(seen_at) >= seen {
                     seen_at = now;
                     self.write_seen().await?;
@@ -196,6 +214,96 @@ impl Chat {
             Ok(Outcome::Commit(Box::new(|| ())))
         };
         self.database.write(Vec::new(), Box::new(work)).await
+    }
+
+    /// Writes the session of a connection that is about to be accepted.
+    ///
+    /// # Errors
+    /// How the connection is refused: by the handler, or because the database does not take it.
+    pub(super) async fn register(
+        &self,
+        settings: &Arc<Settings>,
+        session: Session,
+        user: &Arc<User>,
+    ) -> Result<(), Box<Refusal>> {
+        let connection = session.connection.connection_id;
+        match self.try_register(settings, session, user).await {
+            Ok(None) => Ok(()),
+            Ok(Some(error)) => {
+                let diagnosis = match error {
+                    ChatError::Custom { .. } => Diagnosis::CHAT_AUTH_FAILED,
+                    _ => Diagnosis::CHAT_EXTENSION_FAILED,
+                };
+                if diagnosis == Diagnosis::CHAT_EXTENSION_FAILED {
+                    let diag = diagnosis.as_str();
+                    tracing::warn!(%connection, %error, diag, "a session of the chat could not be registered");
+                }
+                let ConnectRefusal { code, reason } = refusal_of(&error);
+                let facts = Facts::none().with("check", "session").with("closeCode", code);
+                let refusal = Refusal::new(403, reason, diagnosis);
+                Err(Box::new(Refusal { close_code: Some(code), facts, ..refusal }))
+            }
+            Err(error) => {
+                self.dispatcher.connections.maybe_registered(connection);
+                Err(no_database(&error))
+            }
+        }
+    }
+
+    /// Gives what the handler has against it.
+    async fn try_register(
+        &self,
+        settings: &Arc<Settings>,
+        session: Session,
+        user: &Arc<User>,
+    ) -> Result<Option<ChatError>, StoreError> {
+        let node = self.sessions.node;
+        for _ in 0..ENTRIES {
+            let wrote: Arc<Mutex<Wrote>> = Arc::default();
+            let generation = self.dispatcher.connections.generation();
+            let (row, last_seen) = (row_of(node, &session), session.last_seen);
+            let (result, settings, user) = (Arc::clone(&wrote), Arc::clone(settings), Arc::clone(user));
+            let (front, dispatcher) = (Arc::clone(&self.front), Arc::clone(&self.dispatcher));
+            let now = self.clock.now();
+            let work = move |tx: &mut dyn Tx| {
+                let (wrote, outcome) = match sessions::is_entered(tx, node)? {
+                    false => (Wrote::NoNode, Outcome::Rollback(Box::new(|| ()))),
+                    true => match write_row(tx, &settings, &front, &user, &row, now) {
+                        Err(error) => (Wrote::Failed { index: 0, error }, Outcome::Rollback(Box::new(|| ()))),
+                        Ok(()) => {
+                            // Whether or not somebody still waits for it: a row without a session must not stay.
+                            let (dispatcher, connection) = (Arc::clone(&dispatcher), row.connection);
+                            let after = move || {
+                                dispatcher.connections.registered(connection, last_seen, generation);
+                            };
+                            (Wrote::All, Outcome::Commit(Box::new(after)))
+                        }
+                    },
+                };
+                *result.lock() = wrote;
+                Ok(outcome)
+            };
+            self.database.write(Vec::new(), Box::new(work)).await?;
+            match std::mem::take(&mut *wrote.lock()) {
+                Wrote::All => return Ok(None),
+                Wrote::Failed { error, .. } => return Ok(Some(error)),
+                Wrote::NoNode => {}
+            }
+            if self.sessions.is_over.load(Ordering::Relaxed) {
+                break;
+            }
+            self.enter_node_after(generation).await?;
+        }
+        Err(StoreError::Unavailable { operation: "write", source: "the node is not entered".into() })
+    }
+
+    /// Enters the node, unless somebody has done so since `generation`. Gives the generation of now.
+    async fn enter_node_after(&self, generation: u64) -> Result<u64, StoreError> {
+        let _one = self.sessions.entering.lock().await;
+        if self.dispatcher.connections.generation() == generation {
+            self.enter_node().await?;
+        }
+        Ok(self.dispatcher.connections.generation())
     }
 
     async fn enter_node(&self) -> Result<(), StoreError> {
@@ -295,10 +403,7 @@ impl Chat {
             }
             for (index, (session, user)) in new.iter().enumerate() {
                 let row = row_of(node, session);
-                let mut ctx = Ctx::new(tx, &settings, user, Some(row.connection), now);
-                ctx.extensions = &front.extensions;
-                let handler = &front.extensions.handler;
-                if let Err(error) = guarded(|| handler.register_session(&mut ctx, &row)) {
+                if let Err(error) = write_row(tx, &settings, &front, user, &row, now) {
                     *result.lock() = Wrote::Failed { index, error };
                     return Ok(Outcome::Rollback(Box::new(|| ())));
                 }
@@ -310,7 +415,7 @@ impl Chat {
         Ok(std::mem::take(&mut *wrote.lock()))
     }
 
-    /// An extension wants a session not to be, or has failed.
+    /// An extension wants a session not to be any more, or has failed, when it was to be written again.
     fn not_registered(&self, session: &Session, error: &ChatError) {
         let connection = session.connection.connection_id;
         self.dispatcher.connections.forget_row(connection);
@@ -358,6 +463,21 @@ impl Chat {
         }
         Ok(())
     }
+}
+
+/// Asks the handler to write a session.
+fn write_row(
+    tx: &mut dyn Tx,
+    settings: &Settings,
+    front: &Front,
+    user: &User,
+    row: &SessionRow,
+    now: Micros,
+) -> Result<(), ChatError> {
+    let mut ctx = Ctx::new(tx, settings, user, Some(row.connection), now);
+    ctx.extensions = &front.extensions;
+    let handler = &front.extensions.handler;
+    guarded(|| handler.register_session(&mut ctx, row))
 }
 
 fn row_of(node: Uuid, session: &Session) -> SessionRow {

@@ -140,12 +140,13 @@ pub trait ChatHandler: Send + Sync {
         replay => session::replay::handle;
     }
 
-    /// A connection was accepted: its session is to be written. Runs within a second after it, in a transaction with those of
-    /// other connections; the actor is its user.
+    /// A connection is about to be accepted, and nobody else has anything against it: its session is to be written. Runs
+    /// before the handshake is answered; the actor is its user. On a server that other nodes share it runs again, in a
+    /// transaction with other sessions, when they have taken this node out for dead.
     ///
     /// # Errors
-    /// [`ChatError::Custom`] closes the connection with that code and text. Any other leaves it without a row, and says
-    /// so in the log.
+    /// Refuses the connection: [`ChatError::Custom`] of 4001 to 4999 with that code and text, any other with 4006, and the
+    /// log says why. When it runs again, a custom error closes the connection so, and any other leaves it without a row.
     fn register_session(&self, ctx: &mut Ctx<'_>, session: &SessionRow) -> Result<(), ChatError> {
         sessions::insert(ctx.tx, session)
     }

@@ -248,3 +248,32 @@ async fn documents_that_make_no_sense_are_named() {
         assert_eq!(sink.count(), 0);
     }
 }
+
+#[tokio::test]
+async fn other_settings_show_at_once_and_are_stored_nowhere() {
+    let store = Fragile::new();
+    let sink = Arc::new(Sink::default());
+    let clock: tidegate_control::Clock = Arc::new(|| NOW.parse().expect("a time"));
+    let load = async |settings: ControlSettings| {
+        let store = Arc::clone(&store) as Arc<dyn DefinitionStore>;
+        ControlPlane::load(store, Arc::clone(&sink) as _, settings, Arc::clone(&clock)).await.expect("load")
+    };
+    let plane = load(ControlSettings::default()).await;
+    plane.create_api_with_id("first00000", api_body()).await.expect("an API");
+    let endpoint = async || {
+        let api =
+            plane.request(&http::Method::GET, "/v2/apis/first00000", Value::Null).await.expect("the API");
+        api["apiEndpoint"].as_str().expect("an address").to_owned()
+    };
+    assert!(endpoint().await.starts_with("ws://127.0.0.1:8080/"));
+    // A store that takes nothing does not matter: nothing is written.
+    store.is_broken.store(true, Ordering::SeqCst);
+    let published = sink.count();
+    let other =
+        ControlSettings { public_base: "wss://ws.example.com".to_owned(), ..ControlSettings::default() };
+    plane.change_settings(other).await;
+    assert!(endpoint().await.starts_with("wss://ws.example.com/"));
+    // The data plane looks at settings of its own then.
+    assert_eq!(sink.count(), published + 1);
+    assert_eq!(sink.last().apis[0].api.api_endpoint, endpoint().await);
+}

@@ -87,7 +87,7 @@ async fn the_rates_of_the_service() {
     let reply = h.rest.handle(request).await;
     let because = reply.extensions().get::<Because>().expect("a reason");
     assert_eq!(because.diagnosis, Diagnosis::PROVISION_THROTTLED);
-    let fact = |name: &str| because.facts.get(name).cloned();
+    let fact = |name: &str| because.facts.get(name);
     assert_eq!(
         [fact("action"), fact("limit"), fact("burst")],
         [Some("all".into()), Some(10.0.into()), Some(40.0.into())]

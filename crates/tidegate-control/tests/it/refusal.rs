@@ -334,7 +334,7 @@ async fn the_cause_is_for_the_journal_and_not_for_the_caller() {
     ] {
         let response = h.raw("POST", &format!("/v2{address}"), &body.to_string()).await;
         let because = response.extensions().get::<Because>().unwrap_or_else(|| panic!("{body}"));
-        assert_eq!((because.diagnosis.as_str(), because.facts.get(fact)), (id, Some(&value)), "{body}");
+        assert_eq!((because.diagnosis.as_str(), because.facts.get(fact)), (id, Some(value)), "{body}");
         let told: Value = serde_json::from_slice(response.body()).expect("JSON");
         assert_eq!(
             told.as_object().map(|members| members.keys().cloned().collect()),

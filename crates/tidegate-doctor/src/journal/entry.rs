@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
 use tidegate_core::diagnosis::Diagnosis;
-use tidegate_core::journal::{Draft, Facts, Kind};
+use tidegate_core::journal::{Draft, FactValue, Facts, Kind};
 use tidegate_core::notice::{Notice, Place};
 
 /// Ends of connections that somebody wanted: no failure.
@@ -54,7 +53,7 @@ pub(super) fn of(notice: Notice, at: u64, node: u32) -> Draft {
                 .lasted(duration)
                 .with("status", status)
                 .with("code", code.as_str())
-                .with("detail", detail)
+                .with_text("detail", &detail)
         }
         Notice::SubprotocolTrouble { place, diagnosis, facts } => {
             made(Kind::Handshake, Some(diagnosis), place, facts).with("check", "subprotocol")
@@ -69,7 +68,7 @@ pub(super) fn of(notice: Notice, at: u64, node: u32) -> Draft {
             made(Kind::Message, Some(diagnosis), place, facts)
                 .with("size", size)
                 .with("code", code.as_str())
-                .with("detail", detail)
+                .with_text("detail", &detail)
         }
         Notice::BackendRefusedMessage { place, status, diagnosis, facts } => {
             made(Kind::Message, Some(diagnosis), place, facts).with("status", status)
@@ -110,7 +109,7 @@ pub(super) fn of(notice: Notice, at: u64, node: u32) -> Draft {
             made(Kind::Integration, Some(diagnosis), place, facts)
                 .with("eventType", "DISCONNECT")
                 .with("lost", true)
-                .with("detail", detail)
+                .with_text("detail", &detail)
         }
         Notice::Pushed { place, size, facts } => {
             made(Kind::Post, None, place, facts).with("target", "connection").with("size", size)
@@ -130,28 +129,31 @@ pub(super) fn of(notice: Notice, at: u64, node: u32) -> Draft {
         }
         Notice::ChannelRefused { place, channel, diagnosis, detail, facts } => {
             made(Kind::Membership, Some(diagnosis), place, facts)
-                .with("channel", &*channel)
-                .with("rule", detail)
+                .with_text("channel", &channel)
+                .with_text("rule", &detail)
         }
         Notice::MembershipChanged { place, channel, change, by } => {
             made(Kind::Membership, None, place, Facts::none())
-                .with("channel", &*channel)
+                .with_text("channel", &channel)
                 .with("change", change)
                 .with("by", by)
         }
         Notice::WouldBeLimited { place, diagnosis, detail, facts } => {
-            made(Kind::RateLimit, Some(diagnosis), place, facts).with("dryRun", true).with("detail", detail)
+            made(Kind::RateLimit, Some(diagnosis), place, facts)
+                .with("dryRun", true)
+                .with_text("detail", &detail)
         }
         Notice::HandlerNotAllowed { place, handler, nearest, facts } => {
             let outcome = Some(Diagnosis::HANDLER_NOT_ALLOWED);
-            let made = made(Kind::Message, outcome, place, facts).with("selectedValue", cut(&handler, 64));
+            let made =
+                made(Kind::Message, outcome, place, facts).with_text("selectedValue", &cut(&handler, 64));
             match nearest {
                 Some(nearest) => made.with("nearest", nearest),
                 None => made,
             }
         }
         Notice::KeySetNotFetched { place, diagnosis, detail, facts } => {
-            made(Kind::Jwt, Some(diagnosis), place, facts).with("detail", detail)
+            made(Kind::Jwt, Some(diagnosis), place, facts).with_text("detail", &detail)
         }
         Notice::TokenRequested { place, refused, facts } => made(Kind::Token, refused, place, facts),
         Notice::Decided { place, kind, remark, facts } => made(kind, remark, place, facts),
@@ -161,7 +163,7 @@ pub(super) fn of(notice: Notice, at: u64, node: u32) -> Draft {
         Notice::AcceptFailed { error, diagnosis } => {
             made(Kind::Control, Some(diagnosis), Place::default(), Facts::none())
                 .with("what", "accept")
-                .with("detail", error)
+                .with_text("detail", &error)
         }
         Notice::ConnectionPanicked { place } => {
             made(Kind::Control, Some(Diagnosis::INTERNAL), place, Facts::none()).with("what", "panic")
@@ -175,7 +177,7 @@ pub(super) fn of(notice: Notice, at: u64, node: u32) -> Draft {
 
 /// What a call that went wrong is called. What the call itself found out wins.
 fn of_call(status: Option<u16>, facts: &Facts) -> Diagnosis {
-    let known = facts.get("causeId").and_then(Value::as_str).and_then(Diagnosis::find);
+    let known = facts.text("causeId").as_deref().and_then(Diagnosis::find);
     match (known, status) {
         (Some(known), _) => known,
         (None, Some(300..400)) => Diagnosis::BACKEND_REDIRECT,
@@ -199,13 +201,16 @@ fn made(kind: Kind, outcome: Option<Diagnosis>, place: Place, facts: Facts) -> M
 
 impl Made {
     /// Adds a fact, unless the notice brought it.
-    fn with(mut self, name: &'static str, value: impl Into<Value>) -> Self {
-        let value = value.into();
-        let is_empty = value.as_str().is_some_and(str::is_empty);
-        if !is_empty && self.0.facts.get(name).is_none() {
+    fn with(mut self, name: &'static str, value: impl FactValue) -> Self {
+        if !self.0.facts.has(name) {
             self.0.facts.add(name, value);
         }
         self
+    }
+
+    /// Adds a text, unless it is empty or the notice brought it.
+    fn with_text(self, name: &'static str, text: &str) -> Self {
+        if text.is_empty() { self } else { self.with(name, text) }
     }
 
     fn lasted(mut self, duration: Duration) -> Self {

@@ -6,6 +6,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
+use tidegate_core::journal::{Facts, Part};
 
 use super::address::{AddressKey, ClientAddress};
 
@@ -28,21 +29,41 @@ const PUBLIC: [&str; 6] = ["snapshotHash", "previousHash", "fingerprint", "kid",
 const SERVERS: [&str; 7] = ["host", "forwardedHost", "target", "domain", "sni", "location", "listener"];
 
 /// Takes out of facts what has no business there, and as much of addresses as the setting says.
-pub(super) fn facts<'n, 'v>(
+pub(super) fn facts(facts: &mut Facts, addresses: ClientAddress, key: &AddressKey) {
+    // Most are as they may be.
+    let is_worth_a_look = |name: &str, part: Part<'_>| match part {
+        Part::List(n_values) => n_values > MAX_LIST,
+        Part::Text(text) => {
+            text.len() > MAX_TEXT
+                || may_have_secret(text.as_bytes()) && !is_public(name)
+                || conceals(addresses, name) && text.contains(['.', ':'])
+        }
+    };
+    if facts.any(is_worth_a_look) {
+        facts.change(|name, value| check_fact(name, value, addresses, key));
+    }
+}
+
+/// The same of facts that are values.
+pub(super) fn values<'n, 'v>(
     facts: impl Iterator<Item = (&'n str, &'v mut Value)>,
     addresses: ClientAddress,
     key: &AddressKey,
 ) {
-    for (name, value) in facts {
-        // Most are numbers.
-        if matches!(value, Value::Null | Value::Bool(_) | Value::Number(_)) {
-            continue;
-        }
-        let is_public = PUBLIC.contains(&name);
-        let conceals = addresses != ClientAddress::Full && !SERVERS.contains(&name);
-        let addresses = if conceals { addresses } else { ClientAddress::Full };
-        check(value, is_public, addresses, key);
-    }
+    facts.for_each(|(name, value)| check_fact(name, value, addresses, key));
+}
+
+fn check_fact(name: &str, value: &mut Value, addresses: ClientAddress, key: &AddressKey) {
+    let addresses = if conceals(addresses, name) { addresses } else { ClientAddress::Full };
+    check(value, is_public(name), addresses, key);
+}
+
+fn is_public(name: &str) -> bool {
+    PUBLIC.contains(&name)
+}
+
+fn conceals(addresses: ClientAddress, name: &str) -> bool {
+    addresses != ClientAddress::Full && !SERVERS.contains(&name)
 }
 
 fn check(value: &mut Value, is_public: bool, addresses: ClientAddress, key: &AddressKey) {
@@ -224,19 +245,24 @@ fn is_uuid(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Map;
+    use serde_json::json;
 
     use super::*;
 
-    fn clean(name: &str, text: &str, addresses: ClientAddress) -> String {
-        let mut map = Map::new();
-        map.insert(name.to_owned(), text.into());
-        facts(
-            map.iter_mut().map(|(name, value)| (name.as_str(), value)),
-            addresses,
-            &AddressKey::new(&[7; 32]),
-        );
-        map[name].as_str().unwrap().to_owned()
+    /// Both ways: as what the gateway notices, and as what comes as an entry.
+    fn guarded(name: &'static str, value: Value, addresses: ClientAddress) -> Value {
+        let key = AddressKey::new(&[7; 32]);
+        let mut packed = Facts::none().with("status", 101).with(name, &value).with("count", 1);
+        facts(&mut packed, addresses, &key);
+        let mut own = value;
+        values([(name, &mut own)].into_iter(), addresses, &key);
+        assert_eq!(packed.get(name).as_ref(), Some(&own));
+        assert_eq!((packed.get("status"), packed.get("count")), (Some(101.into()), Some(1.into())));
+        own
+    }
+
+    fn clean(name: &'static str, text: &str, addresses: ClientAddress) -> String {
+        guarded(name, text.into(), addresses).as_str().unwrap().to_owned()
     }
 
     #[test]
@@ -257,14 +283,8 @@ mod tests {
         ] {
             assert_eq!(clean("detail", &text, ClientAddress::Full), expected, "{text}");
         }
-        let mut map = Map::new();
-        map.insert("offeredSubprotocols".to_owned(), serde_json::json!(["v1", jwt, { "x": hex }]));
-        facts(
-            map.iter_mut().map(|(name, value)| (name.as_str(), value)),
-            ClientAddress::Full,
-            &AddressKey::new(&[7; 32]),
-        );
-        assert_eq!(map["offeredSubprotocols"], serde_json::json!(["v1", TOKEN, { "x": TOKEN }]));
+        let offered = guarded("offeredSubprotocols", json!(["v1", jwt, { "x": hex }]), ClientAddress::Full);
+        assert_eq!(offered, json!(["v1", TOKEN, { "x": TOKEN }]));
     }
 
     #[test]
@@ -291,14 +311,8 @@ mod tests {
     #[test]
     fn facts_have_a_bound() {
         assert_eq!(clean("path", &"a/".repeat(5000), ClientAddress::Full).len(), MAX_TEXT + 3);
-        let mut map = Map::new();
-        map.insert("headerNames".to_owned(), vec!["x"; 1000].into());
-        facts(
-            map.iter_mut().map(|(name, value)| (name.as_str(), value)),
-            ClientAddress::Full,
-            &AddressKey::new(&[7; 32]),
-        );
-        assert_eq!(map["headerNames"].as_array().map(Vec::len), Some(MAX_LIST));
+        let names = guarded("headerNames", vec!["x"; 1000].into(), ClientAddress::Full);
+        assert_eq!(names.as_array().map(Vec::len), Some(MAX_LIST));
     }
 
     #[test]

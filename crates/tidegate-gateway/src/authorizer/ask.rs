@@ -83,8 +83,11 @@ async fn of_address(
     trace_id: &str,
 ) -> Result<Said, Failure> {
     let uri = uri.resolve(&call.stage.variables, &|_| None).map_err(|error| failure(error.to_string()))?;
-    check_host(&gateway.config.settings.all.integration.allowed_hosts, uri.host().unwrap_or_default())
-        .map_err(not_asked)?;
+    check_host(
+        &gateway.in_force().node.settings.all.integration.allowed_hosts,
+        uri.host().unwrap_or_default(),
+    )
+    .map_err(not_asked)?;
     let mut headers = Vec::new();
     for (name, value) in
         [("x-amzn-apigateway-api-id", &*call.event.connection.api_id), ("x-amzn-trace-id", trace_id)]

@@ -185,7 +185,8 @@ impl Issuer {
 /// Whether the gateway may send requests to this address.
 fn check(gateway: &Gateway, url: &str) -> Result<(), String> {
     let uri: Uri = url.parse().map_err(|_| "it is no address".to_owned())?;
-    let allowed = &gateway.config.settings.all.integration.allowed_hosts;
+    let in_force = gateway.in_force();
+    let allowed = &in_force.node.settings.all.integration.allowed_hosts;
     check_host(allowed, uri.host().unwrap_or_default()).map_err(|failure| failure.detail.into_owned())
 }
 

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 use tidegate_core::context::{Authorized, ConnectionFacts, SessionFacts};
 use tidegate_core::diagnosis::Diagnosis;
-use tidegate_core::journal::Facts;
+use tidegate_core::journal::{FactValue, Facts};
 use tidegate_core::limits;
 use tidegate_core::notice::ClosedBy;
 use tidegate_core::snapshot::Stage;
@@ -82,7 +82,7 @@ impl CloseCause {
     }
 
     /// With one more fact.
-    pub(crate) fn with(mut self, name: &'static str, value: impl Into<serde_json::Value>) -> Self {
+    pub(crate) fn with(mut self, name: &'static str, value: impl FactValue) -> Self {
         self.facts.add(name, value);
         self
     }
@@ -545,9 +545,9 @@ impl Handle {
             let outbox = self.outbox.lock();
             (outbox.queued_bytes, outbox.high_water)
         };
-        let mut facts = Facts::with_capacity(12);
+        let mut facts = Facts::with_capacity(128);
         facts.extend(cause.facts.clone());
-        if facts.get("queueBytes").is_none() {
+        if !facts.has("queueBytes") {
             facts.add("queueBytes", queue_bytes);
         }
         facts.add("by", cause.by.as_str());

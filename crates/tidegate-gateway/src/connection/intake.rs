@@ -57,6 +57,14 @@ impl Intake {
         Some(queued)
     }
 
+    /// The first text that is not to wait for its turn.
+    pub(crate) fn next_urgent(&mut self, is_urgent: impl Fn(&str) -> bool) -> Option<Queued> {
+        let place = self.inbox.iter().position(|queued| !queued.is_base64 && is_urgent(&queued.text))?;
+        let queued = self.inbox.remove(place)?;
+        self.inbox_bytes -= queued.text.len();
+        Some(queued)
+    }
+
     /// Whether a message waits for its turn.
     pub(crate) fn has_queued(&self) -> bool {
         !self.inbox.is_empty()

@@ -34,6 +34,9 @@ use crate::gateway::Gateway;
 use crate::integration::{self, Answer, Failure};
 use crate::logs::{self, Log};
 
+/// Key of the route that takes what no other does.
+const DEFAULT: &str = "$default";
+
 /// A message whose answer is awaited.
 pub(crate) type Call = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -63,7 +66,20 @@ pub(crate) fn begin(gateway: &Arc<Gateway>, handle: &Arc<Handle>, queued: Queued
             }));
         }
     }
-    let Chosen { route, is_json, remark } = match choose(gateway, handle, &stage, &queued, now) {
+    let chosen = match admit_to_account(gateway, now) {
+        Err(failure) => Err(failure),
+        Ok(()) => match before_route(gateway, handle, &queued) {
+            None => choose(gateway, handle, &stage, &queued, now),
+            Some(reply) => match admit_to_route(gateway, &stage, DEFAULT, now) {
+                Err(failure) => Err(failure),
+                Ok(()) => {
+                    take(gateway, handle, &stage, &queued, reply, place, now);
+                    return None;
+                }
+            },
+        },
+    };
+    let Chosen { route, is_json, remark } = match chosen {
         Ok(chosen) => chosen,
         Err(failure) => {
             logs::unrouted(gateway, handle, &stage, request_id, &failure);
@@ -134,6 +150,42 @@ pub(crate) fn begin(gateway: &Arc<Gateway>, handle: &Arc<Handle>, queued: Queued
         let result = integration::call(&gateway, &message.route.integration, &message.call(&handle)).await;
         message.conclude(&gateway, &handle, result, now_millis());
     }))
+}
+
+/// What the application says that has let the connection in, if it wants to.
+fn before_route(gateway: &Gateway, handle: &Handle, queued: &Queued) -> Option<app::Reply> {
+    // The stage of the handshake: who let it in does not change with a later deployment.
+    let app = gateway.apps.of_stage(&handle.stage)?;
+    if queued.is_base64 { None } else { app.before_route(&queued.text) }
+}
+
+/// A text that the connection's application has dealt with: told and logged like one of `$default`.
+fn take(
+    gateway: &Gateway,
+    handle: &Handle,
+    stage: &Stage,
+    queued: &Queued,
+    reply: app::Reply,
+    mut place: Place,
+    now: u64,
+) {
+    place.route_key = Some(DEFAULT.into());
+    gateway.capture_payload(&place, Way::In, queued.text.as_bytes(), false, now);
+    let log = logs::begin(stage);
+    if let (Some(_), Some(request_id)) = (&log, place.request_id) {
+        let event = Event {
+            connection: Arc::clone(&handle.facts),
+            request_id,
+            route_key: DEFAULT.into(),
+            request_time: now,
+            kind: EventKind::Message { message_id: gateway.request_id(now) },
+            session: handle.session_facts(),
+            authorized: handle.authorized(),
+        };
+        let problem = reply.problem.as_ref().map(|problem| problem.diagnosis);
+        logs::taken_by_app(gateway, &log, &event, problem);
+    }
+    conclude_app(gateway, handle, reply, place, queued.text.len());
 }
 
 /// Gives an application's answer to the client, and to operators what was wrong with the message.
@@ -369,6 +421,31 @@ pub(super) async fn tell(
     }
 }
 
+/// Counts a message against the limit of all APIs together.
+fn admit_to_account(gateway: &Gateway, now: u64) -> Result<(), Failure> {
+    gateway.account.admit_request(now).map_err(|reached| {
+        let detail = "the limit of the account is reached";
+        Failure::new(ErrorCode::Throttled, Diagnosis::RATELIMIT_ACCOUNT, detail)
+            .with("of", "account")
+            .with("limit", reached.rate)
+            .with("burst", reached.burst)
+    })
+}
+
+/// Counts a message against the throttle of its route.
+fn admit_to_route(gateway: &Gateway, stage: &Stage, route_key: &str, now: u64) -> Result<(), Failure> {
+    if gateway.throttles.admit(stage, route_key, now) {
+        return Ok(());
+    }
+    let failure = Failure::new(ErrorCode::Throttled, Diagnosis::RATELIMIT_STAGE, "the throttle is exhausted");
+    Err(match stage.throttle(route_key) {
+        Some(throttle) => {
+            failure.with("routeKey", route_key).with("limit", throttle.rate).with("burst", throttle.burst)
+        }
+        None => failure,
+    })
+}
+
 /// The route of a message, or why there is none.
 fn choose(
     gateway: &Gateway,
@@ -377,13 +454,6 @@ fn choose(
     queued: &Queued,
     now: u64,
 ) -> Result<Chosen, Failure> {
-    if let Err(reached) = gateway.account.admit_request(now) {
-        let detail = "the limit of the account is reached";
-        return Err(Failure::new(ErrorCode::Throttled, Diagnosis::RATELIMIT_ACCOUNT, detail)
-            .with("of", "account")
-            .with("limit", reached.rate)
-            .with("burst", reached.burst));
-    }
     let Some(deployment) = &stage.deployment else {
         return Err(Failure::new(
             ErrorCode::NoRoute,
@@ -430,17 +500,7 @@ fn choose(
         false => None,
     };
     selected.is_json &= !queued.is_base64;
-    if !gateway.throttles.admit(stage, &route.key, now) {
-        let failure =
-            Failure::new(ErrorCode::Throttled, Diagnosis::RATELIMIT_STAGE, "the throttle is exhausted");
-        return Err(match stage.throttle(&route.key) {
-            Some(throttle) => failure
-                .with("routeKey", &*route.key)
-                .with("limit", throttle.rate)
-                .with("burst", throttle.burst),
-            None => failure,
-        });
-    }
+    admit_to_route(gateway, stage, &route.key, now)?;
     Ok(Chosen { route: Arc::clone(route), is_json: selected.is_json, remark })
 }
 
@@ -549,9 +609,7 @@ fn note_refusal(gateway: &Gateway, place: Place, size: usize, answer: &Answer, m
         facts.add("replyStatus", answer.status);
         facts.add("replyLength", answer.body.len());
         facts.add_some("causeId", cause.filter(|cause| *cause != diagnosis).map(Diagnosis::as_str));
-        for (name, value) in more.iter() {
-            facts.add(name, value.clone());
-        }
+        facts.extend(more);
         facts
     });
     gateway.notice(Notice::BackendRefusedMessage { facts, place, status: answer.status, diagnosis });
@@ -614,7 +672,7 @@ fn refuse(
     }
     let Failure { code, diagnosis, detail, mut facts } = failure;
     let facts = gateway.facts(|| {
-        if facts.get("size").is_none() {
+        if !facts.has("size") {
             facts.add("size", size);
         }
         facts

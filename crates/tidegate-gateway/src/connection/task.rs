@@ -115,7 +115,19 @@ impl Connection {
                 None => n_answered += 1,
             }
         }
+        if !self.calls.is_empty() && self.intake.has_queued() {
+            self.dispatch_urgent();
+        }
         n_answered > 0 && self.intake.has_queued()
+    }
+
+    /// What the connection's application answers itself does not wait for a backend that is being asked.
+    fn dispatch_urgent(&mut self) {
+        let Some(app) = self.gateway.apps.of_stage(&self.handle.stage) else { return };
+        while let Some(queued) = self.intake.next_urgent(|text| app.before_route(text).is_some()) {
+            let now = if self.read_at == 0 { now_millis() } else { self.read_at };
+            self.calls.extend(message::begin(&self.gateway, &self.handle, queued, now));
+        }
     }
 
     /// Every source of progress is polled in every turn, so none can starve another. `is_progress`: there is

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use percent_encoding::percent_decode_str;
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::settings::ExtraPath;
-use tidegate_core::snapshot::{Snapshot, Stage};
+use tidegate_core::snapshot::{Api, Snapshot, Stage};
 
 /// Prefix of the path form.
 pub(super) const PATH_FORM: &str = "/_aws/execute-api/";
@@ -87,12 +87,14 @@ pub(crate) fn resolve(snapshot: &Snapshot, host: &str, path: &str) -> Result<Add
     if let Some(domain) = snapshot.domains.get(&name) {
         return by_domain(snapshot, domain, path, host.into());
     }
-    if let Some(api) = snapshot.apis.get(first_label) {
-        return by_stage(snapshot, &api.api_id, path, host.into());
-    }
     let wildcard = name.split_once('.').and_then(|(_, parent)| snapshot.wildcard_domains.get(parent));
-    if let Some(domain) = wildcard {
-        return by_domain(snapshot, domain, path, host.into());
+    match (snapshot.apis.get(first_label), wildcard) {
+        (Some(api), Some(domain)) if is_of_app(api) => {
+            return by_domain(snapshot, domain, path, host.into());
+        }
+        (Some(api), _) => return by_stage(snapshot, &api.api_id, path, host.into()),
+        (None, Some(domain)) => return by_domain(snapshot, domain, path, host.into()),
+        (None, None) => {}
     }
     if let Some(rest) = path.strip_prefix(PATH_FORM) {
         let (api_id, rest) = split_segment(rest);
@@ -109,6 +111,12 @@ pub(crate) fn resolve(snapshot: &Snapshot, host: &str, path: &str) -> Result<Add
         is_on_domain: false,
         is_management: is_management(path),
     })
+}
+
+/// An API that nobody has defined: its id is the name of the application that lives there, a word that hosts may begin with.
+fn is_of_app(api: &Api) -> bool {
+    let app_of = |stage: &Arc<Stage>| stage.deployment.as_ref()?.app.clone();
+    api.stages.values().filter_map(app_of).any(|app| *app == *api.api_id)
 }
 
 /// A host without its port, in lower case.

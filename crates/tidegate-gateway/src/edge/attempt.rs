@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http::header::{
-    CONNECTION, COOKIE, HOST, HeaderMap, ORIGIN, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY,
+    CONNECTION, COOKIE, HOST, HeaderMap, HeaderValue, ORIGIN, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY,
     SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE, USER_AGENT,
 };
 use http::{Method, Uri, Version};
@@ -17,7 +17,7 @@ use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 use tidegate_auth::BEARER_SUBPROTOCOL;
 use tidegate_core::id::RequestId;
-use tidegate_core::journal::Facts;
+use tidegate_core::journal::{FactValue, Facts};
 use tidegate_core::notice::Place;
 use tidegate_core::snapshot::Stage;
 
@@ -43,8 +43,8 @@ const SHOWN_VALUES: [&str; 2] = ["channel", "v"];
 /// Most values of the query that facts hold. Source: our choice.
 const MAX_SHOWN_VALUES: usize = 16;
 
-/// Facts that an ordinary attempt has.
-const N_FACTS: usize = 32;
+/// Bytes that the facts of an ordinary attempt take.
+const FACT_BYTES: usize = 512;
 
 /// What stands for a text that may be a token.
 const TOKEN: &str = "<token>";
@@ -59,10 +59,8 @@ pub(crate) struct Attempt {
     pub(crate) place: Place,
     /// Since the head was complete.
     pub(crate) started: Instant,
-    /// What was noted on the way; none where nobody keeps them.
+    /// Those of the request, and what was noted on the way; none where nobody keeps them.
     facts: Facts,
-    /// What the facts of the request are gathered from when they are asked for.
-    seen: Option<Box<Seen>>,
     /// Facts are kept.
     pub(crate) keeps_facts: bool,
     /// Refusals name the diagnosis: the client is on the operator's list.
@@ -71,42 +69,6 @@ pub(crate) struct Attempt {
     pub(crate) is_dry_run: bool,
     /// What is logged of it, where its stage logs.
     pub(crate) log: Log,
-}
-
-/// A request as it came. Its facts are gathered from the copy only if they are kept, which those of most attempts are not
-/// when there are too many. `Debug` shows nothing of it: headers hold secrets.
-#[derive(Clone)]
-struct Seen {
-    peer: Arc<Peer>,
-    client_ip: IpAddr,
-    is_trusted: bool,
-    method: Method,
-    uri: Uri,
-    version: Version,
-    headers: HeaderMap,
-    /// Names of query parameters whose values may be kept.
-    shown_values: Arc<[Box<str>]>,
-}
-
-impl std::fmt::Debug for Seen {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Seen").finish_non_exhaustive()
-    }
-}
-
-impl Seen {
-    fn facts(&self) -> Facts {
-        let mut facts = Facts::with_capacity(N_FACTS);
-        of_peer(&mut facts, &self.peer);
-        let Self { method, uri, version, headers, .. } = self;
-        let head = Head { method, uri, version: *version, headers };
-        of_head(&mut facts, self.client_ip, self.is_trusted, &head);
-        let values = shown_values(uri.query().unwrap_or_default(), &self.shown_values);
-        if !values.is_empty() {
-            facts.add("queryValues", values);
-        }
-        facts
-    }
 }
 
 /// A request head, in whatever form it came.
@@ -135,7 +97,6 @@ impl Attempt {
             },
             started: Instant::now(),
             facts,
-            seen: None,
             keeps_facts,
             tells_diagnosis: gateway.is_debugged(address),
             is_dry_run: false,
@@ -146,28 +107,24 @@ impl Attempt {
     /// Of a request.
     pub(crate) fn new(
         gateway: &Gateway,
-        peer: &Arc<Peer>,
+        peer: &Peer,
         client: &ClientAddress,
         head: &Head<'_>,
         started: Instant,
     ) -> Self {
         let keeps_facts = gateway.keeps_facts();
-        let seen = keeps_facts.then(|| {
-            Box::new(Seen {
-                peer: Arc::clone(peer),
-                client_ip: client.ip,
-                is_trusted: client.forwarded_for.is_some(),
-                method: head.method.clone(),
-                uri: head.uri.clone(),
-                version: head.version,
-                headers: head.headers.clone(),
-                shown_values: Arc::clone(&gateway.config.shown_query_values),
-            })
-        });
         let mut facts = Facts::none();
         if keeps_facts {
+            facts = Facts::with_capacity(FACT_BYTES);
+            of_peer(&mut facts, peer);
+            of_head(&mut facts, client.ip, client.forwarded_for.is_some(), head);
+            let query = head.uri.query().unwrap_or_default();
+            let values = shown_values(query, &gateway.in_force().node.shown_query_values);
+            if !values.is_empty() {
+                facts.add("queryValues", values);
+            }
             // Of a backend's own one-time token, too: a second use of it shows here alone.
-            let token = backend_token(head.uri.query().unwrap_or_default());
+            let token = backend_token(query);
             facts.add_some("fingerprint", token.map(|token| gateway.tokens.fingerprint(&token)));
         }
         Self {
@@ -179,7 +136,6 @@ impl Attempt {
             },
             started,
             facts,
-            seen,
             keeps_facts,
             tells_diagnosis: gateway.is_debugged(client.ip),
             is_dry_run: false,
@@ -193,7 +149,6 @@ impl Attempt {
             place: self.place.clone(),
             started: self.started,
             facts: Facts::none(),
-            seen: None,
             keeps_facts: self.keeps_facts,
             tells_diagnosis: self.tells_diagnosis,
             is_dry_run: self.is_dry_run,
@@ -203,10 +158,7 @@ impl Attempt {
 
     /// Where, and what is known of it.
     pub(crate) fn into_told(self) -> (Place, Facts) {
-        let Some(seen) = self.seen else { return (self.place, self.facts) };
-        let mut facts = seen.facts();
-        facts.extend(self.facts);
-        (self.place, facts)
+        (self.place, self.facts)
     }
 
     /// Where, and what is known of it if an accepted handshake's facts are wanted.
@@ -229,7 +181,7 @@ impl Attempt {
     }
 
     /// Adds a fact where they are kept.
-    pub(crate) fn note(&mut self, name: &'static str, value: impl Into<Value>) {
+    pub(crate) fn note(&mut self, name: &'static str, value: impl FactValue) {
         if self.keeps_facts {
             self.facts.add(name, value);
         }
@@ -244,7 +196,7 @@ impl Attempt {
 }
 
 fn of_peer(facts: &mut Facts, peer: &Peer) {
-    facts.add("peer", peer.address.ip().to_canonical().to_string());
+    facts.add_printed("peer", peer.address.ip().to_canonical());
     facts.add("peerPort", peer.address.port());
     facts.add("listener", peer.listener.as_str());
     if let Some(tls) = &peer.tls {
@@ -256,9 +208,8 @@ fn of_peer(facts: &mut Facts, peer: &Peer) {
 
 fn of_head(facts: &mut Facts, client_ip: IpAddr, is_trusted: bool, head: &Head<'_>) {
     let Head { method, uri, version, headers } = *head;
-    let value =
-        |name| headers.get(name).map(|value| short(&String::from_utf8_lossy(value.as_bytes()), MAX_VALUE));
-    facts.add("clientAddress", client_ip.to_string());
+    let value = |name| headers.get(name).map(|value| short_value(value, MAX_VALUE));
+    facts.add_printed("clientAddress", client_ip);
     facts.add("clientAddressTrusted", is_trusted);
     facts.add("httpVersion", version_name(version));
     facts.add("method", short(method.as_str(), MAX_NAME));
@@ -271,10 +222,9 @@ fn of_head(facts: &mut Facts, client_ip: IpAddr, is_trusted: bool, head: &Head<'
             .map(|value| short(value, MAX_VALUE)),
     );
     facts.add("path", path_without_tokens(uri.path()));
-    facts.add("queryNames", names(query_names(uri.query().unwrap_or_default())));
-    facts.add("headerNames", names(headers.keys().map(|name| Cow::Borrowed(name.as_str()))));
-    let cookies = names(cookie_names(headers));
-    facts.add("cookieNames", cookies);
+    facts.add_list("queryNames", names(query_names(uri.query().unwrap_or_default())));
+    facts.add_list("headerNames", names(headers.keys().map(|name| Cow::Borrowed(name.as_str()))));
+    facts.add_list("cookieNames", names(cookie_names(headers)));
     facts.add_some("origin", value(ORIGIN));
     facts.add_some("userAgent", value(USER_AGENT));
     let offered = offered(headers);
@@ -311,21 +261,32 @@ pub(crate) fn version_name(version: Version) -> &'static str {
 }
 
 /// The first characters of a text, without control characters.
-pub(crate) fn short(text: &str, max: usize) -> String {
+pub(crate) fn short(text: &str, max: usize) -> Cow<'_, str> {
     if text.len() <= max && !text.bytes().any(|byte| byte.is_ascii_control()) {
-        return text.to_owned();
+        return Cow::Borrowed(text);
     }
-    text.chars().take(max).map(|char| if char.is_control() { '?' } else { char }).collect()
+    Cow::Owned(text.chars().take(max).map(|char| if char.is_control() { '?' } else { char }).collect())
+}
+
+/// The first characters of a header's value.
+pub(crate) fn short_value(value: &HeaderValue, max: usize) -> Cow<'_, str> {
+    match String::from_utf8_lossy(value.as_bytes()) {
+        Cow::Borrowed(text) => short(text, max),
+        Cow::Owned(text) => Cow::Owned(short(&text, max).into_owned()),
+    }
 }
 
 /// Names, at most so many, none of which can be a token.
-fn names<'a>(names: impl Iterator<Item = Cow<'a, str>>) -> Vec<Value> {
-    names.take(MAX_NAMES).map(|name| Value::String(without_token(&name))).collect()
+fn names<'a>(names: impl Iterator<Item = Cow<'a, str>>) -> impl Iterator<Item = Cow<'a, str>> {
+    names.take(MAX_NAMES).map(|name| match name {
+        Cow::Borrowed(name) => without_token(name),
+        Cow::Owned(name) => Cow::Owned(without_token(&name).into_owned()),
+    })
 }
 
 /// A name for a fact; what may be a token is replaced.
-pub(crate) fn without_token(name: &str) -> String {
-    if is_token_shaped(name) { TOKEN.to_owned() } else { short(name, MAX_NAME) }
+pub(crate) fn without_token(name: &str) -> Cow<'_, str> {
+    if is_token_shaped(name) { Cow::Borrowed(TOKEN) } else { short(name, MAX_NAME) }
 }
 
 /// Decoded names of query parameters.
@@ -344,7 +305,7 @@ fn shown_values(query: &str, named: &[Box<str>]) -> Map<String, Value> {
         let is_shown = SHOWN_VALUES.contains(&name) || named.iter().any(|named| **named == *name);
         if is_shown && values.len() < MAX_SHOWN_VALUES {
             let value = percent_decode_str(value).decode_utf8_lossy();
-            values.insert(short(name, MAX_NAME), Value::String(without_token(&value)));
+            values.insert(short(name, MAX_NAME).into_owned(), without_token(&value).into());
         }
     }
     values
@@ -361,7 +322,7 @@ fn cookie_names(headers: &HeaderMap) -> impl Iterator<Item = Cow<'_, str>> {
 }
 
 /// What a handshake offers, as the journal may have it: the half of the pair that is a token never is.
-pub(crate) fn offered(headers: &HeaderMap) -> Vec<String> {
+pub(crate) fn offered(headers: &HeaderMap) -> Vec<Cow<'_, str>> {
     let mut is_token_next = false;
     let items = headers
         .get_all(SEC_WEBSOCKET_PROTOCOL)
@@ -374,22 +335,18 @@ pub(crate) fn offered(headers: &HeaderMap) -> Vec<String> {
         .take(MAX_NAMES)
         .map(|item| {
             let is_token = std::mem::replace(&mut is_token_next, item == BEARER_SUBPROTOCOL);
-            if is_token { TOKEN.to_owned() } else { without_token(item) }
+            if is_token { Cow::Borrowed(TOKEN) } else { without_token(item) }
         })
         .collect()
 }
 
 /// The path, each segment of which may be a name and none a token.
-fn path_without_tokens(path: &str) -> String {
+fn path_without_tokens(path: &str) -> Cow<'_, str> {
     if !is_token_shaped(path) {
         return short(path, MAX_VALUE);
     }
-    let segments: Vec<String> = path
-        .split('/')
-        .take(MAX_NAMES)
-        .map(|segment| if is_token_shaped(segment) { TOKEN.to_owned() } else { short(segment, MAX_NAME) })
-        .collect();
-    short(&segments.join("/"), MAX_VALUE)
+    let segments: Vec<_> = path.split('/').take(MAX_NAMES).map(without_token).collect();
+    Cow::Owned(short(&segments.join("/"), MAX_VALUE).into_owned())
 }
 
 /// Whether a text may be, or hold, a token: a long run of letters and digits, both of them. Words are not, nor are

@@ -27,7 +27,7 @@ use tidegate_ws::{extension, handshake};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use super::attempt::{short, version_name, without_token};
+use super::attempt::{short, short_value, version_name, without_token};
 use super::service::{Opened, Opening, Peer, is_upgrade};
 use super::{Reply, empty};
 use crate::clock::now_millis;
@@ -141,12 +141,9 @@ pub(super) fn serve(gateway: &Gateway, peer: &Peer, opened: &Opened, request: &R
 fn report(probes: &Probes, peer: &Peer, request: &Request<Body>, now: u64) -> Map<String, Value> {
     let headers = request.headers();
     let value = |name: &http::HeaderName| {
-        let values: Vec<String> = headers
-            .get_all(name)
-            .iter()
-            .map(|value| short(&String::from_utf8_lossy(value.as_bytes()), MAX_VALUE))
-            .collect();
-        if values.is_empty() { Value::Null } else { Value::String(short(&values.join(", "), MAX_VALUE)) }
+        let values: Vec<_> =
+            headers.get_all(name).iter().map(|value| short_value(value, MAX_VALUE)).collect();
+        if values.is_empty() { Value::Null } else { short(&values.join(", "), MAX_VALUE).into() }
     };
     let mut values = Map::new();
     for name in [HOST, ORIGIN, UPGRADE, CONNECTION, VIA] {
@@ -155,7 +152,7 @@ fn report(probes: &Probes, peer: &Peer, request: &Request<Body>, now: u64) -> Ma
     for name in headers.keys().filter(|name| name.as_str().starts_with("x-forwarded-")) {
         values.insert(name.as_str().to_owned(), value(name));
     }
-    let names: Vec<String> = headers.keys().map(|name| without_token(name.as_str())).collect();
+    let names: Vec<_> = headers.keys().map(|name| without_token(name.as_str())).collect();
     let tls = peer.tls.as_ref().map(|tls| {
         let sni = tls.server_name.as_deref().map(|name| short(name, MAX_VALUE));
         json!({ "version": tls.version, "sni": sni, "alpn": tls.alpn })

@@ -155,7 +155,7 @@ pub(super) fn on_arrival(
         }
         return;
     }
-    if gateway.config.trusted_proxies.is_empty() && is_internal(address) {
+    if gateway.in_force().node.trusted_proxies.is_empty() && is_internal(address) {
         // Perhaps a proxy that the operator has not named; one that forwards several clients is one.
         if let Some(parsed) = parsed {
             let n_clients = gateway.remarks.n_clients(address, parsed, now_millis());

@@ -122,7 +122,7 @@ pub(crate) async fn serve(
         peer.spelling.lock().clear();
     }
     let path = request.uri().path();
-    if path == probe::PATH && gateway.config.probe {
+    if path == probe::PATH && gateway.in_force().node.probe {
         return Ok(probe::serve(&gateway, &peer, &opened, &request));
     }
     if path.ends_with(CONNECT_STATUS)
@@ -245,7 +245,7 @@ async fn handshake(
         return refuse(gateway, attempt, ErrorCode::UrlTooLong, None, "");
     }
     let headers = request.headers();
-    if let Some(limit) = gateway.config.settings.all.limits.header_value_bytes()
+    if let Some(limit) = gateway.in_force().node.settings.all.limits.header_value_bytes()
         && headers.values().map(HeaderValue::len).sum::<usize>() > limit
     {
         attempt.note("limit", limit);

@@ -376,7 +376,8 @@ mod tests {
             "refused",
             Diagnosis::INTEGRATION_REFUSED,
         );
-        let candidates = facts.get("candidates").unwrap().as_array().unwrap();
+        let candidates = facts.get("candidates").unwrap();
+        let candidates = candidates.as_array().unwrap();
         assert!(candidates.iter().any(|id| id == "integration.private-address"));
     }
 }

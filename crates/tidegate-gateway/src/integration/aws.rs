@@ -129,7 +129,8 @@ pub(crate) fn invoke_path(config: &AwsConfig, function: &FunctionName) -> String
 /// # Cancel safety
 /// Dropping the future drops the connection that it uses.
 pub(crate) async fn call(gateway: &Gateway, call: AwsCall<'_>) -> Result<Answer, Failure> {
-    let config = &gateway.config.aws;
+    let in_force = gateway.in_force.load_full();
+    let (config, all) = (&in_force.node.aws, &in_force.node.settings.all);
     let region = call.region.unwrap_or(&config.region);
     let endpoint = config.endpoint(call.service, region)?;
     let uri = join(&endpoint.base, call.path_and_query)?;
@@ -138,7 +139,7 @@ pub(crate) async fn call(gateway: &Gateway, call: AwsCall<'_>) -> Result<Answer,
     };
     if !endpoint.is_own {
         let host = uri.host().unwrap_or_default();
-        check_host(&gateway.config.settings.all.integration.allowed_hosts, host).map_err(told)?;
+        check_host(&all.integration.allowed_hosts, host).map_err(told)?;
     }
     let method: Method = call.method.parse().map_err(|_| misconfigured("the method is none".to_owned()))?;
     let authority = uri.authority().map_or("", Authority::as_str);
@@ -159,7 +160,7 @@ pub(crate) async fn call(gateway: &Gateway, call: AwsCall<'_>) -> Result<Answer,
     }
     headers.remove(http::header::CONTENT_LENGTH);
     let bytes = request(&method, &uri, &headers, &call.body);
-    let limit = gateway.config.settings.all.integration.max_parallel;
+    let limit = all.integration.max_parallel;
     let (status, headers, body) = gateway.backends.send(&uri, &bytes, &method, limit).await.map_err(told)?;
     let mut answer = Answer::new(status, body);
     answer.headers = headers;

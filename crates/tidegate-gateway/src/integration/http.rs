@@ -132,7 +132,7 @@ pub(super) async fn call(
     logs::sending_http(gateway, call, &request.uri, &request.bytes);
     let origin = Origin::of(&request.uri);
     trace.uri = Some(request.uri.clone());
-    check_host(&gateway.config.settings.all.integration.allowed_hosts, origin.host)?;
+    check_host(&gateway.in_force().node.settings.all.integration.allowed_hosts, origin.host)?;
     trace.stage = Progress::Queued;
     let limit = call.stage.settings.integration.max_parallel;
     let lanes = &gateway.backends.lanes;

@@ -171,7 +171,7 @@ async fn ask_service(
         body: Bytes::copy_from_slice(&payload),
         credentials_arn: credentials_arn.as_deref(),
     };
-    if let Some(uri) = gateway.config.aws.address(&asked) {
+    if let Some(uri) = gateway.in_force().node.aws.address(&asked) {
         logs::sending_service(gateway, call, &uri, &asked.headers, &asked.body);
     }
     let began = Instant::now();

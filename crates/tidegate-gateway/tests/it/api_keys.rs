@@ -8,7 +8,7 @@ use tidegate_core::definition::{Authorizer, Integration};
 use tidegate_core::port::RecordStore;
 use tidegate_core::quota::{Period, Quota};
 use tidegate_core::snapshot::Throttle;
-use tidegate_gateway::{UsageKey, UsagePlan, UsagePlans};
+use tidegate_gateway::{Changes, UsageKey, UsagePlan, UsagePlans};
 use tidegate_store::SqliteRecords;
 
 use crate::backend::{After, Answer, Backend};
@@ -261,4 +261,28 @@ async fn a_check_looks_at_key_and_parameters_and_counts_nothing() {
         assert_eq!((reply.status, &reply.json()["id"]), (429, &json!("apikey.over-limit")));
         plane.end().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_used_stays_used_when_plans_change() {
+    let quota = |limit: u64| Some(Quota { limit, period: Period::Month, offset: 0 });
+    let plane = start(Setup { usage_plans: plans(None, quota(1)), ..Setup::default() }).await;
+    assert_eq!(plane.knock("", &line(VALUE)).await, 101);
+    let change = async |plans: UsagePlans| {
+        let records = plane.gateway.usage_records().await.unwrap();
+        let usage_plans = Some((plans, records));
+        plane.gateway.change_settings(Changes { usage_plans, ..Changes::default() });
+    };
+    // Without the key and with it again: it is no new one.
+    let mut without = plans(None, quota(2));
+    without.keys.remove(0);
+    change(without).await;
+    let told = refused(&plane, "", &line(VALUE)).await;
+    check(&told, 403, "apikey.unknown", "Forbidden");
+    change(plans(None, quota(2))).await;
+    assert_eq!(plane.knock("", &line(VALUE)).await, 101);
+    let told = refused(&plane, "", &line(VALUE)).await;
+    check(&told, 429, "apikey.over-limit", "Limit Exceeded");
+    assert_eq!(told.facts["count"], json!(2));
+    plane.end().await;
 }

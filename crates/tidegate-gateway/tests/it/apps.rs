@@ -233,6 +233,38 @@ async fn its_path_is_its_own_on_every_host() {
 }
 
 #[tokio::test]
+async fn its_name_takes_no_host_from_a_domain() {
+    // S3-2: no other path is taken from the APIs, though a host begins with the application's id.
+    let (plane, _parrot) = start(false).await;
+    let token = token_of(&plane, "ada");
+    let at = async |host: &str, target: &str| {
+        let mut client = Client::dial(plane.address, None).await;
+        client.write(&client.handshake_at(target, host, "")).await;
+        assert_eq!(client.status().await, 101, "{host}{target}");
+        client
+    };
+    let stage = format!("/live?token={token}");
+    let mut at_id = at("parrot.example.com", &stage).await;
+    assert_eq!(at_id.text().await, "hello ada");
+    for name in ["*.example.com", "parrot.example.com"] {
+        plane.deploy_domains(&[(name, &[""])]);
+        let n_before = plane.backend.events("CONNECT", 0).await.len();
+        let mut of_backend = at("parrot.example.com", "/").await;
+        plane.backend.events("CONNECT", n_before + 1).await;
+        of_backend.close(1000, "").await;
+        let mut at_path = at("parrot.example.com", &format!("{PATH}?token={token}")).await;
+        assert_eq!(at_path.text().await, "hello ada");
+        at_path.close(1000, "").await;
+    }
+    // Elsewhere the id is still an address.
+    let mut elsewhere = at("parrot.localhost", &stage).await;
+    assert_eq!(elsewhere.text().await, "hello ada");
+    elsewhere.close(1000, "").await;
+    at_id.close(1000, "").await;
+    plane.end().await;
+}
+
+#[tokio::test]
 async fn refusals_are_told_in_its_words() {
     // S3-19
     let (plane, parrot) = start(false).await;

@@ -181,7 +181,7 @@ async fn consent_stays_known_for_the_life_of_the_connection() {
     let is_decision = |notice: &Notice| matches!(notice, Notice::Decided { kind: Kind::Authorizer, .. });
     let decided = plane.notices.record.until("a decision", 1, is_decision).await;
     let [Notice::Decided { facts, remark: None, .. }] = decided.as_slice() else { panic!("{decided:?}") };
-    assert_eq!(facts.get("principal"), Some(&json!("user-42")));
+    assert_eq!(facts.get("principal"), Some(json!("user-42")));
     plane.end().await;
 }
 

@@ -16,7 +16,9 @@ use tidegate_core::notice::{Notice, NoticeSink, Place};
 use tidegate_core::policy::Policy;
 use tidegate_core::port::{DefinitionSink as _, RecordStore};
 use tidegate_core::settings::Settings;
-use tidegate_gateway::{Gateway, GatewayConfig, Publish, PushResult, ReadFile, SettingsOf, Target, edge};
+use tidegate_gateway::{
+    Gateway, GatewayConfig, NodeSettings, Publish, PushResult, ReadFile, SettingsOf, Target, edge,
+};
 use tokio::net::TcpSocket;
 use tokio::task::JoinHandle;
 
@@ -225,32 +227,34 @@ impl Plane {
             node: 0,
             region: "us-east-1".to_owned(),
             account_id: "123456789012".to_owned(),
-            credentials,
-            api_keys: vec![ApiKey::of(&Secret::new("test-key"))],
-            trusted_proxies,
-            settings: SettingsOf { all: Arc::new(settings), by_api: HashMap::new() },
+            node_settings: NodeSettings {
+                credentials,
+                api_keys: vec![ApiKey::of(&Secret::new("test-key"))],
+                trusted_proxies,
+                settings: SettingsOf { all: Arc::new(settings), by_api: HashMap::new() },
+                explain_mismatch: false,
+                clock_skew: Duration::from_secs(300),
+                signature_hosts: Vec::new(),
+                max_connections,
+                debug_clients,
+                probe: true,
+                aws,
+                shown_query_values: shown_query_values.into(),
+                drain_spread,
+            },
             backend_tls: rustls::ClientConfig::builder_with_provider(provider)
                 .with_safe_default_protocol_versions()
                 .unwrap()
                 .with_root_certificates(rustls::RootCertStore::empty())
                 .with_no_client_auth(),
-            explain_mismatch: false,
-            clock_skew: Duration::from_secs(300),
-            signature_hosts: Vec::new(),
-            max_connections,
             records,
             token_keys: tidegate_auth::TokenKeys::new(&[[7; 32]]).unwrap(),
             read_file: ReadFile(Arc::new(|path| std::fs::read(path))),
-            debug_clients,
-            probe: true,
             logs,
             functions,
-            aws,
             usage_plans,
             signature_clock,
             mounts,
-            drain_spread,
-            shown_query_values: shown_query_values.into(),
         };
         let notices = Arc::new(Notices::default());
         let gateway = Gateway::new(config, Arc::clone(&notices) as Arc<dyn NoticeSink>).unwrap();

@@ -25,6 +25,7 @@ mod authorizers;
 mod backend_causes;
 mod backend_connections;
 mod bans;
+mod before_route;
 mod byte_by_byte;
 mod channels;
 mod close_causes;

@@ -24,7 +24,7 @@ async fn tasks_that_run_late() {
     let told = plane.notices.record.until("Controlled", 1, is_overload).await;
     let Notice::Controlled { what, facts, .. } = &told[0] else { unreachable!() };
     assert_eq!(*what, "overload");
-    let number = |name| facts.get(name).and_then(serde_json::Value::as_u64).unwrap();
+    let number = |name| facts.number(name).unwrap();
     assert!(number("delayMs") > 250 && number("count") >= 4 && number("connections") == 0, "{facts:?}");
     assert!(plane.gateway.overload_since(0).is_some_and(|delay| delay > 250));
     assert_eq!(plane.gateway.overload_since(u64::MAX), None);

@@ -46,7 +46,7 @@ async fn refused_json_web_tokens_prove_why() {
         _ => None,
     });
     let (facts, place) = decided.expect("a decision");
-    assert!(is_fingerprint(facts.get("fingerprint").unwrap()) && place.user.as_deref() == Some("ada"));
+    assert!(is_fingerprint(&facts.get("fingerprint").unwrap()) && place.user.as_deref() == Some("ada"));
 
     let forged = format!("{}AAAA", &fine[..fine.len() - 4]);
     let token = |text: &str| format!("?token={text}");
@@ -145,7 +145,7 @@ async fn refused_connect_tokens_prove_why() {
     let told = ask(&plane, &query(&token), "").await;
     assert_eq!((told.id, &told.facts["fingerprint"]), ("token.reused-on-reconnect", &first));
     // DX-9: the accepted presentation has it too.
-    let is_first = |notice: &Notice| matches!(notice, Notice::Decided { kind: Kind::Token, facts, .. } if facts.get("fingerprint") == Some(&first));
+    let is_first = |notice: &Notice| matches!(notice, Notice::Decided { kind: Kind::Token, facts, .. } if facts.get("fingerprint").as_ref() == Some(&first));
     assert_eq!(plane.notices.record.count(is_first), 1);
 
     let bound = async |change: fn(&mut TokenRequest)| {

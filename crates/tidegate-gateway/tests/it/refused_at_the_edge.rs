@@ -79,9 +79,9 @@ async fn an_opened_connection_has_its_facts_too() {
     let opened = plane.notices.record.until("an open connection", 1, is_opened).await;
     let [Notice::ConnectionOpened { place, facts, .. }] = &opened[..] else { panic!("{opened:?}") };
     assert_eq!(place.request_id.unwrap().to_string(), reply.value("tidegate-request-id"));
-    assert_eq!(facts.get("status"), Some(&json!(101)));
-    assert_eq!(facts.get("origin"), Some(&json!("https://app.example")));
-    assert_eq!(facts.get("integrationStatus"), Some(&json!(200)));
+    assert_eq!(facts.get("status"), Some(json!(101)));
+    assert_eq!(facts.get("origin"), Some(json!("https://app.example")));
+    assert_eq!(facts.get("integrationStatus"), Some(json!(200)));
     client.close(1000, "").await;
     plane.end().await;
 }
@@ -353,7 +353,7 @@ async fn tls_that_cannot_be_agreed_on_is_told() {
     assert_eq!((remarks.len(), &remarks[0].2["host"]), (1, &json!("ws.example.com")));
     let refusals = plane.notices.record.count(|notice| matches!(notice, Notice::HandshakeRefused { .. }));
     assert_eq!(refusals, 1);
-    let is_tls = |notice: &Notice| matches!(notice, Notice::ConnectionOpened { facts, .. } if facts.get("tlsVersion") == Some(&json!("1.3")) && facts.get("sni") == Some(&json!("ws.example.com")));
+    let is_tls = |notice: &Notice| matches!(notice, Notice::ConnectionOpened { facts, .. } if facts.get("tlsVersion") == Some(json!("1.3")) && facts.get("sni") == Some(json!("ws.example.com")));
     assert_eq!(plane.notices.record.count(is_tls), 1);
     plane.end().await;
 }

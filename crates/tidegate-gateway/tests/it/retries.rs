@@ -60,7 +60,7 @@ async fn after_so_many_attempts_it_has_failed() {
         Notice::MessageFailed { facts, diagnosis: Diagnosis::REPLY_BACKEND_FAILED, .. } => Some(facts),
         _ => None,
     });
-    assert_eq!(facts.expect("a failure").get("attempts"), Some(&3.into()));
+    assert_eq!(facts.expect("a failure").get("attempts"), Some(3.into()));
     client.close(1000, "").await;
     plane.end().await;
 }
@@ -164,7 +164,7 @@ async fn a_function_that_did_not_run_is_called_again() {
         assert!(payloads.iter().all(|payload| *payload == payloads[0]));
         if n_calls == 4 {
             let attempts = plane.notices.record.all().into_iter().find_map(|notice| match notice {
-                Notice::MessageFailed { facts, .. } => facts.get("attempts").cloned(),
+                Notice::MessageFailed { facts, .. } => facts.get("attempts"),
                 _ => None,
             });
             assert_eq!(attempts, Some(serde_json::json!(4)));

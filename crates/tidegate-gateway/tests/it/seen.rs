@@ -14,14 +14,14 @@ pub(crate) struct Seen {
     /// Its diagnosis id; empty for what went well.
     pub(crate) id: &'static str,
     pub(crate) place: Place,
-    pub(crate) facts: Facts,
+    pub(crate) facts: serde_json::Map<String, serde_json::Value>,
 }
 
 impl Seen {
     fn of(notice: &Notice) -> Option<Self> {
         let seen = |what, id: Option<Diagnosis>, place: &Place, facts: &Facts| {
             let id = id.map_or("", Diagnosis::as_str);
-            Some(Self { what, id, place: place.clone(), facts: facts.clone() })
+            Some(Self { what, id, place: place.clone(), facts: facts.clone().into_map() })
         };
         match notice {
             Notice::HandshakeRefused { place, facts, diagnosis, .. } => {

@@ -121,9 +121,9 @@ impl Plane {
         let all = self.notices.record.all();
         let last = all.iter().rev().find_map(|notice| match notice {
             Notice::TokenRequested { refused: Some(diagnosis), facts, .. } => Some(Refusal {
-                status: facts.get("status").and_then(Value::as_u64).unwrap() as u16,
+                status: facts.number("status").unwrap() as u16,
                 diagnosis: diagnosis.as_str(),
-                detail: facts.get("detail").and_then(Value::as_str).unwrap_or_default().to_owned(),
+                detail: facts.text("detail").unwrap_or_default(),
             }),
             _ => None,
         });

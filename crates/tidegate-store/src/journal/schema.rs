@@ -5,10 +5,9 @@ use std::fmt::Write as _;
 use rusqlite::{CachedStatement, Connection, Row};
 use tidegate_core::diagnosis::Diagnosis;
 use tidegate_core::id::ConnectionId;
-use tidegate_core::journal::{Draft, Entry, Kind, OK};
+use tidegate_core::journal::{Draft, Entry, Facts, Kind, OK};
 use tidegate_core::port::StoreError;
 
-use super::packed;
 use crate::engine::unavailable;
 
 /// Bits of an id below its time: entries of one microsecond that are told apart without a look.
@@ -57,7 +56,7 @@ pub(super) const MIGRATIONS: [&str; 4] = [
     DROP INDEX entry_user;
     DROP INDEX entry_address;
 ",
-    // Facts as `packed.rs` has them; `facts` holds those of entries that were written before, or that come as entries.
+    // Facts as `tidegate_core::journal::Facts` packs them; `facts` holds those of entries that were written before, or that come as entries.
     "
     ALTER TABLE entry ADD COLUMN packed BLOB;
 ",
@@ -184,7 +183,6 @@ pub(super) fn append(connection: &Connection, entries: &[Entry]) -> Result<(), S
 pub(super) fn append_drafts(connection: &Connection, drafts: &[Draft]) -> Result<(), StoreError> {
     let mut inserts = Inserts::new(connection)?;
     let (mut request_id, mut connection_id) = (String::new(), String::new());
-    let mut packed = Vec::new();
     for draft in drafts {
         let place = &draft.place;
         let columns = Columns {
@@ -202,9 +200,7 @@ pub(super) fn append_drafts(connection: &Connection, drafts: &[Draft]) -> Result
             address: draft.address.as_deref(),
             duration_ms: draft.duration_ms,
         };
-        packed.clear();
-        packed::write(&mut packed, &draft.facts);
-        inserts.add(&columns, None, &packed)?;
+        inserts.add(&columns, None, draft.facts.as_packed())?;
     }
     add_to_total(connection, i64::try_from(drafts.len()).unwrap_or(i64::MAX))
 }
@@ -307,7 +303,7 @@ pub(super) fn entry(row: &Row<'_>) -> rusqlite::Result<Option<Entry>> {
     let kind = usize::try_from(row.get::<_, i64>(1)?).ok().and_then(|place| Kind::ALL.get(place)).copied();
     let Some(kind) = kind else { return Ok(None) };
     let facts = match row.get_ref(14)?.as_blob_or_null()? {
-        Some(bytes) => packed::read(bytes),
+        Some(bytes) => Facts::from_packed(bytes).into_map(),
         None => {
             let text: Option<String> = row.get(13)?;
             text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()

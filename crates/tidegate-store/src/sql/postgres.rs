@@ -4,6 +4,8 @@
 //! process, in the order of their hashes, and keeps them until its `After` has run, so that what it leaves goes out in the
 //! order of the commits; in its transaction it takes the same hashes on the server, so that works of other nodes wait too.
 
+mod tls;
+
 use std::collections::HashMap;
 use std::error::Error;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,6 +22,7 @@ use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::{Client, Config, NoTls, Row, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use self::tls::AddressError;
 use super::{After, Database, Outcome, SqlError, SqlRow, SqlValue, Tx, Work, failed_work, run_after};
 use crate::engine::unavailable;
 
@@ -44,12 +47,21 @@ const MIGRATION_LOCK: i64 = 0x7469_6465;
 /// How a server is reached.
 #[derive(Clone)]
 pub struct PostgresOptions {
-    /// `postgres://user:password@host/database?sslmode=require` or `host=/run/postgresql dbname=...`.
+    /// `postgres://user:password@host/database?sslmode=verify-full&sslrootcert=/etc/ca.pem` or
+    /// `host=/run/postgresql dbname=...`. `sslmode` is `disable`, `prefer` (the default), `require`, `verify-ca` or
+    /// `verify-full`, as libpq has them, but `allow`.
     pub url: String,
-    /// Whom to trust when the server offers TLS; without it there is none.
-    pub tls: Option<rustls::ClientConfig>,
+    /// Whom to trust where the address demands a certificate and has no `sslrootcert`.
+    pub system_roots: rustls::RootCertStore,
     /// Connections at most; at least 1.
     pub connections: usize,
+}
+
+impl PostgresOptions {
+    /// With nobody to trust but those of `sslrootcert`.
+    pub fn new(url: impl Into<String>, connections: usize) -> Self {
+        Self { url: url.into(), system_roots: rustls::RootCertStore::empty(), connections }
+    }
 }
 
 impl std::fmt::Debug for PostgresOptions {
@@ -107,9 +119,16 @@ impl PostgresDatabase {
     /// # Errors
     /// [`StoreError::Unavailable`] when the address is none.
     pub fn of_others(options: PostgresOptions) -> Result<Self, StoreError> {
-        // What the parser says may quote the address.
-        let parsed = options.url.parse::<Config>();
-        let mut config = parsed.map_err(|_| unavailable("open", "the address is not one of PostgreSQL"))?;
+        let (address, tls) = tls::read(&options.url, &options.system_roots).map_err(unusable)?;
+        let parsed = address.parse::<Config>();
+        let mut config = parsed.map_err(|_| unusable(AddressError::Unreadable))?;
+        config.ssl_mode(tls.mode);
+        if config.get_hosts().is_empty() {
+            // TLS needs a name, even where nobody looks at it.
+            for address in config.get_hostaddrs().to_vec() {
+                config.host(address.to_string());
+            }
+        }
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(CONNECT_TIMEOUT);
         }
@@ -118,7 +137,7 @@ impl PostgresDatabase {
         }
         let shared = Shared {
             config,
-            tls: options.tls.map(MakeRustlsConnect::new),
+            tls: tls.config.map(MakeRustlsConnect::new),
             idle: Mutex::default(),
             permits: Arc::new(Semaphore::new(options.connections.max(1))),
             stripes: (0..STRIPES).map(|_| Arc::default()).collect(),
@@ -489,8 +508,24 @@ async fn migrate(client: &Client, migrations: &[&str]) -> Result<(), StoreError>
 fn told(error: tokio_postgres::Error) -> Boxed {
     match error.as_db_error() {
         Some(told) => format!("{}: {}", told.code().code(), told.message()).into(),
-        None => error.into(),
+        None => {
+            // Each error of the chain says a part only.
+            let mut text = error.to_string();
+            let mut source = error.source();
+            while let Some(cause) = source {
+                text = format!("{text}: {cause}");
+                source = cause.source();
+            }
+            if text.ends_with("UnknownIssuer") {
+                text.push_str(": nobody who is trusted (sslrootcert) has signed the server's certificate");
+            }
+            text.into()
+        }
     }
+}
+
+fn unusable(error: AddressError) -> StoreError {
+    unavailable("open", error)
 }
 
 type Boxed = Box<dyn Error + Sync + Send>;

@@ -3,6 +3,7 @@
 
 mod crash;
 mod journal;
+mod postgres_tls;
 mod records;
 mod sql;
 mod sqlite;

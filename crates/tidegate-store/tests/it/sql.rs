@@ -64,7 +64,7 @@ async fn new_schema(url: &str) -> (String, String) {
 }
 
 fn options(url: String, connections: usize) -> PostgresOptions {
-    PostgresOptions { url, tls: None, connections }
+    PostgresOptions::new(url, connections)
 }
 
 async fn opened() -> Vec<Opened> {

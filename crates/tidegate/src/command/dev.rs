@@ -17,7 +17,9 @@ use super::apply_at_start;
 use crate::admin_client::{DEV_ACCESS_KEY_ID, DEV_SECRET_ACCESS_KEY};
 use crate::app::App;
 use crate::cli::{ConfigArgs, DevArgs, EXIT_FAILURE};
+use crate::config::Config;
 use crate::demo::Demo;
+use crate::reload::Reread;
 use crate::stores::Stores;
 use crate::{config, observe};
 
@@ -49,19 +51,26 @@ pub(crate) async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
         Some(None) => return Ok(ExitCode::from(EXIT_FAILURE)),
         document => document.flatten(),
     };
-    if let Some(handler) = &args.lambda {
-        config.lambda.functions.push(function(handler)?);
-    }
+    let own_function = args.lambda.as_deref().map(function).transpose()?;
     let folder = tempfile::tempdir().context("make a temporary folder")?;
-    config.data_dir = folder.path().to_owned();
-    config.is_dev = true;
-    if config.credentials.is_empty() {
-        config.credentials.push(Credential {
-            access_key_id: DEV_ACCESS_KEY_ID.to_owned(),
-            secret: Secret::new(DEV_SECRET_ACCESS_KEY),
-            allow: Vec::new(),
-        });
-    }
+    let data_dir = folder.path().to_owned();
+    // What the command makes of the configuration, now and after each reload.
+    let adjust = move |config: &mut Config| {
+        if config.is_dev {
+            return;
+        }
+        config.is_dev = true;
+        config.lambda.functions.extend(own_function.clone());
+        config.data_dir.clone_from(&data_dir);
+        if config.credentials.is_empty() {
+            config.credentials.push(Credential {
+                access_key_id: DEV_ACCESS_KEY_ID.to_owned(),
+                secret: Secret::new(DEV_SECRET_ACCESS_KEY),
+                allow: Vec::new(),
+            });
+        }
+    };
+    adjust(&mut config);
     let demo = match args.app.as_slice() {
         [] => None,
         apps => Some(Arc::new(Demo::switch_on(&mut config, apps)?)),
@@ -71,7 +80,16 @@ pub(crate) async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
     let is_own_key = access_key_id == DEV_ACCESS_KEY_ID;
     let stores = Stores::in_memory(&config)?;
     let unusual = crate::app::unusual(&config);
-    let app = App::start(config, stores).await?;
+    // The applications of `--app` are not those of a file.
+    let of_demo = demo.as_ref().map(|_| config.apps.clone());
+    let fixed = if of_demo.is_some() { vec!["jwt", "chat", "apps"] } else { Vec::new() };
+    let adjust = Box::new(move |config: &mut Config| {
+        adjust(config);
+        if let Some(apps) = &of_demo {
+            config.apps.clone_from(apps);
+        }
+    });
+    let app = App::start(config, stores, Reread { args: config_args, adjust, fixed }).await?;
     let public = app.public_address();
     let places = match &document {
         None => {

@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use super::apply_at_start;
 use crate::app::App;
 use crate::cli::{EXIT_FAILURE, ServeArgs};
+use crate::reload::Reread;
 use crate::stores::Stores;
 use crate::{config, observe};
 
@@ -26,9 +27,7 @@ pub(crate) async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
         }
     };
     if config.credentials.is_empty() {
-        anyhow::bail!(
-            "no credential: set TIDEGATE_ACCESS_KEY_ID and TIDEGATE_SECRET_ACCESS_KEY (or TIDEGATE_SECRET_ACCESS_KEY_FILE)"
-        );
+        anyhow::bail!(config::no_credentials().message);
     }
     let document = match args.apply.as_deref().map(apply_at_start::read).transpose()? {
         Some(None) => return Ok(ExitCode::from(EXIT_FAILURE)),
@@ -37,7 +36,8 @@ pub(crate) async fn run(args: ServeArgs) -> anyhow::Result<ExitCode> {
     std::fs::create_dir_all(&config.data_dir)
         .with_context(|| format!("create the data directory {}", config.data_dir.display()))?;
     let stores = Stores::open(&config)?;
-    let app = App::start(config, stores).await?;
+    let reread = Reread { args: args.config, adjust: Box::new(|_| {}), fixed: Vec::new() };
+    let app = App::start(config, stores, reread).await?;
     if let Some(document) = &document
         && apply_at_start::apply(&app.control, document).await?.is_none()
     {

@@ -370,6 +370,7 @@ mod tests {
         let shown = |key: &str| config.shown.get(key).map(|(value, origin)| (value.as_str(), *origin));
         assert_eq!(shown("apps.alerts.history"), Some(("7", "file")));
         assert_eq!(shown("apps.alerts.refusal"), Some(("http", "default")));
+        assert_eq!(shown("apps.alerts.on_text"), Some(("ignore", "default")));
         assert_eq!(shown("apps.alerts.user_check.timeout_ms"), Some(("2000", "default")));
         for key in ["apps.alerts.database", "apps.alerts.user_check.url"] {
             assert_eq!(shown(key), Some(("****", "file")), "{key}");

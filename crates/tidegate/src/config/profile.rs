@@ -3,7 +3,8 @@
 use tidegate_core::settings::{Limits, Settings};
 use toml::{Table, Value};
 
-use super::{API_SECTIONS, Checker, NODE_SECTIONS};
+use super::Checker;
+use super::read::{API_SECTIONS, NODE_SECTIONS};
 
 /// Settings of which clients and backends see nothing that the real service would not do: how this installation is reached,
 /// protected and looked after. A whole section, or one key.

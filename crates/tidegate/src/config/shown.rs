@@ -51,6 +51,8 @@ pub(super) fn shown(config: &Config, origins: &BTreeMap<String, (Origin, Value)>
         ("shutdown_timeout", config.shutdown_timeout.as_secs().to_string()),
         ("drain_spread", config.drain_spread.as_secs().to_string()),
         ("max_connections", config.max_connections.to_string()),
+        ("probe", config.probe.to_string()),
+        ("doctor_interval", config.doctor_interval.map_or(0, |interval| interval.as_secs()).to_string()),
     ] {
         rows.insert(key.to_owned(), (value, "default"));
     }
@@ -66,7 +68,12 @@ pub(super) fn shown(config: &Config, origins: &BTreeMap<String, (Origin, Value)>
             || path.starts_with("apps.") && path.ends_with(".user_check.url")
             || path == "chat.database"
             || path == "apps.alerts.database";
-        let shown = if is_secret { "****".to_owned() } else { text_of(value) };
+        let shown = match rows.get(path) {
+            _ if is_secret => "****".to_owned(),
+            // Hooks have secrets of their own, which the application masks.
+            Some((masked, _)) if path == "chat.hooks" => masked.clone(),
+            _ => text_of(value),
+        };
         rows.insert(path.clone(), (shown, origin.as_str()));
     }
     rows

@@ -93,8 +93,9 @@ async fn last_clean_up(inner: &Inner, now: u64) -> Option<u64> {
 
 /// The journal's limits, as they are set.
 fn journal_limits(inner: &Inner) -> statistics::JournalLimits {
+    let configured = inner.configured();
     let number = |name: &str| {
-        let value = &inner.settings[format!("journal.{name}")]["value"];
+        let value = &configured.settings[format!("journal.{name}")]["value"];
         value.as_u64().or_else(|| value.as_str()?.parse().ok())
     };
     statistics::JournalLimits {

@@ -56,7 +56,7 @@ pub(crate) async fn watch(inner: &Inner) {
     for api in &live.apis {
         let Some(definition) = inner.control.definition(&api.api.api_id) else { continue };
         let settings = inner.gateway.settings_of(&api.api.api_id);
-        let region = &inner.control.settings().region;
+        let region = &inner.control.settings().region.clone();
         let view = ApiView {
             current: &definition,
             stages: &api.stages,
@@ -74,8 +74,17 @@ pub(crate) async fn watch(inner: &Inner) {
         findings.truncate(MAX_WATCHED);
     }
     let now = jiff::Timestamp::now();
-    for known in &inner.surroundings.certificates {
+    let configured = inner.configured();
+    for known in &configured.surroundings.certificates {
         findings.extend(certificate::check(known, None, now.as_second()));
+    }
+    if let Some(problem) = &configured.surroundings.unusable_certificate {
+        let text =
+            format!("The files of the TLS certificate cannot be used, so an older one is shown: {problem}");
+        findings.push(
+            Finding::problem(Diagnosis::PROVISION_INVALID_CERTIFICATE)
+                .seen(text, facts([("object", "tls".into())])),
+        );
     }
     let since = u64::try_from(now.as_millisecond()).unwrap_or_default().saturating_sub(OVERLOAD_SHOWN);
     if let Some(delay) = inner.gateway.overload_since(since) {

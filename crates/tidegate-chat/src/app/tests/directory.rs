@@ -1,6 +1,8 @@
 //! A directory of users that is not the chat's table.
 
 use super::*;
+use crate::extension::UserDirectory;
+use crate::settings::Directory;
 
 /// Staff: everybody from 100 to 199.
 struct Staff;
@@ -58,7 +60,7 @@ async fn users_of_a_document() {
     bench.chat.enter_users(users).await.unwrap();
     assert!(bench.connect(&bench.facts(), Some("7"), &[], false).await.is_ok());
     let refusal = bench.connect(&bench.facts(), Some("8"), &[], false).await.unwrap_err();
-    assert_eq!(refusal.facts.get("check"), Some(&json!("disabled")));
+    assert_eq!(refusal.facts.get("check"), Some(json!("disabled")));
     for (document, field) in [
         (json!([]), "users"),
         (json!({}), "users"),

@@ -19,7 +19,7 @@ async fn a_user_may_send_so_many_events() {
             let (frame, diagnosis, facts) = bench.refused(connection, text).await;
             assert_eq!(frame, json!({ "error": { "code": 4029, "detail": "Too many events." } }));
             assert_eq!(diagnosis, Diagnosis::RATELIMIT_MESSAGES);
-            assert_eq!((facts.get("rate"), facts.get("limit")), (Some(&json!(2.0)), Some(&json!(4.0))));
+            assert_eq!((facts.get("rate"), facts.get("limit")), (Some(json!(2.0)), Some(json!(4.0))));
         }
     }
     assert!(bench.frames(&ben).is_empty(), "what was refused has happened");

@@ -1,5 +1,7 @@
 //! The table of sessions, on both databases.
 
+use std::sync::atomic::AtomicBool;
+
 use tokio::task::JoinHandle;
 
 use super::super::sessions::Timing;
@@ -79,6 +81,34 @@ async fn until_users(database: &Arc<dyn Database>, expected: &[&str]) -> Vec<(St
     }
 }
 
+/// Waits until each of the nodes has moved its beat on so many times.
+async fn until_beats(database: &Arc<dyn Database>, nodes: &[&Node], count: i64) {
+    let begun = Instant::now();
+    let mut first = None;
+    loop {
+        let found: Arc<Mutex<Vec<i64>>> = Arc::default();
+        let ids: Vec<Uuid> = nodes.iter().map(|node| node.bench.chat.session_node()).collect();
+        let result = Arc::clone(&found);
+        let work = move |tx: &mut dyn Tx| {
+            let beat = |id: &Uuid| {
+                let sql = "SELECT beat FROM chat_node WHERE id = ?1";
+                let rows = tx.query(sql, &[SqlValue::from(id.into_bytes())]).unwrap();
+                rows.first().map_or(0, |row| row.int(0).unwrap())
+            };
+            *result.lock() = ids.iter().map(beat).collect();
+            Ok(Outcome::Rollback(Box::new(|| ())))
+        };
+        database.read(Box::new(work)).await.unwrap();
+        let now = std::mem::take(&mut *found.lock());
+        let first = first.get_or_insert_with(|| now.clone());
+        if now.iter().zip(first.iter()).all(|(now, first)| now - first >= count) {
+            return;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "{now:?} after {first:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 async fn execute(database: &Arc<dyn Database>, sql: &'static str) {
     let work = move |tx: &mut dyn Tx| {
         tx.execute(sql, &[])?;
@@ -145,9 +175,9 @@ async fn sessions_of_a_dead_node_do_not_stay() {
         // S2-106: devices at other nodes count, too.
         second.bench.open(7).await;
         let third = second.bench.connect(&second.bench.facts(), Some("7"), &[], false).await.unwrap_err();
-        assert_eq!((third.status, third.facts.get("count")), (429, Some(&json!(2))));
-        // Both are alive for longer than a silent one would be.
-        tokio::time::sleep(Duration::from_millis(1500)).await;
+        assert_eq!((third.status, third.facts.get("count")), (429, Some(json!(2))));
+        // Both are alive for longer than a silent one would be, however slowly they run.
+        until_beats(&database, &[&first, &second], 150).await;
         until_users(&database, &["7", "7", "8"]).await;
         // Taken out by mistake, a node enters itself again.
         execute(&database, "DELETE FROM chat_node").await;
@@ -162,50 +192,114 @@ async fn sessions_of_a_dead_node_do_not_stay() {
     }
 }
 
-/// Wants nobody but Ana, and panics at Cy.
-struct OnlyAna;
+/// Wants nobody but Ana, and panics at Cy; nobody at all once it is closed.
+#[derive(Default)]
+struct OnlyAna {
+    is_closed: AtomicBool,
+}
 
 impl ChatHandler for OnlyAna {
     fn register_session(&self, ctx: &mut Ctx<'_>, session: &SessionRow) -> Result<(), ChatError> {
         assert_eq!((&session.user, Some(session.connection)), (&ctx.actor.id, ctx.connection));
+        let refused = |text: &str| Err(ChatError::Custom { code: 4010, detail: json!(text) });
         match session.user.as_str() {
+            _ if self.is_closed.load(Ordering::Relaxed) => refused("Closed."),
             "7" => insert(ctx.tx, session),
-            "8" => Err(ChatError::Custom { code: 4010, detail: json!("One at a time.") }),
+            "8" => refused("One at a time."),
             _ => panic!("on purpose"),
         }
     }
 }
 
-/// S2-121, S2-122: `register_session` may refuse a session, or fail, and others go on.
+/// S2-121, S2-122: `register_session` is asked before the handshake is answered; it may refuse, or fail, and others go on.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_extension_registers_sessions() {
     let folder = tempfile::tempdir().unwrap();
     for (name, database) in databases(folder.path()).await {
-        let node = Node::start(Settings::default(), &database, Some(Arc::new(OnlyAna)));
-        let (mut refused, mut all) = (Vec::new(), Vec::new());
-        for user in [7, 8, 9, 7, 8, 7] {
-            let connection = node.bench.open(user).await;
-            if user == 8 {
-                refused.push((connection.connection_id, 4010, Diagnosis::CHAT_AUTH_FAILED));
+        let handler = Arc::new(OnlyAna::default());
+        let node = Node::start(Settings::default(), &database, Some(Arc::clone(&handler) as _));
+        let mut all = Vec::new();
+        for user in ["7", "8", "9", "7", "8", "7"] {
+            let connection = node.bench.facts();
+            let connected = node.bench.connect(&connection, Some(user), &[("username", user)], false).await;
+            let told = |refused: Box<Refusal>| {
+                (refused.close_code, refused.message.to_string(), refused.diagnosis.as_str())
+            };
+            let told = connected.err().map(told);
+            let expected = match user {
+                "7" => None,
+                "8" => Some((Some(4010), "One at a time.".to_owned(), "chat.auth-failed")),
+                _ => Some((Some(4006), "Internal server error.".to_owned(), "chat.extension-failed")),
+            };
+            assert_eq!(told, expected, "{name}");
+            if user == "7" {
+                // No waiting: whoever was let in is there.
+                let is_there = |row: &(String, String, i64)| row.1 == connection.connection_id.to_string();
+                assert!(rows(&database).await.iter().any(is_there), "{name}");
+                node.bench.chat.opened(&connection);
+                all.push(connection);
             }
-            all.push(connection);
         }
         until_users(&database, &["7", "7", "7"]).await;
+        assert_eq!(node.bench.chat.dispatcher().connections.len(), 3, "{name}: who was refused is forgotten");
+        assert!(node.bench.host.closed.lock().is_empty(), "{name}");
+        // A node that was taken out by mistake writes its sessions again, and asks again.
+        handler.is_closed.store(true, Ordering::Relaxed);
+        execute(&database, "DELETE FROM chat_node").await;
+        let refused = node.bench.connect(&node.bench.facts(), Some("7"), &[], false).await.unwrap_err();
+        assert_eq!(refused.message, "Closed.", "{name}");
         let begun = Instant::now();
-        while node.bench.host.closed.lock().len() < 2 {
+        while node.bench.host.closed.lock().len() < 3 {
             assert!(begun.elapsed() < Duration::from_secs(20), "{name}");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        let mut closed = node.bench.host.closed.lock().clone();
-        closed.sort_by_key(|closed| closed.0.to_string());
-        refused.sort_by_key(|closed| closed.0.to_string());
-        assert_eq!(closed, refused, "{name}: and the one that panicked stays open");
+        let key = |connection: ConnectionId| connection.to_string();
+        let mut closed: Vec<_> =
+            node.bench.host.closed.lock().iter().map(|closed| (key(closed.0), closed.1)).collect();
+        closed.sort();
+        let expected: Vec<_> = all.iter().map(|facts| (key(facts.connection_id), 4010)).collect();
+        assert_eq!(closed, expected, "{name}");
         for connection in &all {
             node.bench.chat.disconnect(connection, End { code: 1000, reason: "" }).await;
         }
         until_users(&database, &[]).await;
         node.work.abort();
     }
+}
+
+/// S2-111: a client that leaves while its session is written leaves no row.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_leaves_during_the_handshake_leaves_no_row() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, database) in databases(folder.path()).await {
+        let node = Node::start(Settings::default(), &database, None);
+        node.bench.open(7).await;
+        for round in 0..40_u32 {
+            let (bench, connection) = (&node.bench, node.bench.facts());
+            let connect = bench.connect(&connection, Some("8"), &[("username", "u8")], false);
+            // Sooner or later in what is done, from before the first statement to after the commit.
+            let end = tokio::time::timeout(Duration::from_micros(u64::from(round) * 100), connect).await;
+            if end.is_ok() {
+                bench.chat.disconnect(&connection, End { code: 1006, reason: "" }).await;
+            }
+        }
+        node.bench.open(9).await;
+        until_users(&database, &["7", "9"]).await;
+        assert_eq!(node.bench.chat.dispatcher().connections.len(), 2, "{name}");
+        node.work.abort();
+    }
+}
+
+/// S2-121: nobody is let in whose session the database does not take.
+#[tokio::test]
+async fn without_a_database_nobody_is_let_in() {
+    let bench = Bench::in_memory(Settings::default());
+    bench.open(7).await;
+    let database = Arc::clone(bench.chat.database());
+    execute(&database, "ALTER TABLE chat_node RENAME TO chat_gone").await;
+    let refused = bench.connect(&bench.facts(), Some("7"), &[("username", "u7")], false).await.unwrap_err();
+    assert_eq!((refused.status, refused.close_code, refused.retry_after), (503, None, Some(1)));
+    assert_eq!(bench.chat.dispatcher().connections.len(), 1);
 }
 
 /// More ends than is remembered while the database does not take it: then the whole table is made anew.
@@ -226,11 +320,11 @@ fn what_has_ended_is_remembered_up_to_a_bound() {
             is_disabled: false,
             claims: Value::Null,
         }));
-        connections.register(facts.connection_id);
+        connections.registered(facts.connection_id, 0, connections.generation());
     };
     let ended: Vec<_> = (0..=1 << 16).map(|_| bench.facts()).collect();
     ended.iter().chain([&stays]).for_each(register);
-    assert_eq!(connections.take_changes(usize::MAX).new.len(), ended.len() + 1);
+    assert_eq!(connections.len(), ended.len() + 1);
     for facts in &ended {
         connections.remove(facts.connection_id);
     }

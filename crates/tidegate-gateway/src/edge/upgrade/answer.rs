@@ -9,7 +9,7 @@ use tidegate_core::settings::Switch;
 use tidegate_ws::{DeflateParams, extension};
 
 use super::super::Reply;
-use super::super::attempt::{is_token_shaped, offered, short, without_token};
+use super::super::attempt::{is_token_shaped, offered, short_value, without_token};
 use super::{Admitted, UpgradeRequest};
 use crate::gateway::Gateway;
 use crate::integration::Answer;
@@ -99,12 +99,8 @@ impl Admitted {
         if self.request.attempt.keeps_facts {
             facts.add("offeredSubprotocols", offered(&self.request.headers));
             let program = self.request.headers.get(http::header::USER_AGENT);
-            facts.add_some(
-                "userAgent",
-                program.map(|value| short(&String::from_utf8_lossy(value.as_bytes()), 256)),
-            );
-            let named: Vec<String> = named.iter().take(10).map(|name| without_token(name)).collect();
-            facts.add("answeredSubprotocols", named);
+            facts.add_some("userAgent", program.map(|value| short_value(value, 256)));
+            facts.add_list("answeredSubprotocols", named.iter().take(10).map(|name| without_token(name)));
             facts.add_some("chosenSubprotocol", chosen.map(without_token));
         }
         gateway.notice(Notice::SubprotocolTrouble { facts, place, diagnosis });

@@ -118,8 +118,9 @@ impl UpgradeRequest {
     pub(super) fn admit(mut self, gateway: &Arc<Gateway>) -> Result<Admitted, Box<Outcome>> {
         let now = now_millis();
         let n_connections = gateway.n_connections();
-        if n_connections >= gateway.config.max_connections {
-            self.attempt.note("limit", gateway.config.max_connections);
+        let max_connections = gateway.in_force().node.max_connections;
+        if n_connections >= max_connections {
+            self.attempt.note("limit", max_connections);
             self.attempt.note("count", n_connections);
             self.attempt.note("of", "node");
             let code = ErrorCode::ConnectionsExhausted;

@@ -7,9 +7,11 @@ use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tidegate_core::limits;
 
@@ -20,9 +22,9 @@ use super::lane::Lanes;
 /// Connections of all backends that wait for their next request.
 #[derive(Debug)]
 pub(crate) struct Backends {
-    tls: Arc<rustls::ClientConfig>,
-    /// How long a connection may have been idle to be used again.
-    idle_timeout: Duration,
+    tls: ArcSwap<rustls::ClientConfig>,
+    /// How long a connection may have been idle to be used again, in milliseconds.
+    idle_timeout: AtomicU64,
     idle: Mutex<Idle>,
     pub(super) lanes: Lanes,
 }
@@ -40,10 +42,35 @@ struct IdleConnection {
     since: Instant,
 }
 
+fn in_millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 impl Backends {
     /// `idle_timeout`: how long a connection may have been idle to be used again.
     pub(crate) fn new(tls: rustls::ClientConfig, idle_timeout: Duration) -> Self {
-        Self { tls: Arc::new(tls), idle_timeout, idle: Mutex::default(), lanes: Lanes::default() }
+        Self {
+            tls: ArcSwap::from_pointee(tls),
+            idle_timeout: AtomicU64::new(in_millis(idle_timeout)),
+            idle: Mutex::default(),
+            lanes: Lanes::default(),
+        }
+    }
+
+    /// Whom to trust from now on. Idle connections were made under the old rules, and go.
+    pub(crate) fn set_tls(&self, tls: rustls::ClientConfig) {
+        self.tls.store(Arc::new(tls));
+        let idle = std::mem::take(&mut *self.idle.lock());
+        drop(idle);
+    }
+
+    /// How long connections may have been idle from now on.
+    pub(crate) fn set_idle_timeout(&self, idle_timeout: Duration) {
+        self.idle_timeout.store(in_millis(idle_timeout), Ordering::Relaxed);
+    }
+
+    fn idle_timeout(&self) -> Duration {
+        Duration::from_millis(self.idle_timeout.load(Ordering::Relaxed))
     }
 
     /// The connection that was used last, as the backend is least likely to close it in this moment.
@@ -59,7 +86,7 @@ impl Backends {
                 newest
             };
             let IdleConnection { mut stream, since } = newest;
-            let is_fresh = now.saturating_duration_since(since) <= self.idle_timeout;
+            let is_fresh = now.saturating_duration_since(since) <= self.idle_timeout();
             if is_fresh && stream.is_quiet() {
                 return Some(stream);
             }
@@ -90,7 +117,8 @@ impl Backends {
     }
 
     pub(super) async fn dial(&self, origin: Origin<'_>) -> Result<BackendStream, DialError> {
-        dial(origin, &self.tls).await
+        let tls = self.tls.load_full();
+        dial(origin, &tls).await
     }
 
     /// Closes what has been idle for too long or was closed by its backend. To be called now and then.
@@ -101,7 +129,7 @@ impl Backends {
             by_authority.retain(|_, connections| {
                 for _ in 0..connections.len() {
                     let Some(mut connection) = connections.pop_front() else { break };
-                    let is_fresh = now.saturating_duration_since(connection.since) <= self.idle_timeout;
+                    let is_fresh = now.saturating_duration_since(connection.since) <= self.idle_timeout();
                     match is_fresh && connection.stream.is_quiet() {
                         true => connections.push_back(connection),
                         false => closed.push(connection),

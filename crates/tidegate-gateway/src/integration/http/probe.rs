@@ -125,8 +125,7 @@ impl Gateway {
 
     /// Settings of an API, or of all where it has none of its own.
     pub fn settings_of(&self, api_id: &str) -> Arc<Settings> {
-        let of = &self.config.settings;
-        Arc::clone(of.by_api.get(api_id).unwrap_or(&of.all))
+        self.in_force().node.settings.get(api_id)
     }
 
     /// 32 hexadecimal digits unlike those of every other call; not secret.

@@ -16,6 +16,7 @@ use tidegate_doctor::inspect::{definitions, facts, shown_url, system};
 use tidegate_doctor::report::{Confidence, Finding, Probe, Report, Severity};
 use tidegate_gateway::fetch_key_set;
 
+use crate::certificates::Source;
 use crate::certs;
 use crate::cli::ConfigArgs;
 use crate::config::{self, Config, Loaded};
@@ -160,7 +161,8 @@ fn certificate_findings(file: &Path, key: &Path, hostname: Option<&str>) -> Vec<
         Ok(chain) => chain,
         Err(error) => return vec![invalid(file, &error)],
     };
-    if let Err(error) = certs::acceptor(file, key) {
+    let source = Source::Files { certificate: file.to_owned(), key: key.to_owned() };
+    if let Err(error) = source.load() {
         return vec![invalid(file, &error)];
     }
     let Some(read) = chain.first().and_then(|der| certificate::read(der)) else { return Vec::new() };
