@@ -13,9 +13,7 @@ use tidegate_doctor::inspect::checklist::Known;
 use tidegate_doctor::inspect::definitions::ApiView;
 use tidegate_doctor::inspect::domain::DomainView;
 use tidegate_doctor::inspect::key_set::KeySetView;
-use tidegate_doctor::inspect::{
-    certificate, definitions, domain, facts, key_set, route_test, shown_url,
-};
+use tidegate_doctor::inspect::{certificate, definitions, domain, facts, key_set, route_test, shown_url};
 use tidegate_doctor::report::{Finding, Probe, Report};
 
 use self::backends::Run;
