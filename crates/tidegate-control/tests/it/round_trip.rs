@@ -15,6 +15,7 @@ use tidegate_control::declarative::{
 };
 use tidegate_core::definition::{ApiDefinition, Live};
 use tidegate_core::port::DefinitionStore;
+use tidegate_core::template::Template;
 use tidegate_store::SqliteStore;
 
 use crate::harness::Harness;
@@ -224,6 +225,11 @@ fn text() -> impl Strategy<Value = String> {
     prop_oneof!["[a-z]{1,6}", "[ -~]{1,12}", "\\PC{1,6}", Just("'''\n\"\"\"\\ \t\r\n".to_owned())]
 }
 
+/// Texts that are templates: not each one is, `$a[b` has no end.
+fn template() -> impl Strategy<Value = String> {
+    text().prop_filter("a template", |text| Template::parse(text).is_ok())
+}
+
 fn uri() -> impl Strategy<Value = String> {
     prop_oneof![
         "http://[a-z]{1,5}:80[0-9]{2}/[a-z]{0,4}",
@@ -240,7 +246,7 @@ fn integration() -> impl Strategy<Value = IntegrationForm> {
     );
     let responses = btree_map(
         prop_oneof![Just("$default".to_owned()), "/[0-9]{1,3}/"],
-        btree_map("[a-z]{1,4}/[a-z]{1,4}", text(), 0..2).prop_map(|templates| IntegrationResponseForm {
+        btree_map("[a-z]{1,4}/[a-z]{1,4}", template(), 0..2).prop_map(|templates| IntegrationResponseForm {
             templates,
             ..IntegrationResponseForm::default()
         }),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use super::packed::{self, Part, Reader};
+use super::packed::{self, Name, Part, Reader};
 
 /// Facts that prove a cause, by name. Empty takes no memory.
 ///
@@ -120,14 +120,14 @@ impl Facts {
 
     /// The place of a fact's value.
     fn find(&self, name: &str) -> Option<Reader<'_>> {
+        let name = Name::of(name);
         let mut reader = Reader(&self.0);
-        while let Some(known) = reader.name() {
-            if known == name {
+        loop {
+            if reader.is_named(name)? {
                 return Some(reader);
             }
             reader.pass(&mut |_| false)?;
         }
-        None
     }
 
     /// All, in the order they were added.

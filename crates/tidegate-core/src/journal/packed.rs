@@ -198,6 +198,9 @@ const OBJECT: u8 = 9;
 /// Most values in each other that are read; facts have lists of texts.
 const DEPTH: u8 = 16;
 
+/// Bytes of the longest word.
+const LONGEST_WORD: usize = 42;
+
 /// Places of [`Table`], a power of two several times as large as there are words.
 const PLACES: usize = 1024;
 
@@ -236,7 +239,7 @@ fn hash(word: &str) -> usize {
 
 /// The number of a word; none for what is not one.
 fn number_of(text: &str) -> Option<u8> {
-    if text.is_empty() {
+    if text.is_empty() || text.len() > LONGEST_WORD {
         return None;
     }
     let table = &*TABLE;
@@ -250,6 +253,19 @@ fn number_of(text: &str) -> Option<u8> {
             return Some(number);
         }
         place = (place + 1) % PLACES;
+    }
+}
+
+/// The name of a fact as it is written, to look for: most are found by one byte.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Name<'a> {
+    Word(u8),
+    Own(&'a str),
+}
+
+impl<'a> Name<'a> {
+    pub(super) fn of(name: &'a str) -> Self {
+        number_of(name).map_or(Self::Own(name), Self::Word)
     }
 }
 
@@ -415,6 +431,19 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Whether the next fact, whose value is to be read or skipped then, has this name. None at the end.
+    pub(super) fn is_named(&mut self, name: Name<'_>) -> Option<bool> {
+        Some(match (self.take()?, name) {
+            (0, Name::Own(name)) => self.text()? == name,
+            (0, Name::Word(_)) => {
+                self.text()?;
+                false
+            }
+            (number, Name::Word(word)) => number == word,
+            (_, Name::Own(_)) => false,
+        })
+    }
+
     /// The value.
     pub(super) fn value(&mut self) -> Option<Value> {
         self.value_within(DEPTH)
@@ -561,6 +590,7 @@ mod tests {
             assert_eq!(number_of(word).map(usize::from), Some(number), "{word} is there twice");
         }
         assert!(WORDS.len() <= 256);
+        assert_eq!(WORDS.iter().map(|word| word.len()).max(), Some(LONGEST_WORD));
         assert_eq!((number_of(""), number_of("no word of it")), (None, None));
     }
 
