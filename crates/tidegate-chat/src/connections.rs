@@ -52,7 +52,7 @@ struct Table {
     users: HashMap<UserId, Devices>,
     /// Those of [`Row::Due`].
     due: HashSet<ConnectionId>,
-    /// Those that have ended with [`Row::Written`].
+    /// Those that have ended with [`Row::Written`] or [`Row::Due`].
     ended: Vec<ConnectionId>,
     /// More have ended than [`MAX_ENDED`].
     is_lost: bool,
@@ -81,7 +81,7 @@ impl Table {
 enum Row {
     /// Nothing, and it is not to: it was not accepted, or an extension has failed at it.
     None,
-    /// Nothing yet.
+    /// Nothing yet, or nobody knows.
     Due,
     /// It is there or on its way, with this [`Session::last_seen`].
     Written(u64),
@@ -189,6 +189,8 @@ impl Connections {
             Row::None => {}
             Row::Due => {
                 table.due.remove(&connection);
+                // There may be one all the same: written after the others had gone, and before that was known.
+                table.note_ended(connection);
             }
             Row::Written(_) => table.note_ended(connection),
         }
@@ -282,7 +284,7 @@ impl Connections {
     pub fn all_rows_are_gone(&self) {
         let mut table = self.table.lock();
         let table = &mut *table;
-        table.ended = Vec::new();
+        // Whoever has ended stays noted: its row may have been written since they went.
         table.is_lost = false;
         table.generation += 1;
         for (connection, entry) in &mut table.sessions {

@@ -25,5 +25,5 @@ mod table;
 
 pub use error::{ApiError, AuthFailure, Because};
 pub use plane::{Clock, ControlPlane, ControlSettings, LoadError};
-pub use policy::{PolicyChange, PolicyError};
+pub use policy::{PolicyChange, PolicyError, weak_secrets};
 pub use rest::{Authenticate, RestApi};

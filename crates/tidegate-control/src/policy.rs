@@ -114,7 +114,7 @@ pub(crate) fn put(
 
 /// Secrets that the data plane would refuse: what the form of a secret does not show, such as a published sample. Short
 /// ones are reported with the rest of the policy.
-fn weak_secrets(policy: &Policy) -> Vec<PolicyProblem> {
+pub fn weak_secrets(policy: &Policy) -> Vec<PolicyProblem> {
     let Some(jwt) = policy.jwt.as_ref().filter(|jwt| !jwt.allow_weak_secret) else { return Vec::new() };
     let weak = |(idx, key): (usize, &JwtKey)| {
         let weakness = WeakSecret::find(key.secret.as_deref()?.as_bytes())?;

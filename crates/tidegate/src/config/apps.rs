@@ -300,7 +300,9 @@ impl Checker<'_> {
         };
         let mut policy = tidegate_core::policy::Policy { jwt: Some(jwt), ..Default::default() };
         policy.admission.checks = vec![tidegate_core::policy::IdentityCheck::Jwt];
-        for problem in policy.problems().into_iter().filter(|problem| problem.is_error) {
+        // Nobody could connect with a secret that the data plane refuses.
+        let weak = tidegate_control::weak_secrets(&policy);
+        for problem in policy.problems().into_iter().filter(|problem| problem.is_error).chain(weak) {
             self.problem(&problem.path, &problem.message);
         }
         policy.jwt
@@ -407,6 +409,8 @@ mod tests {
             ("[chat]\n", "jwt"),
             ("[jwt]\n", "jwt"),
             ("[jwt]\nsecret = \"short\"\n", "jwt.keys[0].secret"),
+            ("[jwt]\nsecret = \"your-secret-key-change-in-production\"\n", "jwt.keys[0].secret"),
+            ("[jwt]\nsecret = \"abababababababababababababababababab\"\n", "jwt.keys[0].secret"),
             ("[jwt]\nsecret = \"q3V8sLw0Zt6Ky1Rb5Nf7Xc9Jd2Gh4Mp8\"\nleeway = \"1h\"\n", "jwt.leeway"),
             (
                 "[jwt]\nsecret = \"q3V8sLw0Zt6Ky1Rb5Nf7Xc9Jd2Gh4Mp8\"\n[chat]\nsoft_delet = true\n",

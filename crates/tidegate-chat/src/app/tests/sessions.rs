@@ -6,6 +6,7 @@ use tokio::task::JoinHandle;
 
 use super::super::sessions::Timing;
 use super::*;
+use crate::connections::Connections;
 use crate::extension::ChatHandler;
 use crate::store::sessions::{SessionRow, insert};
 
@@ -144,6 +145,31 @@ async fn a_session_is_in_the_table_as_long_as_its_connection() {
         until_users(&database, &[]).await;
         node.work.abort();
     }
+}
+
+/// S2-111: a row that was written after all rows had gone, and before that was known, goes with its session.
+#[tokio::test]
+async fn a_row_in_doubt_is_removed_with_its_session() {
+    let folder = tempfile::tempdir().unwrap();
+    let databases = databases(folder.path()).await;
+    let bench = Bench::new(Settings::default(), Arc::clone(&databases[0].1));
+    let connections = Connections::default();
+    let begin = || {
+        let connection = bench.facts();
+        connections.begin(&UserId("7".into()), &connection, 1, 0).unwrap();
+        connections.registered(connection.connection_id, 1, 0);
+        connection.connection_id
+    };
+    let (before, after, late) = (begin(), begin(), begin());
+    connections.remove(before);
+    connections.all_rows_are_gone();
+    connections.remove(after);
+    // Its row was written by whoever still took the rows for there.
+    connections.registered(late, 1, 0);
+    connections.remove(late);
+    let changes = connections.take_changes(10);
+    assert!(changes.new.is_empty() && !changes.is_lost);
+    assert_eq!(changes.ended, [before, after, late]);
 }
 
 /// S2-111: what a process has left that was killed goes: on a database of its own with the next start, on a shared one when
