@@ -59,7 +59,8 @@ fn probes_have_names_and_numbers() {
     assert_eq!(name_of("upgrade-path"), Some("upgrade-path"));
     assert_eq!(name_of("14"), Some("browser"));
     assert_eq!(name_of("15"), Some("chat"));
-    for bad in ["0", "16", "", "handshakes"] {
+    assert_eq!(name_of("16"), Some("publish"));
+    for bad in ["0", "17", "", "handshakes"] {
         assert_eq!(name_of(bad), None, "{bad}");
     }
 }
