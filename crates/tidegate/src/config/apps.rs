@@ -403,6 +403,29 @@ mod tests {
     }
 
     #[test]
+    fn a_value_of_the_wrong_type_is_not_repeated() {
+        // S3-70: a secret without its quotes, or at the wrong place.
+        for (text, path, message) in [
+            ("api_key = 55443322\n", "api_key", "invalid type: integer, expected a string"),
+            ("[jwt]\nsecret = 55443322.5\n", "jwt.secret", "invalid type: floating point, expected a string"),
+            (
+                "[jwt]\nrequire_exp = \"55443322, expected x\"\n",
+                "jwt.require_exp",
+                "invalid type: string, expected a boolean",
+            ),
+            ("[jwt]\nsecret = [\"55443322\"]\n", "jwt.secret", "invalid type: sequence, expected a string"),
+        ] {
+            let problems = problems_of(text);
+            let problem = problems.iter().find(|problem| problem.path == path);
+            assert_eq!(
+                problem.map(|problem| problem.message.as_str()),
+                Some(message),
+                "{text}: {problems:?}"
+            );
+        }
+    }
+
+    #[test]
     fn what_cannot_work_is_refused_with_its_path() {
         // S2-115, S3-10
         for (text, path) in [

@@ -199,7 +199,7 @@ impl Checker<'_> {
     pub(super) fn problem(&mut self, path: &str, message: &str) {
         // What the deserializer and our own checks say of keys begins so.
         let id = if message.starts_with("unknown ") { UNKNOWN_KEY } else { INVALID_VALUE };
-        self.problems.push(Problem { path: path.to_owned(), message: message.to_owned(), id });
+        self.problems.push(Problem { path: path.to_owned(), message: without_value(message), id });
     }
 
     pub(super) fn value<T: DeserializeOwned>(&mut self, key: &str) -> Option<T> {
@@ -358,5 +358,19 @@ impl Checker<'_> {
                 None
             }
         }
+    }
+}
+
+/// What the deserializer says of a value of the wrong type, without the value: it may be a secret that lacks its quotes, and
+/// problems are logged.
+fn without_value(message: &str) -> String {
+    let at = ["invalid type: ", "invalid value: "].iter().find_map(|begin| message.find(begin));
+    match at.and_then(|at| Some((at, message.rsplit_once(", expected ")?))) {
+        Some((at, (found, expected))) if found.len() > at => {
+            let value = found.get(at..).and_then(|told| told.find(['`', '"']));
+            let kind = value.and_then(|value| found.get(..at + value)).unwrap_or(found);
+            format!("{}, expected {expected}", kind.trim_end())
+        }
+        _ => message.to_owned(),
     }
 }
